@@ -1,0 +1,1 @@
+"""Errors, registry, seeds, device choice, provenance: what every other package stands on."""

@@ -1,0 +1,40 @@
+"""What a command was asked to do: one frozen, validated model per command."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Spec(BaseModel):
+    """Base of all specs. `settings` is what the record keeps; `key` tells whether two runs are the same one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Fields that say where or how fast to compute, not what.
+    circumstances: ClassVar[frozenset[str]] = frozenset({"root", "data_dir", "device", "overwrite"})
+
+    root: Path = Field(Path(), description="Directory that holds models/ and results/.")
+    data_dir: Path | None = Field(
+        None, description="Directory of the data files (default: BANGBENCH_DATA, else the user cache)."
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    overwrite: bool = Field(False, description="Replace what an earlier run with other settings left.")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what was asked for, as JSON values, without the circumstances of this machine."""
+        return self.model_dump(mode="json", exclude=set(self.circumstances))
+
+    def key(self, **inputs: Any) -> str:
+        """Return a hash of the settings and of the fingerprints of what they are applied to."""
+        return fingerprint_of({**self.settings(), **inputs})
+
+
+def fingerprint_of(value: Any) -> str:
+    """Return the SHA-256 of a JSON value in canonical form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,121 @@
+"""Data sets stored as images: train/CLASS/IMAGE and test/CLASS/IMAGE, in a directory or a .zip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bangbench.core.errors import BenchError
+from bangbench.data.dataset import Dataset, Split, make_dataset
+from bangbench.data.images import SUFFIXES, decode_image
+from bangbench.data.order import fixed_permutation
+from bangbench.data.tree import Tree, open_tree
+
+_SPLITS: tuple[Split, Split] = ("train", "test")
+_DEPTH = 3
+
+
+class FolderSource:
+    """Images in one folder per class; the folders' names, sorted, are the classes.
+
+    All images of both splits have one size. They become grey (C = 1) when all of them are, else RGB (C = 3).
+    Images lie by class, so each split is permuted once with a fixed seed: training reads batches in order.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.resolve().name if path.is_dir() else path.stem
+
+    def load(self, split: Split) -> Dataset:
+        """Return the split: uint8 (N, C, H, W). Raises `BenchError` that names the file or folder at fault."""
+        return self._datasets[split]
+
+    @cached_property
+    def _datasets(self) -> Mapping[Split, Dataset]:
+        """Both splits: size and colour of one depend on the other, so every image has to be seen anyway."""
+        with open_tree(self.path) as tree:
+            names = self._names(tree)
+            classes = self._classes(tree)
+            decoded = {name: decode_image(tree.read(name), self._where(name)) for name in tree.files}
+        self._check_sizes(decoded)
+        colour = any(pixels.ndim == _DEPTH for pixels in decoded.values())
+        return {split: self._dataset(split, names[split], classes, decoded, colour) for split in _SPLITS}
+
+    def _dataset(
+        self,
+        split: Split,
+        names: list[str],
+        classes: list[str],
+        decoded: Mapping[str, NDArray[np.uint8]],
+        colour: bool,
+    ) -> Dataset:
+        order = fixed_permutation(len(names), "folder", split)
+        images = np.stack([_channels_first(decoded[names[index]], colour) for index in order])
+        number = {name: label for label, name in enumerate(classes)}
+        labels = np.array([number[PurePosixPath(names[index]).parts[1]] for index in order], dtype=np.int64)
+        return make_dataset(images, labels, tuple(classes), f"{self.path} {split}")
+
+    def _names(self, tree: Tree) -> Mapping[Split, list[str]]:
+        for name in tree.files:
+            path = PurePosixPath(name)
+            if len(path.parts) != _DEPTH or path.suffix.lower() not in SUFFIXES:
+                raise BenchError(
+                    f"{self._where(name)}: expected only images below train/ and test/, as train/CLASS/IMAGE "
+                    f"({', '.join(sorted(SUFFIXES))}); move or convert this file"
+                )
+        return {split: [name for name in tree.files if name.startswith(f"{split}/")] for split in _SPLITS}
+
+    def _classes(self, tree: Tree) -> list[str]:
+        """Return the classes, sorted; both splits must have the same ones, each with at least one image."""
+        filled = {str(PurePosixPath(name).parent) for name in tree.files}
+        found = {split: self._split_classes(tree, split) for split in _SPLITS}
+        for split in _SPLITS:
+            other = found["test" if split == "train" else "train"]
+            for name in found[split]:
+                if f"{split}/{name}" not in filled:
+                    raise BenchError(
+                        f"{self._where(f'{split}/{name}')}: the class folder is empty; add images or remove the "
+                        "class"
+                    )
+                if name not in other:
+                    raise BenchError(
+                        f"{self.path}: expected the same classes in train/ and test/, found '{name}' in {split}/ "
+                        "only"
+                    )
+        return found["train"]
+
+    def _split_classes(self, tree: Tree, split: Split) -> list[str]:
+        folders = [PurePosixPath(name).parts for name in tree.folders]
+        classes = [parts[1] for parts in folders if parts[0] == split and len(parts) == _DEPTH - 1]
+        if not classes:
+            raise BenchError(
+                f"{self.path}: expected class folders in {split}/, found none; arrange the images as "
+                "train/CLASS/IMAGE and test/CLASS/IMAGE"
+            )
+        return sorted(classes)
+
+    def _check_sizes(self, decoded: Mapping[str, NDArray[np.uint8]]) -> None:
+        first, reference = next(iter(decoded.items()))
+        for name, pixels in decoded.items():
+            if pixels.shape[:2] != reference.shape[:2]:
+                raise BenchError(
+                    f"{self._where(name)} is {_size(pixels)} pixels, but {first} is {_size(reference)}; expected "
+                    "images of one size; resize them"
+                )
+
+    def _where(self, name: str) -> str:
+        return str(self.path / name) if self.path.is_dir() else f"{self.path}: {name}"
+
+
+def _channels_first(pixels: NDArray[np.uint8], colour: bool) -> NDArray[np.uint8]:
+    if pixels.ndim == _DEPTH:
+        return pixels.transpose(2, 0, 1)
+    return np.broadcast_to(pixels, (3, *pixels.shape)) if colour else pixels[None]
+
+
+def _size(pixels: NDArray[np.uint8]) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]}"

@@ -1,0 +1,116 @@
+"""Nets by name: the registered ones, and a user's own as ``package.module:factory`` or ``file.py:factory``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from bangbench.core.errors import BenchError, UsageError
+from bangbench.core.registry import Registry
+from bangbench.core.seeds import derive_seed, torch_default_seed
+from bangbench.nets.classifier import Classifier
+from bangbench.nets.definition import NetDefinition, SolverSettings
+from bangbench.store.records import Preprocessing
+
+NETS = Registry(
+    "net",
+    "bangbench.nets",
+    {
+        "lenet": "bangbench.nets.lenet:LENET",
+        "cifar10-quick": "bangbench.nets.cifar10_quick:CIFAR10_QUICK",
+    },
+)
+
+
+def net_definition(name: str) -> NetDefinition:
+    """Return the definition of a registered net, or of a user's factory named with a colon."""
+    if ":" in name:
+        return NetDefinition(_user_build(name), Preprocessing(), SolverSettings())
+    definition: NetDefinition = NETS.load(name)
+    return definition
+
+
+def build_net(definition: NetDefinition, input_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+    """Return a net with the initial weights that `seed` gives."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "weights"))
+    return definition.build(input_shape, classes, generator)
+
+
+def check_classifier(classifier: Classifier, input_shape: tuple[int, int, int], classes: int, what: str) -> None:
+    """Raise `BenchError` unless the classifier gives finite logits (N, classes) that depend on its input.
+
+    Three probe images are used: black, white, and a fixed random one.
+    """
+    device = next(classifier.parameters(), torch.empty(0)).device
+    random = torch.rand(input_shape, generator=torch.Generator().manual_seed(0)) * 255
+    probe = torch.stack([torch.zeros(input_shape), torch.full(input_shape, 255.0), random]).to(device)
+    classifier.eval()
+    try:
+        with torch.no_grad():
+            logits = classifier(probe)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BenchError(f"{what}: fails on images of shape {input_shape}: {reason}") from error
+    if not isinstance(logits, torch.Tensor) or logits.shape != (3, classes):
+        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise BenchError(f"{what}: expected logits of shape (3, {classes}) for 3 images, found {shape}")
+    if not bool(logits.isfinite().all()):
+        raise BenchError(f"{what}: its logits are NaN or infinite on plain images; are the weights whole?")
+    if bool((logits == logits[0]).all()):
+        raise BenchError(f"{what}: black, white and random images get the same logits; the net ignores its input")
+
+
+def _user_build(name: str) -> Callable[[tuple[int, int, int], int, torch.Generator], nn.Module]:
+    factory = _user_factory(name)
+
+    def build(input_shape: tuple[int, int, int], classes: int, generator: torch.Generator) -> nn.Module:
+        known = {"input_shape": input_shape, "classes": classes, "num_classes": classes}
+        accepted = {key: value for key, value in known.items() if key in inspect.signature(factory).parameters}
+        with torch_default_seed(generator.initial_seed(), torch.device("cpu")):
+            net = factory(**accepted)
+        if not isinstance(net, nn.Module):
+            raise BenchError(
+                f"net '{name}': expected the factory to return a torch.nn.Module, found {type(net).__name__}"
+            )
+        return net
+
+    return build
+
+
+def _user_factory(name: str) -> Callable[..., Any]:
+    place, _, attribute = name.rpartition(":")
+    module = _module_from_file(Path(place)) if place.endswith(".py") else _module_by_name(place)
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise UsageError(f"net '{name}': {place} has no function or class '{attribute}'")
+    return factory  # type: ignore[no-any-return]  # the module is the user's own
+
+
+def _module_by_name(place: str) -> ModuleType:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(place)
+    except ImportError as error:
+        raise UsageError(f"net module '{place}' cannot be imported: {error}") from error
+    finally:
+        sys.path.pop(0)
+
+
+def _module_from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"net file {path} does not exist")
+    spec = importlib.util.spec_from_file_location(f"bangbench_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"net file {path} cannot be read as Python")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,51 @@
+"""The wrapper that lets everything else work on grey levels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bangbench.store.records import Preprocessing
+
+
+class Classifier(nn.Module):
+    """Grey levels float32 (N, C, H, W) in [0, 255] -> logits (N, K); only here are grey levels converted.
+
+    The net sees (x / input_scale - mean) / std. `mean` and `std` are broadcast against (C, H, W): one value per
+    channel, or a whole mean image.
+    """
+
+    mean: Tensor | None
+    std: Tensor | None
+
+    def __init__(
+        self,
+        net: nn.Module,
+        preprocessing: Preprocessing,
+        mean_image: Tensor | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.net = net.to(memory_format=torch.channels_last) if channels_last else net
+        self.input_scale = preprocessing.input_scale
+        self.channels_last = channels_last
+        mean = mean_image if mean_image is not None else _per_channel(preprocessing.mean)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", _per_channel(preprocessing.std))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (N, K) of grey-level images (N, C, H, W)."""
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        if self.input_scale != 1.0:
+            images = images / self.input_scale
+        if self.mean is not None:
+            images = images - self.mean
+        if self.std is not None:
+            images = images / self.std
+        logits: Tensor = self.net(images)
+        return logits
+
+
+def _per_channel(values: tuple[float, ...] | None) -> Tensor | None:
+    return None if values is None else torch.tensor(values).view(-1, 1, 1)

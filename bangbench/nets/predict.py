@@ -1,0 +1,44 @@
+"""Predictions over many images, in batches."""
+
+from __future__ import annotations
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bangbench.nets.classifier import Classifier
+
+#: Images per forward pass: on a CPU larger batches leave the cache, on a GPU they fill it.
+BATCH_SIZE = {"cpu": 250, "cuda": 5000, "mps": 1000}
+
+
+def batch_size_for(device: torch.device) -> int:
+    """Return a good number of images per forward pass on `device`."""
+    return BATCH_SIZE.get(device.type, 250)
+
+
+@torch.inference_mode()
+def logits_of(classifier: Classifier, images: Tensor) -> Tensor:
+    """Return logits (N, K) of grey-level images (N, C, H, W), uint8 or float32, on the images' device."""
+    step = batch_size_for(images.device)
+    parts = [classifier(part.to(torch.float32)) for part in images.split(step)]
+    return torch.cat(parts)
+
+
+def predict(classifier: Classifier, images: Tensor) -> Tensor:
+    """Return the predicted classes int64 (N,) of grey-level images (N, C, H, W)."""
+    return logits_of(classifier, images).argmax(1)
+
+
+def accuracy_percent(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
+    """Return the percentage of images (N, C, H, W) classified as `labels` (N,), the classifier in eval mode."""
+    training = classifier.training
+    classifier.eval()
+    correct = int((predict(classifier, images) == labels).sum())
+    classifier.train(training)
+    return 100.0 * correct / len(labels)
+
+
+def to_device(images: NDArray, device: torch.device) -> Tensor:  # type: ignore[type-arg]  # uint8 or int64
+    """Return a numpy array as a tensor on `device`."""
+    return torch.from_numpy(images).to(device)

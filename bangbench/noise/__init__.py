@@ -1,0 +1,1 @@
+"""The noise evolution: how robustness to Gaussian noise changes while a model is trained."""

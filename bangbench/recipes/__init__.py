@@ -1,0 +1,1 @@
+"""Whole experiments as data (TOML), and the runner that plays one."""

@@ -1,0 +1,1 @@
+"""Records -> rows -> tables and figures. Reads files only; imports no torch."""

@@ -1,0 +1,1 @@
+"""What is on disk: models/NAME/, results/NAME/, the typed records, atomic writes. Imports no torch."""

@@ -1,0 +1,94 @@
+"""Atomic writes: a file under its final name is always whole."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bangbench.core.errors import BenchError
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space and run the command again, finished parts are kept",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the command again, finished parts are kept",
+    errno.EROFS: "the file system is read-only; choose another --root",
+    errno.EACCES: "no permission to write there; choose another --root",
+    errno.EPERM: "no permission to write there; choose another --root",
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another name or --root",
+    errno.EEXIST: "a file stands where a folder is needed; choose another name or --root",
+}
+
+
+@contextmanager
+def write_errors_explained(path: Path) -> Iterator[None]:
+    """Turn an `OSError` raised while `path` is written into a `BenchError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, "see the reason given")
+        raise BenchError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write(temporary)`` and move the result to `path`, so that `path` never holds half a file.
+
+    The temporary file lies beside `path` and is removed when writing fails or is interrupted.
+    """
+    with write_errors_explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            _flush_to_disk(temporary)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` (UTF-8) to `path` atomically."""
+    write_atomically(path, lambda temporary: _write_bytes(temporary, text.encode()))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically."""
+    write_atomically(path, lambda temporary: _write_bytes(temporary, content))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value to `path` atomically, indented, so that a reader and a diff can follow it."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_writable(folder: Path) -> None:
+    """Create `folder` and prove that a file can be written there; `BenchError` otherwise, before any work starts."""
+    probe = folder / ".write-test"
+    write_bytes(probe, b"bangbench")
+    probe.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,53 @@
+"""Where things lie under a root: one folder for a model, one for its results."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bangbench.core.errors import UsageError
+
+WEIGHTS = "weights.safetensors"
+PREPROCESSING = "preprocessing.safetensors"
+CARD = "model.json"
+LOG = "log.csv"
+RESUME = "resume.safetensors"
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)?")
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can be a model's name (``R0`` or ``table1/R0``); raise `UsageError` otherwise."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"'{name}' cannot be a name: use letters, digits, . _ + - and at most one folder (table1/R0)")
+    return name
+
+
+def model_folder(root: Path, name: str) -> Path:
+    """Return the folder of a trained model."""
+    return root / "models" / check_name(name)
+
+
+def stage_file(folder: Path, iteration: int) -> Path:
+    """Return the snapshot of a model at one iteration."""
+    return folder / "stages" / f"{iteration:06d}.safetensors"
+
+
+def results_folder(root: Path, name: str) -> Path:
+    """Return the folder of a model's (or a pair's) results."""
+    return root / "results" / check_name(name)
+
+
+def pair_name(regular: str, bang: str) -> str:
+    """Return the name of a pair's results: ``table1/R0-vs-B1`` for ``table1/R0`` and ``table1/B1``."""
+    folder, _, first = regular.rpartition("/")
+    other_folder, _, second = bang.rpartition("/")
+    second = second if folder == other_folder else bang.replace("/", "-")
+    return f"{folder}/{first}-vs-{second}" if folder else f"{first}-vs-{second}"
+
+
+def trained_models(root: Path) -> list[str]:
+    """Return the names of the models under `root`, sorted."""
+    base = root / "models"
+    cards = [*base.glob(f"*/{CARD}"), *base.glob(f"*/*/{CARD}")]
+    return sorted(card.parent.relative_to(base).as_posix() for card in cards)

@@ -1,0 +1,198 @@
+"""The typed records: one JSON file for a model, an attack on a model, a noise evolution."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bangbench.core.errors import BenchError
+from bangbench.core.provenance import Provenance
+from bangbench.store.files import write_json
+
+SCHEMA = 1
+
+Status = Literal["started", "done"]
+
+
+class Record(BaseModel):
+    """Base of all records. A record is written as "started" before work begins and completed at its end."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = Field(SCHEMA, alias="schema")
+    status: Status
+    key: str
+    spec: dict[str, Any]
+    provenance: Provenance
+
+
+class DataInfo(BaseModel):
+    """The images a number was measured on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    source: str
+    fingerprint: str
+    images: int
+    class_names: tuple[str, ...]
+
+
+class Preprocessing(BaseModel):
+    """How grey levels x become the net's input: (x / input_scale - mean) / std.
+
+    mean and std are per channel, in units of x / input_scale; `mean_image` says that the mean is an image instead,
+    kept in preprocessing.safetensors.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_scale: float = 255.0
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    mean_image: bool = False
+
+
+class ModelInfo(BaseModel):
+    """What is known of a model: enough for a table row, copied into every record about the model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    net: str
+    parameters: int
+    classes: int
+    input_shape: tuple[int, int, int]
+    preprocessing: Preprocessing
+    method: str | None = None
+    method_settings: dict[str, float] = {}
+    seed: int | None = None
+    iterations: int | None = None
+    data: str | None = None
+    published: str | None = None
+    weights_sha256: str | None = None
+
+
+class ModelCard(Record):
+    """models/NAME/model.json."""
+
+    kind: Literal["model"] = "model"
+    model: ModelInfo
+    train_data: DataInfo
+    stages: tuple[int, ...] = ()
+    train_accuracy: float | None = None
+    accuracy: float | None = None
+    seconds: float | None = None
+
+
+class Moments(BaseModel):
+    """Mean and population standard deviation over the flipped images; None where nothing flipped."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float | None
+    std: float | None
+
+
+class LinfSummary(Moments):
+    """L_inf over flipped images (grey levels), and the median with failures as infinite (None: infinite)."""
+
+    median_censored: float | None
+
+
+class AttackSummary(BaseModel):
+    """The numbers of one attack on one model, in percent and grey levels (protocol section 8)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    accuracy: float
+    images: int
+    correct: int
+    flipped: int
+    rate: float | None
+    rate_interval: tuple[float, float] | None
+    blank: float | None
+    linf: LinfSummary
+    l2: Moments
+    pass_definition: Moments = Field(alias="pass")
+    pass_paper: Moments
+    unaligned: Moments
+    ecc_failures: dict[str, int]
+    unverified: int
+    forwards: int
+    seconds: float
+
+
+class AttackRecord(Record):
+    """results/NAME/ATTACK.json, beside ATTACK.parquet with one row per image."""
+
+    kind: Literal["attack"] = "attack"
+    attack: str
+    model: ModelInfo
+    data: DataInfo
+    summary: AttackSummary | None = None
+
+
+class NoiseSummary(BaseModel):
+    """Flipped draws in percent: [stage][sigma] for each model, and the number of images per class."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stages: tuple[int, ...]
+    sigmas: tuple[float, ...]
+    draws: int
+    images: int
+    images_per_class: tuple[int, ...]
+    flipped_percent: dict[Literal["regular", "bang"], tuple[tuple[float, ...], ...]]
+    forwards: int
+    seconds: float
+
+
+class NoiseRecord(Record):
+    """results/PAIR/noise.json, beside noise.parquet with one row per (model, stage, sigma, image)."""
+
+    kind: Literal["noise"] = "noise"
+    regular: ModelInfo
+    bang: ModelInfo
+    data: DataInfo
+    summary: NoiseSummary | None = None
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record to `path`, atomically."""
+    write_json(path, record.model_dump(mode="json", by_alias=True))
+
+
+def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
+    """Read a record of one kind; `BenchError` names the file and says what is wrong with it."""
+    value = _read_json(path)
+    found = value.get("schema")
+    if found != SCHEMA:
+        raise BenchError(f"{path}: record of schema {found}, this bangbench reads schema {SCHEMA}; measure it again")
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise BenchError(f"{path}: not a {kind.__name__}: {place}: {first['msg']}") from error
+
+
+def find_record(path: Path, kind: type[AnyRecord]) -> AnyRecord | None:
+    """Return the record at `path`, or None where there is none."""
+    return read_record(path, kind) if path.exists() else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise BenchError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value

@@ -1,0 +1,1 @@
+"""Training methods: one file each, reached by name through the registry in `base`."""

@@ -1,0 +1,73 @@
+"""What a training method is, and the registry of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from bangbench.core.errors import UsageError
+from bangbench.core.registry import Registry
+from bangbench.nets.classifier import Classifier
+
+METHODS = Registry(
+    "method",
+    "bangbench.methods",
+    {
+        "regular": "bangbench.training.methods.base:Method",
+        "bang": "bangbench.training.methods.bang:Bang",
+    },
+)
+
+
+class Settings(BaseModel):
+    """Base of a method's settings; a setting the method does not have is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Objective(NamedTuple):
+    """The loss to minimise (a scalar, the mean over the batch) and the logits (N, K) it was computed from."""
+
+    loss: Tensor
+    logits: Tensor
+
+
+class Method:
+    """Regular training, and the base of every other method: override the hooks that differ."""
+
+    Settings: ClassVar[type[Settings]] = Settings
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def prepare(self, classifier: Classifier) -> None:
+        """Change the net before the first step; `release` must undo it."""
+
+    def objective(self, classifier: Classifier, images: Tensor, labels: Tensor) -> Objective:
+        """Return loss and logits of a batch: images float32 (N, C, H, W) in grey levels, labels int64 (N,)."""
+        logits = classifier(images)
+        return Objective(cross_entropy(logits, labels), logits)
+
+    def after_backward(self, classifier: Classifier) -> None:
+        """Change the gradients before the solver uses them."""
+
+    def release(self, classifier: Classifier) -> None:
+        """Leave a plain net behind."""
+
+
+def make_method(name: str, given: Mapping[str, Any]) -> Method:
+    """Return the method `name` with the settings given; `UsageError` for one it does not have or out of range."""
+    kind: type[Method] = METHODS.load(name)
+    try:
+        return kind(kind.Settings(**given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(kind.Settings.model_fields) or "none"
+            raise UsageError(f"method '{name}' has no setting '{setting}' (it has: {known})") from error
+        raise UsageError(f"method '{name}': {setting}: {first['msg']}") from error

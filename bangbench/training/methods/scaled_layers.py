@@ -1,0 +1,169 @@
+"""Layers whose weight gradient weighs the samples of a batch, at the price of one pass over a layer's gradient.
+
+The weight gradient is sum_i s_i kappa_i a_i with a_i the layer's input; the factor s_i is computed from the norms
+of kappa. It is multiplied onto the smaller of kappa and a; gradients of single samples are never formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_Convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class SampleScale(NamedTuple):
+    """factors: norms of kappa (N,) -> the factor of each sample (N,)."""
+
+    factors: Callable[[Tensor], Tensor]
+
+
+class Geometry(NamedTuple):
+    """The arguments of a convolution beside its tensors."""
+
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+    groups: int
+
+
+def scalable_layers(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield name and module of every convolution and linear layer."""
+    for name, module in net.named_modules():
+        if isinstance(module, (*_Convolution, nn.Linear)):
+            yield name, module
+
+
+def scale_layers(net: nn.Module, scale: SampleScale) -> None:
+    """Make the convolution and linear layers of `net` weigh the samples in their weight gradients."""
+    for _, layer in scalable_layers(net):
+        forward = _linear_forward if isinstance(layer, nn.Linear) else _convolution_forward
+        layer.forward = _bound(forward, layer, scale)
+
+
+def unscale_layers(net: nn.Module) -> None:
+    """Undo `scale_layers`."""
+    for _, layer in scalable_layers(net):
+        layer.__dict__.pop("forward", None)
+
+
+def _bound(forward: Callable[..., Tensor], layer: nn.Module, scale: SampleScale) -> Callable[[Tensor], Tensor]:
+    return lambda images: forward(layer, scale, images)
+
+
+def _linear_forward(layer: nn.Linear, scale: SampleScale, images: Tensor) -> Tensor:
+    result: Tensor = _ScaledLinear.apply(images, layer.weight, layer.bias, scale)
+    return result
+
+
+def _convolution_forward(layer: nn.Conv2d, scale: SampleScale, images: Tensor) -> Tensor:
+    padding: Any = layer.padding
+    if isinstance(padding, str) or layer.padding_mode != "zeros":
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        images = functional.pad(images, layer._reversed_padding_repeated_twice, mode=mode)
+        padding = [0] * len(layer.stride)
+    geometry = Geometry(list(layer.stride), list(padding), list(layer.dilation), layer.groups)
+    result: Tensor = _ScaledConvolution.apply(images, layer.weight, layer.bias, scale, geometry)
+    return result
+
+
+def _sample_norms(kappa: Tensor) -> Tensor:
+    """Return n_i = ||kappa_i||_2 over the whole output of sample i, in kappa's own precision."""
+    return torch.linalg.vector_norm(kappa, dim=tuple(range(1, kappa.ndim)))
+
+
+def _along_samples(factors: Tensor, like: Tensor) -> Tensor:
+    return factors.view(-1, *[1] * (like.ndim - 1))
+
+
+class _ScaledLinear(torch.autograd.Function):
+    """y = a W' + b over the last dimension of a (N, ..., features)."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, scale: SampleScale) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.scale = scale
+        return functional.linear(images, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        images, weight = ctx.saved_tensors
+        kappa = gradients[0]
+        wants_images, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        below = kappa @ weight if wants_images else None
+        weight_gradient = bias_gradient = None
+        if wants_weight or wants_bias:
+            factors = _along_samples(ctx.scale.factors(_sample_norms(kappa)), kappa)
+            if wants_weight:
+                weight_gradient = _weighted_product(kappa, images, factors)
+            if wants_bias:
+                bias_gradient = (kappa * factors).flatten(0, -2).sum(0)
+        return below, weight_gradient, bias_gradient, None
+
+
+def _weighted_product(kappa: Tensor, images: Tensor, factors: Tensor) -> Tensor:
+    """Return sum_i s_i kappa_i a_i', the factor on the smaller of the two."""
+    if kappa.numel() <= images.numel():
+        kappa = kappa * factors
+    else:
+        images = images * factors
+    return kappa.flatten(0, -2).T @ images.flatten(0, -2)
+
+
+class _ScaledConvolution(torch.autograd.Function):
+    """A convolution with zero padding."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, scale: SampleScale, geometry: Geometry
+    ) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.scale, ctx.geometry = scale, geometry
+        return torch.ops.aten.convolution(  # type: ignore[no-any-return]
+            images, weight, bias, *geometry[:3], False, [0] * len(geometry.stride), geometry.groups
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        images, weight = ctx.saved_tensors
+        kappa = gradients[0]
+        wants_images, wants_weight, wants_bias, _, _ = ctx.needs_input_grad
+        below = weight_gradient = bias_gradient = None
+        if wants_images:
+            below = _convolution_backward(kappa, images, weight, ctx.geometry, 0)
+        if wants_weight or wants_bias:
+            factors = ctx.scale.factors(_sample_norms(kappa))
+            if wants_weight:
+                weight_gradient = _weighted_convolution(kappa, images, weight, ctx.geometry, factors)
+            if wants_bias:
+                bias_gradient = factors @ kappa.flatten(2).sum(2)
+        return below, weight_gradient, bias_gradient, None, None
+
+
+def _weighted_convolution(kappa: Tensor, images: Tensor, weight: Tensor, geometry: Geometry, factors: Tensor) -> Tensor:
+    if kappa.numel() <= images.numel():
+        kappa = kappa * _along_samples(factors, kappa)
+    else:
+        images = images * _along_samples(factors, images)
+    return _convolution_backward(kappa, images, weight, geometry, 1)
+
+
+def _convolution_backward(kappa: Tensor, images: Tensor, weight: Tensor, geometry: Geometry, which: int) -> Tensor:
+    """Return the gradient of the input (which = 0) or of the weight (1)."""
+    gradients = torch.ops.aten.convolution_backward(
+        kappa,
+        images,
+        weight,
+        None,
+        *geometry[:3],
+        False,
+        [0] * len(geometry.stride),
+        geometry.groups,
+        [which == 0, which == 1, False],
+    )
+    result: Tensor = gradients[which]
+    return result

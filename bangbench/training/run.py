@@ -1,0 +1,210 @@
+"""`train`: from a spec to a model on disk."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from bangbench.core.device import choose_device, cpu_threads, describe_device
+from bangbench.core.errors import UsageError
+from bangbench.core.progress import SILENT, Progress
+from bangbench.core.provenance import collect_provenance
+from bangbench.core.seeds import derive_seed, torch_default_seed
+from bangbench.core.spec import fingerprint_of
+from bangbench.data.dataset import Dataset
+from bangbench.data.sources import open_source
+from bangbench.nets.catalogue import build_net, check_classifier, net_definition
+from bangbench.nets.classifier import Classifier
+from bangbench.nets.definition import NetDefinition, SolverSettings
+from bangbench.nets.predict import to_device
+from bangbench.nets.weights import apply_state, save_state
+from bangbench.store.files import check_writable, sha256_of
+from bangbench.store.layout import CARD, PREPROCESSING, RESUME, WEIGHTS, model_folder
+from bangbench.store.records import DataInfo, ModelCard, ModelInfo, Preprocessing, write_record
+from bangbench.store.reuse import finished_record
+from bangbench.training.batches import Batches
+from bangbench.training.loop import Run, train_steps
+from bangbench.training.methods.base import Method, make_method
+from bangbench.training.rates import rate_policy
+from bangbench.training.snapshot import LogRow, load_snapshot
+from bangbench.training.solver import Solver
+from bangbench.training.spec import TrainSpec
+
+
+class Plan(NamedTuple):
+    """A spec with every default filled in and its inputs opened."""
+
+    spec: TrainSpec
+    definition: NetDefinition
+    solver: SolverSettings
+    preprocessing: Preprocessing
+    method: Method
+    train: Dataset
+    test: Dataset
+    data_name: str
+    settings: dict[str, Any]
+    key: str
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Return (C, H, W)."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+
+def train(spec: TrainSpec, progress: Progress = SILENT) -> ModelCard:
+    """Train the model that `spec` describes, or go on with it, or return it if it is there; the last iteration counts.
+
+    Raises `UsageError` for unknown names and settings, `BenchError` for unusable data, a folder that holds another
+    model, a net that cannot be trained, and a loss that is no longer finite.
+    """
+    device = choose_device(spec.device)
+    plan = make_plan(spec)
+    folder = model_folder(spec.root, spec.name)
+    finished = finished_record(folder / CARD, ModelCard, plan.key, plan.settings, spec.overwrite)
+    if finished is not None:
+        return finished
+    check_writable(folder)
+    with cpu_threads(spec.threads), torch_default_seed(derive_seed(spec.seed, "layers"), device):
+        return _train_plan(plan, folder, device, progress)
+
+
+def make_plan(spec: TrainSpec) -> Plan:
+    """Fill in the defaults of net and method, open the data, and derive the key of the run."""
+    definition = net_definition(spec.net)
+    given = spec.model_dump(include=set(SolverSettings._fields), exclude_none=True)
+    solver = definition.solver._replace(**given)
+    rate_policy(solver.rate_policy, solver.learning_rate)
+    method = make_method(spec.method, {**definition.method_defaults.get(spec.method, {}), **spec.method_settings()})
+    source = open_source(spec.data, spec.data_dir)
+    training_data = source.load("train").first(spec.train_images)
+    preprocessing = _preprocessing(spec, definition, training_data.images.shape[1])
+    settings = spec.settings() | solver._asdict() | method.settings.model_dump()
+    settings |= {"preprocessing": preprocessing.model_dump(mode="json")}
+    key = fingerprint_of({**settings, "train": training_data.fingerprint})
+    return Plan(
+        spec, definition, solver, preprocessing, method, training_data, source.load("test"), source.name, settings, key
+    )
+
+
+def _preprocessing(spec: TrainSpec, definition: NetDefinition, channels: int) -> Preprocessing:
+    given = spec.model_dump(include={"input_scale", "mean", "std"}, exclude_none=True)
+    for name in ("mean", "std"):
+        if name in given and len(given[name]) not in (1, channels):
+            raise UsageError(f"--{name}: expected 1 or {channels} values, found {len(given[name])}")
+    if "mean" in given:
+        given["mean_image"] = False
+    return definition.preprocessing.model_copy(update=given)
+
+
+def _train_plan(plan: Plan, folder: Path, device: torch.device, progress: Progress) -> ModelCard:
+    classifier = _new_classifier(plan).to(device)
+    check_classifier(classifier, plan.input_shape, len(plan.train.class_names), f"net '{plan.spec.net}'")
+    run = _make_run(plan, folder, device, classifier)
+    begin, log = _go_on(run, progress)
+    if begin == 0:
+        shutil.rmtree(folder / "stages", ignore_errors=True)
+    card = _card(plan, classifier, describe_device(device))
+    write_record(folder / CARD, card)
+    progress.start(plan.spec.name, plan.solver.iterations, begin)
+    plan.method.prepare(classifier)
+    try:
+        log = train_steps(run, begin, log, progress)
+    finally:
+        plan.method.release(classifier)
+        progress.finish()
+    return _finish(run, card, log)
+
+
+def _new_classifier(plan: Plan) -> Classifier:
+    net = build_net(plan.definition, plan.input_shape, len(plan.train.class_names), plan.spec.seed)
+    mean_image = mean_image_of(plan.train) if plan.preprocessing.mean_image else None
+    return Classifier(net, plan.preprocessing, mean_image, plan.definition.channels_last)
+
+
+def mean_image_of(data: Dataset) -> torch.Tensor:
+    """Return the mean over the images, float32 (C, H, W), in grey levels."""
+    return torch.from_numpy(data.images.mean(axis=0, dtype="float64").astype("float32"))
+
+
+def _make_run(plan: Plan, folder: Path, device: torch.device, classifier: Classifier) -> Run:
+    shuffle_seed = plan.spec.seed if plan.spec.shuffle else None
+    return Run(
+        key=plan.key,
+        folder=folder,
+        device=device,
+        classifier=classifier,
+        method=plan.method,
+        solver=Solver(classifier.net, plan.spec.momentum, plan.solver.weight_decay),
+        rate=rate_policy(plan.solver.rate_policy, plan.solver.learning_rate),
+        batches=Batches(plan.train, plan.solver.batch_size, device, shuffle_seed),
+        test=(to_device(plan.test.images, device), to_device(plan.test.labels, device)),
+        iterations=plan.solver.iterations,
+        stages=plan.solver.stages,
+    )
+
+
+def _go_on(run: Run, progress: Progress) -> tuple[int, list[LogRow]]:
+    """Restore the last snapshot of an interrupted run; return its iteration and log."""
+    snapshot = load_snapshot(run.folder / RESUME, run.key, run.device)
+    if snapshot is None:
+        return 0, []
+    apply_state(run.classifier.net, snapshot.net, str(run.folder / RESUME))
+    run.solver.restore(snapshot.velocity)
+    progress.note(f"{run.folder}: going on from iteration {snapshot.iteration}")
+    return snapshot.iteration, snapshot.log
+
+
+def _card(plan: Plan, classifier: Classifier, device: str) -> ModelCard:
+    info = ModelInfo(
+        name=plan.spec.name,
+        net=plan.spec.net,
+        parameters=sum(value.numel() for value in classifier.parameters()),
+        classes=len(plan.train.class_names),
+        input_shape=plan.input_shape,
+        preprocessing=plan.preprocessing,
+        method=plan.spec.method,
+        method_settings=plan.method.settings.model_dump(),
+        seed=plan.spec.seed,
+        iterations=plan.solver.iterations,
+        data=plan.data_name,
+    )
+    data = DataInfo(
+        name=plan.data_name,
+        source=plan.spec.data,
+        fingerprint=plan.train.fingerprint,
+        images=len(plan.train.images),
+        class_names=plan.train.class_names,
+    )
+    return ModelCard(
+        schema=1,
+        status="started",
+        key=plan.key,
+        spec=plan.settings,
+        provenance=collect_provenance(device),
+        model=info,
+        train_data=data,
+    )
+
+
+def _finish(run: Run, card: ModelCard, log: list[LogRow]) -> ModelCard:
+    save_state(run.folder / WEIGHTS, run.classifier.net.state_dict())
+    if run.classifier.mean is not None and card.model.preprocessing.mean_image:
+        save_state(run.folder / PREPROCESSING, {"mean": run.classifier.mean})
+    last = log[-1]
+    done = card.model_copy(
+        update={
+            "status": "done",
+            "model": card.model.model_copy(update={"weights_sha256": sha256_of(run.folder / WEIGHTS)}),
+            "stages": tuple(row.iteration for row in log),
+            "train_accuracy": last.training_accuracy,
+            "accuracy": last.test_accuracy,
+            "seconds": last.seconds,
+        }
+    )
+    write_record(run.folder / CARD, done)
+    (run.folder / RESUME).unlink(missing_ok=True)
+    return done

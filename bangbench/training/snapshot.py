@@ -1,0 +1,77 @@
+"""The state of an unfinished training: weights, momentum, random generators and the log so far, in one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from bangbench.core.errors import BenchError
+from bangbench.nets.weights import load_state, save_state
+
+
+class LogRow(NamedTuple):
+    """One line of log.csv: the mean loss and training accuracy (percent) of the batches since the line before."""
+
+    iteration: int
+    loss: float
+    rate: float
+    training_accuracy: float
+    test_accuracy: float
+    seconds: float
+
+
+class Snapshot(NamedTuple):
+    """Everything needed to go on as if nothing had happened."""
+
+    iteration: int
+    net: dict[str, Tensor]
+    velocity: dict[str, Tensor]
+    log: list[LogRow]
+
+
+def save_snapshot(path: Path, key: str, snapshot: Snapshot, device: torch.device) -> None:
+    """Write a snapshot with the default generators' states, atomically."""
+    tensors = _prefixed("net", snapshot.net) | _prefixed("velocity", snapshot.velocity)
+    tensors["generator.cpu"] = torch.get_rng_state()
+    if device.type == "cuda":
+        tensors["generator.cuda"] = torch.cuda.get_rng_state(device)
+    metadata = {"key": key, "iteration": str(snapshot.iteration), "log": json.dumps(snapshot.log)}
+    save_state(path, tensors, metadata)
+
+
+def load_snapshot(path: Path, key: str, device: torch.device) -> Snapshot | None:
+    """Read a snapshot of the run `key` and set the default generators; None where there is none of this run."""
+    if not path.exists():
+        return None
+    metadata = _metadata(path)
+    if metadata.get("key") != key:
+        return None
+    tensors = load_state(path)
+    torch.set_rng_state(tensors["generator.cpu"])
+    if device.type == "cuda" and "generator.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["generator.cuda"], device)
+    log = [LogRow(*row) for row in json.loads(metadata["log"])]
+    return Snapshot(int(metadata["iteration"]), _under("net", tensors), _under("velocity", tensors), log)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, "pt") as stream:
+            return stream.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise BenchError(f"{path}: not a whole snapshot ({error}); delete it to start again") from error
+
+
+def _prefixed(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in state.items()}
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

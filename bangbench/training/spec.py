@@ -1,0 +1,57 @@
+"""What `bangbench train` was asked to do."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from bangbench.core.spec import Spec
+from bangbench.store.layout import check_name
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class TrainSpec(Spec):
+    """One model to train. Settings left at None are the net's own (LeNet and CIFAR-10 quick: Caffe's)."""
+
+    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"name"}
+
+    name: str = Field(description="Name of the model: its folder under models/, such as R0 or table1/R0.")
+    net: str = Field("lenet", description="Registered net, or your own: package.module:factory or file.py:factory.")
+    data: str = Field("mnist", description="digits, mnist, cifar10, npz:FILE, folder:DIR or folder:FILE.zip.")
+    method: str = Field("regular", description="Training method.")
+    beta: float | None = Field(None, description="BANG: factor of the whole gradient.")
+    epsilon: float | None = Field(None, description="BANG: how far gradients are balanced, 0 to 1.")
+    ratio: float | None = Field(None, description="BANG: epsilon of misclassified samples, relative to the others'.")
+    option: tuple[str, ...] = Field((), description="KEY=VALUE, a setting of a method that has others.")
+    seed: int = Field(0, ge=0, description="Seed of the initial weights, dropout and shuffling.")
+    iterations: Positive | None = Field(None, description="Solver steps.")
+    batch_size: Positive | None = Field(None, description="Images per step.")
+    learning_rate: float | None = Field(None, gt=0, description="Base learning rate.")
+    rate_policy: str | None = Field(None, description="inv(GAMMA, POWER), steps(ITERATION, ...) or constant().")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum.")
+    weight_decay: float | None = Field(None, ge=0, description="Weight decay, on weights and biases.")
+    stages: Positive | None = Field(None, description="Keep a snapshot every so many iterations.")
+    shuffle: bool = Field(False, description="Shuffle each epoch instead of reading in file order.")
+    train_images: Positive | None = Field(None, description="Train on the first so many images only.")
+    input_scale: float | None = Field(None, gt=0, description="Divide grey levels by this before the net.")
+    mean: tuple[float, ...] | None = Field(None, description="Per-channel mean after scaling.")
+    std: tuple[float, ...] | None = Field(None, description="Per-channel standard deviation after scaling.")
+    threads: Positive = Field(1, description="CPU threads; the weights are the same bits only for the same number.")
+
+    _check_name = field_validator("name")(check_name)
+
+    def method_settings(self) -> dict[str, Any]:
+        """Return the method's settings that were given."""
+        named = {"beta": self.beta, "epsilon": self.epsilon, "ratio": self.ratio}
+        pairs = dict(item.split("=", 1) for item in self.option)
+        return {name: value for name, value in named.items() if value is not None} | pairs
+
+    @field_validator("option")
+    @classmethod
+    def _check_option(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            if "=" not in item:
+                raise ValueError(f"expected KEY=VALUE, found '{item}'")
+        return value
