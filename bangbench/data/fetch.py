@@ -69,30 +69,31 @@ def fetch(
     of other content is in the way, which is never overwritten.
     """
     _check_name(name, "downloaded")
-    directory = data_directory(data_dir)
     addresses = BASE_URLS[name] if base_urls is None else base_urls
-    paths = []
-    for file_name, checksum in _checksums(name).items():
-        present = _find(name, directory, file_name)
-        if present is None:
-            present = directory / name / file_name
-            _fetch_file(addresses, present, checksum, progress)
+    checksums = _checksums(name)
+    results = verify(name, data_dir)
+    for path, ok, message in results:
+        if ok:
+            progress.note(f"{path} is already there")
+        elif path.exists() or path.name not in checksums:
+            raise BenchError(
+                f"{path} is in the way: {message}; it is damaged or not the official file: move it, or "
+                f"all of {path.parent}, away and run the command again"
+            )
         else:
-            _check_present(present, checksum)
-            progress.note(f"{present} is already there")
-        paths.append(present)
-    return paths
+            _fetch_file(addresses, path, checksums[path.name], progress)
+    return [result.path for result in results]
 
 
 def verify(name: str, data_dir: Path | None) -> list[Verified]:
-    """Return for each file of ``mnist`` or ``cifar10`` whether it is the official one; else raises `UsageError`."""
+    """Return for each file of ``mnist`` or ``cifar10`` (else: `UsageError`) whether it is the official one."""
     _check_name(name, "verified")
     directory = data_directory(data_dir)
     if name == "cifar10":
         return _verify_cifar10(directory)
     results = []
     for file_name, checksum in _checksums(name).items():
-        path = _find(name, directory, file_name)
+        path = mnist.find_file(directory, file_name.removesuffix(".gz"))
         results.append(_verified(path, checksum) if path else _missing(directory / name / file_name, name))
     return results
 
@@ -116,13 +117,6 @@ def _checksums(name: str) -> dict[str, _Checksum]:
     return {CIFAR10_ARCHIVE: _Checksum("md5", cifar10.MD5[CIFAR10_ARCHIVE], False)}
 
 
-def _find(name: str, directory: Path, file_name: str) -> Path | None:
-    if name == "mnist":
-        return mnist.find_file(directory, file_name.removesuffix(".gz"))
-    places = (directory / name / file_name, directory / file_name)
-    return next((path for path in places if path.is_file()), None)
-
-
 def _fetch_file(addresses: Sequence[str], target: Path, checksum: _Checksum, progress: Progress) -> None:
     failures: list[str] = []
     for address in addresses:
@@ -131,7 +125,8 @@ def _fetch_file(addresses: Sequence[str], target: Path, checksum: _Checksum, pro
             return _fetch_from(url, target, checksum, progress)
         except BenchError as error:
             failures.append(str(error))
-            progress.note(str(error))
+            if len(failures) < len(addresses):
+                progress.note(f"{error}; trying the next address")
     advice = f"or put the file into {target.parent} yourself"
     raise BenchError(f"{target.name} could not be downloaded:\n" + "\n".join(failures) + f"\n{advice}")
 
@@ -146,18 +141,6 @@ def _fetch_from(url: str, target: Path, checksum: _Checksum, progress: Progress)
             )
 
     download(url, target, check, progress)
-
-
-def _check_present(path: Path, checksum: _Checksum) -> None:
-    try:
-        complaint = checksum.complaint(path.read_bytes(), str(path))
-    except BenchError as error:
-        complaint = str(error)
-    if complaint:
-        raise BenchError(
-            f"{path} is in the way: {complaint}; it is damaged or not the official file: move it away and run the "
-            "command again"
-        )
 
 
 def _verify_cifar10(directory: Path) -> list[Verified]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ class FolderSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = path.resolve().name if path.is_dir() else path.stem
+        self._prefix = f"{path}/" if path.is_dir() else f"{path}: "
 
     def load(self, split: Split) -> Dataset:
         """Return the split: uint8 (N, C, H, W). Raises `BenchError` that names the file or folder at fault."""
@@ -56,13 +57,13 @@ class FolderSource:
         order = fixed_permutation(len(names), "folder", split)
         images = np.stack([_channels_first(decoded[names[index]], colour) for index in order])
         number = {name: label for label, name in enumerate(classes)}
-        labels = np.array([number[PurePosixPath(names[index]).parts[1]] for index in order], dtype=np.int64)
+        labels = np.array([number[names[index].split("/")[1]] for index in order], dtype=np.int64)
         return make_dataset(images, labels, tuple(classes), f"{self.path} {split}")
 
     def _names(self, tree: Tree) -> Mapping[Split, list[str]]:
         for name in tree.files:
-            path = PurePosixPath(name)
-            if len(path.parts) != _DEPTH or path.suffix.lower() not in SUFFIXES:
+            suffix = f".{name.rpartition('.')[2]}".lower()
+            if name.count("/") != _DEPTH - 1 or suffix not in SUFFIXES:
                 raise BenchError(
                     f"{self._where(name)}: expected only images below train/ and test/, as train/CLASS/IMAGE "
                     f"({', '.join(sorted(SUFFIXES))}); move or convert this file"
@@ -71,7 +72,7 @@ class FolderSource:
 
     def _classes(self, tree: Tree) -> list[str]:
         """Return the classes, sorted; both splits must have the same ones, each with at least one image."""
-        filled = {str(PurePosixPath(name).parent) for name in tree.files}
+        filled = {name.rpartition("/")[0] for name in tree.files}
         found = {split: self._split_classes(tree, split) for split in _SPLITS}
         for split in _SPLITS:
             other = found["test" if split == "train" else "train"]
@@ -89,7 +90,7 @@ class FolderSource:
         return found["train"]
 
     def _split_classes(self, tree: Tree, split: Split) -> list[str]:
-        folders = [PurePosixPath(name).parts for name in tree.folders]
+        folders = [name.split("/") for name in tree.folders]
         classes = [parts[1] for parts in folders if parts[0] == split and len(parts) == _DEPTH - 1]
         if not classes:
             raise BenchError(
@@ -108,7 +109,7 @@ class FolderSource:
                 )
 
     def _where(self, name: str) -> str:
-        return str(self.path / name) if self.path.is_dir() else f"{self.path}: {name}"
+        return f"{self._prefix}{name}"
 
 
 def _channels_first(pixels: NDArray[np.uint8], colour: bool) -> NDArray[np.uint8]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -15,9 +17,10 @@ from bangbench.core.errors import BenchError
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _EIGHT_BITS = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 _GREY = frozenset({"1", "L", "LA", "La"})
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
 
 
 def decode_image(content: bytes, where: str) -> NDArray[np.uint8]:
@@ -27,16 +30,40 @@ def decode_image(content: bytes, where: str) -> NDArray[np.uint8]:
     is not applied. Raises `BenchError`, which names `where`, for damaged files, more than 8 bits per channel, and
     transparency (an opaque alpha channel is dropped).
     """
+    pixels = _decode_whole_jpeg(content)
+    if pixels is not None:
+        return pixels
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            image.load()
-            return _pixels(image, where)
+        with warnings.catch_warnings():
+            # Pillow warns of damaged metadata; where that costs pixels, an error follows.
+            warnings.simplefilter("ignore")
+            return _decode_with_pillow(content, where)
     except UnidentifiedImageError as error:
         raise BenchError(
             f"{where}: expected an image ({', '.join(_FORMATS)}), found something else; replace or remove the file"
         ) from error
     except (*_DAMAGE, Image.DecompressionBombError) as error:
         raise BenchError(f"{where}: the image cannot be read ({error}); replace or remove the file") from error
+
+
+def _decode_whole_jpeg(content: bytes) -> NDArray[np.uint8] | None:
+    """Return a JPEG's pixels, or None where the content is anything else than a complete JPEG of 1 or 3 channels.
+
+    OpenCV reads small JPEG files five times as fast as Pillow, to the same pixels, but fills up truncated ones in
+    silence: only those that end as they should are left to it.
+    """
+    if not content.startswith(_JPEG_START) or not content.endswith(_JPEG_END):
+        return None
+    found = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    if found is None or found.dtype != np.uint8:
+        return None
+    return np.asarray(found if found.ndim == 2 else cv2.cvtColor(found, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _decode_with_pillow(content: bytes, where: str) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        image.load()
+        return _pixels(image, where)
 
 
 def _pixels(image: Image.Image, where: str) -> NDArray[np.uint8]:

@@ -25,9 +25,7 @@ def start_workers(count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _prepare_worker)
 
 
-def run_tasks(
-    pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: Iterable[object]
-) -> list[Result]:
+def run_tasks(pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: Iterable[object]) -> list[Result]:
     """Return ``map(function, *arguments)`` computed by the pool, in order.
 
     An exception from a task cancels those that have not begun. A worker that dies raises `BenchError`.

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
@@ -21,13 +22,14 @@ def convolution(
     channels: int, filters: int, generator: torch.Generator, padding: int = 0, std: float | None = None
 ) -> nn.Conv2d:
     """Return a 5x5 convolution with bias 0; weights N(0, std), or xavier where `std` is None."""
-    layer = nn.utils.skip_init(nn.Conv2d, channels, filters, 5, padding=padding)
+    layer: nn.Conv2d = skip_init(nn.Conv2d, channels, filters, 5, padding=padding)  # type: ignore[no-untyped-call]
     return _filled(layer, generator, std)
 
 
 def linear(features: int, outputs: int, generator: torch.Generator, std: float | None = None) -> nn.Linear:
     """Return a linear layer with bias 0; weights N(0, std), or xavier where `std` is None."""
-    return _filled(nn.utils.skip_init(nn.Linear, features, outputs), generator, std)
+    layer: nn.Linear = skip_init(nn.Linear, features, outputs)  # type: ignore[no-untyped-call]
+    return _filled(layer, generator, std)
 
 
 def _filled(layer: Layer, generator: torch.Generator, std: float | None) -> Layer:

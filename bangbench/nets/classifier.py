@@ -26,7 +26,7 @@ class Classifier(nn.Module):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        self.net = net.to(memory_format=torch.channels_last) if channels_last else net
+        self.net: nn.Module = _channels_last(net) if channels_last else net
         self.input_scale = preprocessing.input_scale
         self.channels_last = channels_last
         mean = mean_image if mean_image is not None else _per_channel(preprocessing.mean)
@@ -45,6 +45,14 @@ class Classifier(nn.Module):
             images = images / self.std
         logits: Tensor = self.net(images)
         return logits
+
+
+def _channels_last(net: nn.Module) -> nn.Module:
+    """Lay the weights of 2-d convolutions out channels-last, in place."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+    return net
 
 
 def _per_channel(values: tuple[float, ...] | None) -> Tensor | None:

@@ -21,7 +21,7 @@ def batch_size_for(device: torch.device) -> int:
 def logits_of(classifier: Classifier, images: Tensor) -> Tensor:
     """Return logits (N, K) of grey-level images (N, C, H, W), uint8 or float32, on the images' device."""
     step = batch_size_for(images.device)
-    parts = [classifier(part.to(torch.float32)) for part in images.split(step)]
+    parts = [classifier(part.to(torch.float32)) for part in torch.split(images, step)]
     return torch.cat(parts)
 
 

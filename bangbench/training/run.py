@@ -19,6 +19,7 @@ from bangbench.data.sources import open_source
 from bangbench.nets.catalogue import build_net, check_classifier, net_definition
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.definition import NetDefinition, SolverSettings
+from bangbench.nets.models import mean_image_of
 from bangbench.nets.predict import to_device
 from bangbench.nets.weights import apply_state, save_state
 from bangbench.store.files import check_writable, sha256_of
@@ -123,11 +124,6 @@ def _new_classifier(plan: Plan) -> Classifier:
     net = build_net(plan.definition, plan.input_shape, len(plan.train.class_names), plan.spec.seed)
     mean_image = mean_image_of(plan.train) if plan.preprocessing.mean_image else None
     return Classifier(net, plan.preprocessing, mean_image, plan.definition.channels_last)
-
-
-def mean_image_of(data: Dataset) -> torch.Tensor:
-    """Return the mean over the images, float32 (C, H, W), in grey levels."""
-    return torch.from_numpy(data.images.mean(axis=0, dtype="float64").astype("float32"))
 
 
 def _make_run(plan: Plan, folder: Path, device: torch.device, classifier: Classifier) -> Run:

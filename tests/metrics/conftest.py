@@ -29,7 +29,8 @@ def _disturb(image: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
     moved = np.roll(image.astype(float), (index % 3 - 1, (index // 3) % 3 - 1), axis=(0, 1))
     edges = cv2.GaussianBlur(np.abs(cv2.Laplacian(moved, cv2.CV_64F)), (0, 0), 1.5)
     strength = 70 * edges / max(edges.max(), 1) + 15
-    return np.clip(np.rint(moved + strength * _stripes(image.shape, 3 + index % 4, index)), 0, 255).astype(np.uint8)
+    disturbed = moved + strength * _stripes(image.shape, 3 + index % 4, index)
+    return np.clip(np.rint(disturbed), 0, 255).astype(np.uint8)
 
 
 def _digit(small: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -51,8 +52,6 @@ def photos() -> Pairs:
     astronaut = cv2.resize(data.astronaut(), (256, 256), interpolation=cv2.INTER_AREA)
     corners = [(0, 70), (60, 60), (110, 20), (170, 120)]
     original = [astronaut[row : row + 37, column : column + 48].transpose(2, 0, 1) for row, column in corners]
-    adversarial = [
-        np.stack([_disturb(np.ascontiguousarray(plane), 4 + 3 * index + channel) for channel, plane in enumerate(image)])
-        for index, image in enumerate(original)
-    ]
-    return Pairs(np.stack(adversarial), np.stack(original))
+    planes = [np.ascontiguousarray(plane) for image in original for plane in image]
+    adversarial = [_disturb(plane, 4 + index) for index, plane in enumerate(planes)]
+    return Pairs(np.stack(adversarial).reshape(4, 3, 37, 48), np.stack(original))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from bangbench.core.errors import BenchError
 from bangbench.metrics.distances import l2, linf
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 
 import pytest
+
 from bangbench.metrics import distances, pass_score, reference
 
 

@@ -10,8 +10,10 @@ import sys
 import cv2
 import numpy as np
 import pytest
+
 from bangbench.core.errors import BenchError, UsageError
-from bangbench.metrics import opencv_engine, pass_score as pass_module
+from bangbench.metrics import opencv_engine
+from bangbench.metrics import pass_score as pass_module
 from bangbench.metrics.opencv_engine import ssim_stack
 from bangbench.metrics.pass_score import PassPool, pass_score, pass_scores_all
 from bangbench.metrics.reference import EccStatus, pass_pair_presets, ssim
@@ -135,7 +137,7 @@ def test_stacks_that_cannot_be_scored_are_refused_before_work_starts():
         pass_score(stack[:1], stack)
     with pytest.raises(BenchError, match="found 8x28 with 1 channel"):
         pass_score(stack[:, :, :8], stack[:, :, :8])
-    with pytest.raises(BenchError, match="channels, found 28; .*axes are"):
+    with pytest.raises(BenchError, match=r"channels, found 28; .*axes are"):
         pass_score(stack.transpose(0, 2, 1, 3).repeat(28, 2), stack.transpose(0, 2, 1, 3).repeat(28, 2))
     with pytest.raises(UsageError, match="unknown PASS preset 'defnition': did you mean 'definition'"):
         pass_score(stack, stack, "defnition")
@@ -188,7 +190,7 @@ def signal_group(process, number):
     os.killpg(process.pid, number)
 
 
-# Output ends only when every worker has closed its copy of the pipes: `communicate` returning proves that none is left.
+# Output ends only when every worker has closed its copy of the pipes: that `communicate` returns proves none is left.
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

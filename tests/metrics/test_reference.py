@@ -5,11 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+from skimage.metrics import structural_similarity
+
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.metrics import reference
 from bangbench.metrics.reference import EccStatus, align, grey, pass_pair, pass_pair_presets, ssim, warp
-from numpy.lib.stride_tricks import sliding_window_view
-from skimage.metrics import structural_similarity
 
 
 def direct_ssim_map(first, second):
@@ -34,7 +35,7 @@ def direct_ssim_map(first, second):
 
 
 def literal_pass(template, moving, iterations):
-    """PASS as a user of OpenCV would type it, for grey images (H, W): SSIM of the warped image and the template."""
+    """PASS as typed from OpenCV's manual, for grey images (H, W): SSIM of the warped image and the template."""
     criteria = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, iterations, 1e-3)
     _, matrix = cv2.findTransformECC(
         template, moving, np.eye(3, dtype=np.float32), cv2.MOTION_HOMOGRAPHY, criteria, None, 5
@@ -177,7 +178,7 @@ def test_any_other_opencv_failure_is_an_error_with_opencvs_reason():
 
 def test_images_that_cannot_be_scored_are_refused_with_what_was_found():
     small, image = np.zeros((1, 10, 28), np.uint8), np.zeros((1, 28, 28), np.uint8)
-    with pytest.raises(BenchError, match="at least 11x11 pixels.*found 10x28"):
+    with pytest.raises(BenchError, match=r"at least 11x11 pixels.*found 10x28"):
         ssim(small, small)
     with pytest.raises(BenchError, match=r"expected uint8 images \(C, H, W\), found float32 \(1, 28, 28\)"):
         ssim(image.astype(np.float32), image)

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from bangbench.nets.classifier import Classifier
 from bangbench.training.methods import base
 from bangbench.training.methods.scaled_layers import SampleScale, scale_layers, unscale_layers
 
 
-class BangSettings(base.Settings):
+class BangSettings(base.MethodSettings):
     """beta scales the gradient, epsilon in [0, 1] sets how far samples are balanced, ratio lowers it for wrong ones."""
 
     beta: float = Field(1.0, gt=0.0)
@@ -41,10 +41,10 @@ def balance(norms: Tensor, correct: Tensor, epsilon: float, ratio: float) -> Ten
 class Bang(base.Method):
     """Train with the weight gradients of every convolution and linear layer balanced over the batch."""
 
-    Settings: ClassVar[type[base.Settings]] = BangSettings
+    Settings: ClassVar[type[base.MethodSettings]] = BangSettings
     settings: BangSettings
 
-    def __init__(self, settings: base.Settings) -> None:
+    def __init__(self, settings: base.MethodSettings) -> None:
         super().__init__(settings)
         self._correct: Tensor | None = None
 
@@ -66,10 +66,3 @@ class Bang(base.Method):
         settings = self.settings
         correct: Any = self._correct
         return settings.beta * balance(norms, correct, settings.epsilon, settings.ratio)
-
-
-def balanced_layers(net: nn.Module) -> list[str]:
-    """Return the names of the layers that BANG balances; all others train regularly."""
-    from bangbench.training.methods.scaled_layers import scalable_layers
-
-    return [name for name, _ in scalable_layers(net)]

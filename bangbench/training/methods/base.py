@@ -23,7 +23,7 @@ METHODS = Registry(
 )
 
 
-class Settings(BaseModel):
+class MethodSettings(BaseModel):
     """Base of a method's settings; a setting the method does not have is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,9 +39,9 @@ class Objective(NamedTuple):
 class Method:
     """Regular training, and the base of every other method: override the hooks that differ."""
 
-    Settings: ClassVar[type[Settings]] = Settings
+    Settings: ClassVar[type[MethodSettings]] = MethodSettings
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: MethodSettings) -> None:
         self.settings = settings
 
     def prepare(self, classifier: Classifier) -> None:

@@ -56,8 +56,7 @@ def _bound(forward: Callable[..., Tensor], layer: nn.Module, scale: SampleScale)
 
 
 def _linear_forward(layer: nn.Linear, scale: SampleScale, images: Tensor) -> Tensor:
-    result: Tensor = _ScaledLinear.apply(images, layer.weight, layer.bias, scale)
-    return result
+    return _apply(_ScaledLinear, images, layer.weight, layer.bias, scale)
 
 
 def _convolution_forward(layer: nn.Conv2d, scale: SampleScale, images: Tensor) -> Tensor:
@@ -67,13 +66,18 @@ def _convolution_forward(layer: nn.Conv2d, scale: SampleScale, images: Tensor) -
         images = functional.pad(images, layer._reversed_padding_repeated_twice, mode=mode)
         padding = [0] * len(layer.stride)
     geometry = Geometry(list(layer.stride), list(padding), list(layer.dilation), layer.groups)
-    result: Tensor = _ScaledConvolution.apply(images, layer.weight, layer.bias, scale, geometry)
+    return _apply(_ScaledConvolution, images, layer.weight, layer.bias, scale, geometry)
+
+
+def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return result
 
 
 def _sample_norms(kappa: Tensor) -> Tensor:
     """Return n_i = ||kappa_i||_2 over the whole output of sample i, in kappa's own precision."""
-    return torch.linalg.vector_norm(kappa, dim=tuple(range(1, kappa.ndim)))
+    norms: Tensor = torch.linalg.vector_norm(kappa, dim=tuple(range(1, kappa.ndim)))
+    return norms
 
 
 def _along_samples(factors: Tensor, like: Tensor) -> Tensor:

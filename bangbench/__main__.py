@@ -1,0 +1,6 @@
+"""`python -m bangbench`."""
+
+from bangbench.cli.main import main
+
+if __name__ == "__main__":
+    main()

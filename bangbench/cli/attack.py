@@ -1,0 +1,111 @@
+"""`bangbench attack`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from bangbench.attacks.spec import AttackSpec
+from bangbench.cli.options import command
+from bangbench.cli.output import Output
+from bangbench.store.records import AttackRecord, Moments
+
+
+def run_attack(specs: list[AttackSpec], output: Output) -> None:
+    """Attack the test images that a model classifies correctly and keep one row per image.
+
+    fgs and hc1 are the paper's; their unmasked twins compute the same without float32 underflow and with the sign
+    mended. A rate that rises from one to the other was not robustness but a vanished gradient.
+    """
+    from bangbench.attacks.run import attack
+
+    results = [attack(spec, output.progress()) for spec in specs]
+    if output.json:
+        output.print_json(attack_json(results))
+    elif not output.quiet:
+        for records in results:
+            output.console().print(attack_table(records))
+
+
+def attack_json(results: list[list[AttackRecord]]) -> dict[str, Any]:
+    """Return what ``--json`` prints: percent and grey levels, one entry per model and attack."""
+    models = {}
+    for records in results:
+        first = _summary(records[0])
+        models[records[0].model.name] = {
+            "data": records[0].data.name,
+            "accuracy": first["accuracy"],
+            "images": first["images"],
+            "correct": first["correct"],
+            "attacks": {record.attack: _per_attack(_summary(record)) for record in records},
+        }
+    return {"schema": 1, "models": models}
+
+
+def _summary(record: AttackRecord) -> dict[str, Any]:
+    return record.summary.model_dump(mode="json", by_alias=True) if record.summary else {}
+
+
+def _per_attack(summary: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in summary.items() if name not in ("accuracy", "images", "correct")}
+
+
+def attack_table(records: list[AttackRecord]) -> Table:
+    """Return the summary of one model's attacks."""
+    first = records[0]
+    summary = _summary(first)
+    table = Table(
+        title=f"{first.model.name} on {first.data.name}: {summary['images']} images, {summary['correct']} correct "
+        f"({summary['accuracy']:.2f} %)",
+        title_justify="left",
+        caption="means over flipped images; median with failures as infinite",
+        caption_justify="left",
+    )
+    table.add_column("attack")
+    for header in ("flipped %", "95 % interval", "blank %", "L_inf", "median", "PASS", "PASS (paper)"):
+        table.add_column(header, justify="right")
+    for record in records:
+        table.add_row(record.attack, *_cells(record))
+    return table
+
+
+def _cells(record: AttackRecord) -> list[str]:
+    summary = record.summary
+    if summary is None:
+        return []
+    low, high = summary.rate_interval or (float("nan"), float("nan"))
+    median = summary.linf.median_censored
+    return [
+        _number(summary.rate, 2),
+        f"{low:.2f} - {high:.2f}",
+        _number(summary.blank, 2),
+        _moments(summary.linf, 2),
+        "inf" if median is None else f"{median:.0f}",
+        _moments(summary.pass_definition, 4),
+        _moments(summary.pass_paper, 4),
+    ]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _moments(moments: Moments, digits: int) -> str:
+    if moments.mean is None:
+        return "-"
+    return f"{moments.mean:.{digits}f} ± {moments.std:.{digits}f}"
+
+
+def add(app: typer.Typer) -> None:
+    """Add the command."""
+    command(
+        app,
+        "attack",
+        AttackSpec,
+        run_attack,
+        arguments=("model",),
+        repeated="model",
+        example="bangbench attack R0 B1 --attack fgs --attack fgs-unmasked --limit 1000",
+    )

@@ -1,0 +1,42 @@
+"""The command line of bangbench: `main` is what the `bangbench` program runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bangbench import __version__
+from bangbench.cli import attack, data, models, noise_eval, pass_command, report, reproduce, train
+
+app = typer.Typer(
+    name="bangbench",
+    help="Measure how robust image classifiers are, and whether their gradients are still there.",
+    epilog="Start with: bangbench reproduce demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (train, attack, noise_eval, report, reproduce, pass_command, data, models):
+    module.add(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bangbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,117 @@
+"""Command-line options made from a spec: names, defaults, help and validation have one definition."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from bangbench.cli.output import Output, ending
+from bangbench.core.errors import UsageError
+from bangbench.core.spec import Spec
+
+AnySpec = TypeVar("AnySpec", bound=Spec)
+#: Runs a command: the specs (one for each value of a repeated argument) and how to talk.
+Run = Callable[[list[AnySpec], Output], None]
+
+
+def command(
+    app: typer.Typer,
+    name: str,
+    spec: type[AnySpec],
+    run: Run[AnySpec],
+    arguments: tuple[str, ...] = (),
+    repeated: str | None = None,
+    example: str = "",
+) -> None:
+    """Add a command whose options are the fields of `spec`.
+
+    arguments: fields that are positional; repeated: the positional one that takes several values, each of which
+    becomes a spec of its own. The command's help is the docstring of `run`.
+    """
+
+    def body(**values: Any) -> None:
+        output = Output(values.pop("json"), values.pop("quiet"), values.pop("debug"))
+        with ending(output):
+            given = {key: value for key, value in values.items() if value not in (None, [], ())}
+            several = given.pop(repeated) if repeated else [None]
+            run([_make(spec, given | ({repeated: one} if repeated else {})) for one in several], output)
+
+    parameters = [_parameter(field, info, field in arguments, field == repeated) for field, info in _ordered(spec, arguments)]
+    body.__signature__ = inspect.Signature([*parameters, *_common()])  # type: ignore[attr-defined]
+    body.__doc__ = run.__doc__
+    epilog = f"Example: {example}" if example else None
+    app.command(name, epilog=epilog, no_args_is_help=bool(arguments))(body)
+
+
+def _make(spec: type[AnySpec], values: dict[str, Any]) -> AnySpec:
+    try:
+        return spec(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = "-".join(str(part) for part in first["loc"][:1]).replace("_", "-")
+        raise UsageError(f"--{field}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def _ordered(spec: type[Spec], arguments: tuple[str, ...]) -> list[tuple[str, FieldInfo]]:
+    """Return the fields: arguments first, then the command's own, then those of every command."""
+    everywhere = [name for name in Spec.model_fields if name in spec.model_fields]
+    own = [name for name in spec.model_fields if name not in everywhere and name not in arguments]
+    return [(name, spec.model_fields[name]) for name in (*arguments, *own, *everywhere)]
+
+
+def _parameter(name: str, info: FieldInfo, positional: bool, repeated: bool) -> inspect.Parameter:
+    kind, many = _plain_type(info.annotation)
+    annotation: Any = list[kind] if many or repeated else kind  # type: ignore[valid-type]
+    required = info.is_required()
+    default = info.default
+    shown: Any = ", ".join(map(str, default)) if isinstance(default, tuple) and default else default not in (None, ())
+    extra: dict[str, Any] = {"help": info.description, "show_default": shown}
+    if many and isinstance(default, tuple):
+        default = list(default)
+    if positional:
+        marked = Annotated[annotation, typer.Argument(help=info.description, show_default=False)]
+    else:
+        flag = f"--{name.replace('_', '-')}"
+        marked = Annotated[annotation, typer.Option(f"{flag}/--no-{flag[2:]}" if kind is bool else flag, **extra)]
+    if not required and not (positional and many):
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=marked)
+    empty: Any = [] if not required else inspect.Parameter.empty
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=empty, annotation=marked)
+
+
+def _plain_type(annotation: Any) -> tuple[Any, bool]:
+    """Return the type Typer understands, and whether several values may be given."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _plain_type(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return _plain_type(next(part for part in get_args(annotation) if part is not type(None)))
+    if origin is tuple:
+        return _plain_type(get_args(annotation)[0])[0], True
+    if origin is Literal or annotation in (str, int, float, bool, Path):
+        return annotation, False
+    raise TypeError(f"no command-line option for a field of type {annotation}")
+
+
+def _common() -> list[inspect.Parameter]:
+    described = {
+        "json": "Print one JSON object on stdout and nothing else there.",
+        "quiet": "Show no progress and no summary.",
+        "debug": "Show the traceback of an error.",
+    }
+    return [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False,
+            annotation=Annotated[bool, typer.Option(f"--{name}", help=text)],
+        )
+        for name, text in described.items()
+    ]

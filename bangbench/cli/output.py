@@ -1,0 +1,72 @@
+"""What a command says and how it ends: messages on stderr, results on stdout, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import typer
+from rich.console import Console
+
+from bangbench.cli.progress import Bar
+from bangbench.core.errors import BenchError
+from bangbench.core.progress import SILENT, Progress
+
+INTERRUPTED = 130
+
+
+class Output(NamedTuple):
+    """How a command talks: one JSON object, quietly, with tracebacks."""
+
+    json: bool = False
+    quiet: bool = False
+    debug: bool = False
+
+    def progress(self) -> Progress:
+        """Return a bar on stderr, or nothing where quiet is asked for."""
+        return SILENT if self.quiet else Bar()
+
+    def console(self) -> Console:
+        """Return the console for results; tables are never cut where the output is not a terminal."""
+        return Console(width=None if sys.stdout.isatty() else 160)
+
+    def say(self, text: str) -> None:
+        """Print one line about the result, unless only JSON or nothing is asked for."""
+        if not self.json and not self.quiet:
+            print(text)
+
+    def print_json(self, value: Any) -> None:
+        """Print the one JSON object of a command."""
+        print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def complain(text: str) -> None:
+    """Print a message to stderr."""
+    print(f"bangbench: {text}", file=sys.stderr)
+
+
+@contextmanager
+def ending(output: Output) -> Iterator[None]:
+    """Turn errors into one message and the exit status: 1 failed, 2 wrong usage, 130 interrupted."""
+    try:
+        yield
+    except BenchError as error:
+        _end(output, str(error), error.exit_status)
+    except KeyboardInterrupt:
+        _end(output, "interrupted; what was finished is kept, run the same command again to go on", INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe is gone, nobody is left to tell
+        raise typer.Exit(1) from None
+    except Exception as error:
+        _end(output, f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1)
+
+
+def _end(output: Output, message: str, status: int) -> None:
+    if output.debug:
+        traceback.print_exc()
+    complain(message)
+    raise typer.Exit(status) from None

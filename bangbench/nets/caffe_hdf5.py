@@ -1,0 +1,109 @@
+"""The authors' released weights: Caffe models in HDF5 (`data/LAYER/0` weights, `data/LAYER/1` bias)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bangbench.core.errors import BenchError
+from bangbench.store.files import sha256_of
+
+
+class CaffeNet(NamedTuple):
+    """A net that is recognised by the shapes of its layers, and the data set it was released for."""
+
+    net: str
+    data: str
+    layers: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+
+
+_KNOWN_NETS = (
+    CaffeNet(
+        "lenet",
+        "mnist",
+        {"conv1": "conv1", "conv2": "conv2", "ip1": "linear1", "ip2": "linear2"},
+        {"conv1": (20, 1, 5, 5), "conv2": (50, 20, 5, 5), "ip1": (500, 800), "ip2": (10, 500)},
+    ),
+    CaffeNet(
+        "cifar10-quick",
+        "cifar10",
+        {"conv1": "conv1", "conv2": "conv2", "conv3": "conv3", "ip1": "linear1", "ip2": "linear2"},
+        {
+            "conv1": (32, 3, 5, 5),
+            "conv2": (32, 32, 5, 5),
+            "conv3": (64, 32, 5, 5),
+            "ip1": (64, 1024),
+            "ip2": (10, 64),
+        },
+    ),
+)
+
+
+class Released(NamedTuple):
+    """What the paper says of a released file: the row of its table, and how it was trained."""
+
+    published: str
+    method: str
+    settings: dict[str, float]
+
+
+#: The released LeNets by the SHA-256 of their files.
+RELEASED = {
+    "90a639d81e70fa18a6e63a3accbe47895c843fa0d80f70aa4696da72e91f844d": Released("table1/R0", "regular", {}),
+    "dafb21e500eb0932af9df3e06f50064ecd6cec9bf008b30eb0f0271fe4cd3422": Released(
+        "table1/B1", "bang", {"beta": 1.0, "epsilon": 0.815, "ratio": 1.0}
+    ),
+}
+
+
+class CaffeModel(NamedTuple):
+    """Weights under the bench's names, the net they belong to, and what is published of them."""
+
+    known: CaffeNet
+    state: dict[str, Tensor]
+    sha256: str
+    released: Released | None
+
+
+def read_caffe_model(path: Path) -> CaffeModel:
+    """Read a `.caffemodel.h5`; `BenchError` for a damaged file or a net that is neither LeNet nor CIFAR-10 quick."""
+    layers = _read_layers(path)
+    shapes = {name: blobs[0].shape for name, blobs in layers.items()}
+    for known in _KNOWN_NETS:
+        if shapes == known.shapes:
+            digest = sha256_of(path)
+            return CaffeModel(known, _state(known, layers), digest, RELEASED.get(digest))
+    found = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "no layers"
+    names = " or ".join(known.net for known in _KNOWN_NETS)
+    raise BenchError(f"{path}: expected the layers of {names}, found {found}")
+
+
+def _read_layers(path: Path) -> dict[str, list[NDArray[np.float32]]]:
+    try:
+        import h5py
+    except ImportError as error:
+        raise BenchError("reading .caffemodel.h5 needs h5py: pip install 'bangbench[caffe]'") from error
+    if not path.is_file():
+        raise BenchError(f"model file {path} does not exist")
+    try:
+        with h5py.File(path, "r") as stream:
+            groups = stream["data"]
+            filled = {name: group for name, group in groups.items() if len(group)}
+            return {name: [np.asarray(group[key]) for key in sorted(group)] for name, group in filled.items()}
+    except (OSError, KeyError, RuntimeError, AttributeError) as error:
+        raise BenchError(f"{path}: not a whole Caffe HDF5 model ({error}); copy it again") from error
+
+
+def _state(known: CaffeNet, layers: dict[str, list[NDArray[np.float32]]]) -> dict[str, Tensor]:
+    state = {}
+    for caffe_name, name in known.layers.items():
+        weight, bias = layers[caffe_name]
+        state[f"{name}.weight"] = torch.from_numpy(weight.astype(np.float32))
+        state[f"{name}.bias"] = torch.from_numpy(bias.astype(np.float32))
+    return state

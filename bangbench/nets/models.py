@@ -1,0 +1,190 @@
+"""Opening a model, whatever it is given as: a trained one, a folder, a Caffe file, a user's own factory."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bangbench.core.errors import BenchError, UsageError, unknown_name
+from bangbench.core.spec import fingerprint_of
+from bangbench.data.dataset import Dataset
+from bangbench.data.sources import open_source
+from bangbench.nets.caffe_hdf5 import read_caffe_model
+from bangbench.nets.catalogue import build_net, check_classifier, net_definition
+from bangbench.nets.classifier import Classifier
+from bangbench.nets.weights import apply_state, load_state
+from bangbench.store.files import sha256_of
+from bangbench.store.layout import CARD, PREPROCESSING, WEIGHTS, stage_file, trained_models
+from bangbench.store.records import ModelCard, ModelInfo, Preprocessing, read_record
+
+
+class Place(NamedTuple):
+    """Where models and data are looked for, and where they are computed."""
+
+    root: Path
+    device: torch.device
+    data_dir: Path | None = None
+    data: str | None = None
+
+
+class Model(NamedTuple):
+    """An opened model: `name` is that of its results, `data` what it was trained on, `folder` its own if it has one."""
+
+    name: str
+    info: ModelInfo
+    classifier: Classifier
+    data: str | None
+    stages: tuple[int, ...]
+    folder: Path | None
+    rebuild: Callable[[dict[str, Tensor]], Classifier]
+
+    def stage_classifier(self, iteration: int) -> Classifier:
+        """Return the classifier as it was at one stage, in eval mode; a model without stages is as it is."""
+        if self.folder is None or iteration not in self.stages:
+            return self.classifier
+        return self.rebuild(load_state(stage_file(self.folder, iteration)))
+
+    def stages_fingerprint(self) -> str:
+        """Return a hash of the weights of all stages, or of the final ones where there are no stages."""
+        if self.folder is None or not self.stages:
+            return self.info.weights_sha256 or ""
+        return fingerprint_of([sha256_of(stage_file(self.folder, stage)) for stage in self.stages])
+
+
+class Given(NamedTuple):
+    """What a user says of a net of their own, beside its factory."""
+
+    weights: Path | None = None
+    preprocessing: Preprocessing = Preprocessing()
+
+
+def open_model(
+    reference: str,
+    root: Path,
+    device: torch.device,
+    data_dir: Path | None = None,
+    data: str | None = None,
+    given: Given | None = None,
+) -> Model:
+    """Return the model that `reference` names, on `device` and in eval mode.
+
+    reference: a name under ROOT/models, a folder with model.json, a `.caffemodel.h5` file, or a user's
+    ``package.module:factory`` (``file.py:factory``), whose images and classes come from `data`. Raises `UsageError`
+    for a model that does not exist, `BenchError` for one that is unfinished or damaged.
+    """
+    place = Place(root, device, data_dir, data)
+    given = given or Given()
+    if reference.endswith(".h5"):
+        return _open_caffe(Path(reference), place)
+    if ":" in reference:
+        return _open_factory(reference, place, given)
+    return _open_folder(_model_folder(reference, root), reference, place)
+
+
+def mean_image_of(data: Dataset) -> Tensor:
+    """Return the mean over the images, float32 (C, H, W), in grey levels."""
+    return torch.from_numpy(data.images.mean(axis=0, dtype=np.float64).astype(np.float32))
+
+
+def _model_folder(reference: str, root: Path) -> Path:
+    for folder in (root / "models" / reference, Path(reference)):
+        if (folder / CARD).is_file():
+            return folder
+    raise unknown_name("model", reference, trained_models(root))
+
+
+def _open_folder(folder: Path, reference: str, place: Place) -> Model:
+    card = read_record(folder / CARD, ModelCard)
+    if card.status != "done":
+        raise BenchError(f"model '{reference}' is not finished; run its training again to go on with it")
+    _check_weights_file(folder / WEIGHTS, card)
+    mean_image = load_state(folder / PREPROCESSING)["mean"] if card.model.preprocessing.mean_image else None
+    rebuild = _rebuilder(card.model, mean_image, place.device, str(folder))
+    classifier = rebuild(load_state(folder / WEIGHTS))
+    stages = tuple(stage for stage in card.stages if stage_file(folder, stage).is_file())
+    name = card.model.name if folder.is_relative_to(place.root / "models") else folder.name
+    return Model(name, card.model, classifier, card.train_data.source, stages, folder, rebuild)
+
+
+def _check_weights_file(path: Path, card: ModelCard) -> None:
+    if not path.is_file():
+        raise BenchError(f"{path} does not exist; train the model again or copy its weights there")
+    if card.model.weights_sha256 != sha256_of(path):
+        raise BenchError(f"{path} is not the file that {CARD} describes (its SHA-256 differs); copy or train it again")
+
+
+def _open_caffe(path: Path, place: Place) -> Model:
+    caffe = read_caffe_model(path)
+    definition = net_definition(caffe.known.net)
+    input_shape = (3, 32, 32) if caffe.known.net == "cifar10-quick" else (1, 28, 28)
+    source = place.data or caffe.known.data
+    released = caffe.released
+    info = ModelInfo(
+        name=path.name.split(".")[0],
+        net=caffe.known.net,
+        parameters=sum(value.numel() for value in caffe.state.values()),
+        classes=10,
+        input_shape=input_shape,
+        preprocessing=definition.preprocessing,
+        method=released.method if released else None,
+        method_settings=released.settings if released else {},
+        published=released.published if released else None,
+        weights_sha256=caffe.sha256,
+    )
+    needs_mean = definition.preprocessing.mean_image
+    mean_image = mean_image_of(open_source(source, place.data_dir).load("train")) if needs_mean else None
+    rebuild = _rebuilder(info, mean_image, place.device, str(path))
+    return Model(info.name, info, rebuild(caffe.state), source, (), None, rebuild)
+
+
+def _open_factory(reference: str, place: Place, given: Given) -> Model:
+    if place.data is None:
+        raise UsageError(f"model '{reference}' does not say what images it takes: add --data")
+    images = open_source(place.data, place.data_dir).load("test")
+    channels, height, width = images.images.shape[1:]
+    state = load_state(given.weights) if given.weights else None
+    net = build_net(net_definition(reference), (channels, height, width), len(images.class_names), seed=0)
+    attribute = reference.rpartition(":")[2]
+    name = given.weights.name.split(".")[0] if given.weights else attribute
+    info = ModelInfo(
+        name=re.sub(r"[^A-Za-z0-9_.+-]", "-", name),
+        net=reference,
+        parameters=sum(value.numel() for value in net.parameters()),
+        classes=len(images.class_names),
+        input_shape=(channels, height, width),
+        preprocessing=given.preprocessing,
+        weights_sha256=sha256_of(given.weights) if given.weights else _state_fingerprint(net),
+    )
+    rebuild = _rebuilder(info, None, place.device, str(given.weights or reference))
+    return Model(info.name, info, rebuild(state or net.state_dict()), place.data, (), None, rebuild)
+
+
+def _rebuilder(
+    info: ModelInfo, mean_image: Tensor | None, device: torch.device, where: str
+) -> Callable[[dict[str, Tensor]], Classifier]:
+    """Return state dict -> classifier of this model's kind, checked, in eval mode, on `device`."""
+    definition = net_definition(info.net)
+
+    def rebuild(state: dict[str, Tensor]) -> Classifier:
+        net = build_net(definition, info.input_shape, info.classes, seed=0)
+        apply_state(net, state, where)
+        classifier = Classifier(net, info.preprocessing, mean_image, definition.channels_last).to(device).eval()
+        check_classifier(classifier, info.input_shape, info.classes, where)
+        return classifier.requires_grad_(False)
+
+    return rebuild
+
+
+def _state_fingerprint(net: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,61 @@
+"""What `bangbench noise-eval` was asked to do."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar
+
+from pydantic import Field, field_validator
+
+from bangbench.core.spec import Spec
+
+Positive = Annotated[int, Field(ge=1)]
+
+#: Levels of noise in grey levels: the largest ones are the paper's (figures 3 and 5), the steps chosen.
+GREY_SIGMAS = tuple(10.0 * step for step in range(1, 11))
+COLOUR_SIGMAS = tuple(4.0 * step for step in range(1, 11))
+
+
+class NoiseSpec(Spec):
+    """One pair of models, trained alike, whose robustness to Gaussian noise is followed through training.
+
+    The batch size is a circumstance: the draws do not depend on it, and predictions do only where two logits agree to
+    float32 rounding.
+    """
+
+    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"batch_size"}
+
+    regular: str = Field(description="The regular model: a name under models/, a folder or a file.")
+    bang: str = Field(description="The BANG model, trained like the regular one.")
+    data: str | None = Field(
+        None,
+        description="digits, mnist, cifar10, npz:FILE, folder:DIR or folder:FILE.zip (default: what the models were "
+        "trained on).",
+    )
+    sigma: tuple[float, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Standard deviation of the noise in grey levels (default: 10, 20, ..., 100; colour images 4, 8, "
+        "..., 40).",
+    )
+    draws: Positive = Field(1000, description="Noisy copies of each image.")
+    per_class: Positive = Field(
+        100, description="Use the first so many test images of each class that are correct at all stages."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the noise.")
+    clip: bool = Field(True, description="Round noisy images to whole grey levels and clip them to 0..255.")
+    batch_size: Positive | None = Field(None, description="Images per forward pass.")
+
+    @field_validator("sigma")
+    @classmethod
+    def _ascending(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        for sigma in value or ():
+            if not (math.isfinite(sigma) and sigma > 0):
+                raise ValueError(f"expected grey levels above 0, found {sigma}")
+        return None if value is None else tuple(sorted(set(value)))
+
+    def sigmas(self, channels: int) -> tuple[float, ...]:
+        """Return the levels of noise, ascending, for images of so many channels."""
+        if self.sigma is not None:
+            return self.sigma
+        return GREY_SIGMAS if channels == 1 else COLOUR_SIGMAS

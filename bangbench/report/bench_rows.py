@@ -1,0 +1,132 @@
+"""The bench's own columns: what the paper's table leaves out, one row per model and attack."""
+
+from __future__ import annotations
+
+import math
+
+from bangbench.report.groups import Group, ModelResults, short_name
+from bangbench.report.rows import group_title, unfinished_note
+from bangbench.report.table import (
+    Cell,
+    Column,
+    Row,
+    Table,
+    Value,
+    csv_column,
+    decimals,
+    joined,
+    mean_and_std,
+    text,
+    value_and_interval,
+)
+from bangbench.store.records import AttackSummary
+
+ATTACK_ORDER = ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked")
+
+_NOTES = (
+    "Rate: flipped per correct image, with its 95 % Wilson interval. Blank: correct images that give the attack "
+    "no direction; for FGS those whose float32 loss is exactly 0. L∞ in grey levels.",
+    "L∞, PASS and SSIM: mean ± standard deviation over the flipped images. Median L∞: over all correct images, "
+    "those never flipped counted as infinite (∞).",
+    "PASS: the written definition. PASS (paper): matched empirically to the paper's Table 1, not the authors' "
+    "code. ECC failures: pairs whose alignment failed and which are scored unaligned.",
+)
+
+
+def bench_table(group: Group) -> Table:
+    """Return rates with intervals, blank gradients, medians and every similarity score of a group."""
+    kinds = _ecc_kinds(group)
+    rows = [
+        Row("measured", _cells(group, model, attack, summary, kinds))
+        for model in group.models
+        for attack in attack_names(model)
+        if (summary := model.summary(attack)) is not None
+    ]
+    return Table(
+        name=f"{group.name}-bench",
+        title=f"{group_title(group)}; the bench's own columns",
+        columns=_columns(kinds),
+        rows=tuple(rows),
+        notes=(*_NOTES, *_unverified_note(group), *unfinished_note(group)),
+    )
+
+
+def attack_names(model: ModelResults) -> list[str]:
+    """Return the attacks run on a model: the bench's own in their order, then others by name."""
+    known = [name for name in ATTACK_ORDER if name in model.attacks]
+    return known + sorted(set(model.attacks) - set(known))
+
+
+def median_censored(summary: AttackSummary) -> float | None:
+    """Return the median L_inf with failures as infinite, in grey levels; None where no image was attacked."""
+    if summary.correct == 0:
+        return None
+    median = summary.linf.median_censored
+    return math.inf if median is None else median
+
+
+def _ecc_kinds(group: Group) -> tuple[str, ...]:
+    kinds: dict[str, None] = {}
+    for model in group.models:
+        for found in model.attacks.values():
+            kinds.update(dict.fromkeys(found.summary.ecc_failures))
+    return tuple(kinds)
+
+
+def _columns(ecc_kinds: tuple[str, ...]) -> tuple[Column, ...]:
+    ecc = f"ECC failures ({' / '.join(ecc_kinds)})" if ecc_kinds else "ECC failures"
+    rate = ("rate_percent", "rate_low_percent", "rate_high_percent")
+    linf = ("linf_mean_grey_levels", "linf_std_grey_levels")
+    return (
+        Column("ID", "ID", ("id",), text, "left"),
+        csv_column("source"),
+        csv_column("model"),
+        csv_column("data"),
+        Column("Attack", "Attack", ("attack",), text, "left"),
+        Column("Images", None, ("images",), text),
+        Column("Correct", "Correct", ("correct",), text),
+        Column("Flipped", "Flipped", ("flipped",), text),
+        Column("Rate (%)", "Rate %", rate, value_and_interval(2)),
+        Column("Blank (%)", "Blank\n%", ("blank_percent",), decimals(2)),
+        Column("L∞", "L∞", linf, mean_and_std(2)),
+        Column("Median L∞", "Median\nL∞", ("linf_median_censored_grey_levels",), decimals(2)),
+        Column("PASS", "PASS", ("pass_mean", "pass_std"), mean_and_std(4)),
+        Column("PASS (paper)", None, ("pass_paper_mean", "pass_paper_std"), mean_and_std(4)),
+        Column("SSIM unaligned", None, ("ssim_unaligned_mean", "ssim_unaligned_std"), mean_and_std(4)),
+        Column(ecc, None, tuple(f"ecc_failures_{kind}" for kind in ecc_kinds), joined),
+    )
+
+
+def _cells(
+    group: Group, model: ModelResults, attack: str, summary: AttackSummary, ecc_kinds: tuple[str, ...]
+) -> tuple[Cell, ...]:
+    interval: tuple[Value, Value] = summary.rate_interval or (None, None)
+    return (
+        (short_name(model.name),),
+        ("measured",),
+        (model.name,),
+        (group.data.name,),
+        (attack,),
+        (summary.images,),
+        (summary.correct,),
+        (summary.flipped,),
+        (summary.rate, *interval),
+        (summary.blank,),
+        (summary.linf.mean, summary.linf.std),
+        (median_censored(summary),),
+        (summary.pass_definition.mean, summary.pass_definition.std),
+        (summary.pass_paper.mean, summary.pass_paper.std),
+        (summary.unaligned.mean, summary.unaligned.std),
+        tuple(summary.ecc_failures.get(kind) for kind in ecc_kinds) or (None,),
+    )
+
+
+def _unverified_note(group: Group) -> tuple[str, ...]:
+    """Return a sentence about flips that were not there again when the stored image was predicted."""
+    counts = [
+        f"{short_name(model.name)} {attack} {found.summary.unverified:,}"
+        for model in group.models
+        for attack, found in sorted(model.attacks.items())
+        if found.summary.unverified
+    ]
+    return (f"Flips not confirmed by predicting the stored image again: {', '.join(counts)}.",) if counts else ()

@@ -1,0 +1,142 @@
+"""Find the records under results/ and read them; what cannot be read is named, never guessed at."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+from typing import NamedTuple
+
+from bangbench.core.errors import BenchError, unknown_name
+from bangbench.store.layout import pair_name
+from bangbench.store.records import AttackRecord, AttackSummary, NoiseRecord, NoiseSummary, read_record
+
+_REPORT_FOLDER = "report"
+_NOISE_FILE = "noise.json"
+
+
+class FoundAttack(NamedTuple):
+    """A finished attack: the name of its results, its file (ATTACK.parquet lies beside it) and its content."""
+
+    name: str
+    path: Path
+    record: AttackRecord
+    summary: AttackSummary
+
+
+class FoundNoise(NamedTuple):
+    """A finished noise evolution: the name of its results, its file and its content."""
+
+    name: str
+    path: Path
+    record: NoiseRecord
+    summary: NoiseSummary
+
+
+class Unfinished(NamedTuple):
+    """A run without numbers yet: its results' name, ``fgs`` ... or ``noise``, the fingerprint of its data."""
+
+    name: str
+    run: str
+    fingerprint: str
+
+
+class Collected(NamedTuple):
+    """Everything found; `problems` has one message for each record that cannot be used."""
+
+    attacks: tuple[FoundAttack, ...]
+    noise: tuple[FoundNoise, ...]
+    unfinished: tuple[Unfinished, ...]
+    problems: tuple[str, ...]
+
+
+def collect(root: Path, models: tuple[str, ...]) -> Collected:
+    """Read the records of `models` (empty: of everything) and of the pairs among them.
+
+    Raises `UsageError` for a name without results, with the closest one that has some, and `BenchError` where
+    there are no results at all.
+    """
+    files = _record_files(root / "results")
+    if not files:
+        raise BenchError(
+            f"{root / 'results'}: found no results; measure something first, for example: bangbench attack MODEL"
+        )
+    for name in models:
+        if name not in files:
+            raise unknown_name("model with results", name, files)
+    wanted = _with_pairs(models) if models else set(files)
+    return _read_all([(name, path) for name, paths in files.items() if name in wanted for path in paths])
+
+
+def _record_files(results: Path) -> dict[str, list[Path]]:
+    """Return the JSON files of each name; the report's own folder and hidden ones hold no records."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted([*results.glob("*/*.json"), *results.glob("*/*/*.json")]):
+        place = path.relative_to(results)
+        if place.parts[0] == _REPORT_FOLDER or any(part.startswith(".") for part in place.parts):
+            continue
+        found.setdefault(place.parent.as_posix(), []).append(path)
+    return found
+
+
+def _with_pairs(models: tuple[str, ...]) -> set[str]:
+    return {*models, *(pair_name(regular, bang) for regular, bang in permutations(models, 2))}
+
+
+def _read_all(files: list[tuple[str, Path]]) -> Collected:
+    attacks: list[FoundAttack] = []
+    noise: list[FoundNoise] = []
+    unfinished: list[Unfinished] = []
+    problems: list[str] = []
+    for name, path in files:
+        try:
+            found = _read_noise(name, path) if path.name == _NOISE_FILE else _read_attack(name, path)
+        except BenchError as error:
+            problems.append(str(error))
+            continue
+        match found:
+            case FoundAttack():
+                attacks.append(found)
+            case FoundNoise():
+                noise.append(found)
+            case Unfinished():
+                unfinished.append(found)
+    return Collected(tuple(attacks), tuple(noise), tuple(unfinished), tuple(problems))
+
+
+def _read_attack(name: str, path: Path) -> FoundAttack | Unfinished:
+    record = read_record(path, AttackRecord)
+    if record.attack != path.stem:
+        raise BenchError(f"{path}: expected the record of {path.stem}, found {record.attack}; was it renamed?")
+    if record.status == "started":
+        return Unfinished(name, record.attack, record.data.fingerprint)
+    if record.summary is None:
+        raise _no_summary(path)
+    return FoundAttack(name, path, record, record.summary)
+
+
+def _read_noise(name: str, path: Path) -> FoundNoise | Unfinished:
+    record = read_record(path, NoiseRecord)
+    if record.status == "started":
+        return Unfinished(name, "noise", record.data.fingerprint)
+    if record.summary is None:
+        raise _no_summary(path)
+    _check_surfaces(path, record.summary)
+    return FoundNoise(name, path, record, record.summary)
+
+
+def _no_summary(path: Path) -> BenchError:
+    return BenchError(f"{path}: the run is marked done but has no summary; measure it again")
+
+
+def _check_surfaces(path: Path, summary: NoiseSummary) -> None:
+    """Raise `BenchError` unless both surfaces have a number for each stage and sigma."""
+    stages, sigmas = len(summary.stages), len(summary.sigmas)
+    if not summary.images_per_class:
+        raise BenchError(f"{path}: expected the number of images of each class, found none; measure it again")
+    for kind in ("regular", "bang"):
+        surface = summary.flipped_percent.get(kind, ())
+        if not stages or not sigmas or len(surface) != stages or {len(line) for line in surface} != {sigmas}:
+            raise BenchError(
+                f"{path}: expected {kind} percentages for {stages} stages x {sigmas} sigmas (1 x 1 at least), "
+                "found another number of them; measure it again"
+            )

@@ -1,0 +1,115 @@
+"""Robustness to Gaussian noise at the last stage of training, one row per pair and noise strength."""
+
+from __future__ import annotations
+
+from bangbench.report.collect import FoundNoise
+from bangbench.report.groups import Group, short_name
+from bangbench.report.published import published_figure, published_label, published_row
+from bangbench.report.rows import group_title, unfinished_note
+from bangbench.report.table import SIGMA, Column, Row, Table, csv_column, decimals, text
+
+PAPER_DRAWS = 1000
+PAPER_IMAGES_PER_CLASS = 100
+
+_COLUMNS = (
+    Column("Pair", "Pair", (), text, "left"),
+    csv_column("source"),
+    csv_column("regular"),
+    csv_column("bang"),
+    csv_column("data"),
+    csv_column("iteration"),
+    Column("Images", "Images", ("images",), text),
+    Column("Draws", "Draws", ("draws_per_image",), text),
+    Column(SIGMA, SIGMA, ("sigma_grey_levels",), text),
+    Column("Regular flipped (%)", "Regular\nflipped %", ("regular_flipped_percent",), decimals(2)),
+    Column("BANG flipped (%)", "BANG\nflipped %", ("bang_flipped_percent",), decimals(2)),
+    Column("Difference (points)", "Difference\npoints", ("difference_points",), decimals(2)),
+)
+
+
+def noise_table(group: Group) -> Table | None:
+    """Return flipped draws in percent per sigma (grey levels) at the last stage; None without noise results."""
+    if not group.noise:
+        return None
+    return Table(
+        name=f"{group.name}-noise",
+        title=f"{group_title(group)}; Gaussian noise at the last stage",
+        columns=_COLUMNS,
+        rows=tuple(row for found in group.noise for row in _rows(found)),
+        notes=(
+            "Percent of noisy copies not classified as the image's class; difference: regular minus BANG, above 0 "
+            f"where BANG is flipped less. {SIGMA} in grey levels. The images are those that both models classify "
+            "correctly at all stages.",
+            *(note for found in group.noise for note in _notes(found)),
+            *unfinished_note(group),
+        ),
+    )
+
+
+def pair_title(found: FoundNoise) -> str:
+    """Return the pair as a table names it: R0 vs B1."""
+    return f"{short_name(found.record.regular.name)} vs {short_name(found.record.bang.name)}"
+
+
+def _rows(found: FoundNoise) -> list[Row]:
+    record, summary = found.record, found.summary
+    last = zip(
+        summary.sigmas, summary.flipped_percent["regular"][-1], summary.flipped_percent["bang"][-1], strict=True
+    )
+    return [
+        Row(
+            "measured",
+            (
+                (pair_title(found),),
+                ("measured",),
+                (record.regular.name,),
+                (record.bang.name,),
+                (record.data.name,),
+                (summary.stages[-1],),
+                (summary.images,),
+                (summary.draws,),
+                (sigma,),
+                (regular,),
+                (bang,),
+                (regular - bang,),
+            ),
+        )
+        for sigma, regular, bang in last
+    ]
+
+
+def _notes(found: FoundNoise) -> list[str]:
+    summary, pair = found.summary, pair_title(found)
+    stages = f"{len(summary.stages)} stages, the last" if len(summary.stages) > 1 else "one stage,"
+    paper = f" (the paper: {PAPER_DRAWS:,})" if summary.draws != PAPER_DRAWS else ""
+    notes = [
+        f"{pair}: {stages} at iteration {summary.stages[-1]:,}; {summary.images:,} images, "
+        f"{summary.draws:,} draws each{paper}."
+    ]
+    if short := _short_classes(found):
+        notes.append(f"{pair}: {short} (the paper: {PAPER_IMAGES_PER_CLASS}).")
+    if found.record.spec.get("clip") is False:
+        notes.append(f"{pair}: noisy copies neither rounded nor clipped to 0 to 255.")
+    return notes + _published_note(found)
+
+
+def _short_classes(found: FoundNoise) -> str:
+    """Return how many images the classes gave where some gave fewer than the paper's, else nothing."""
+    low, high = min(found.summary.images_per_class), max(found.summary.images_per_class)
+    if low >= PAPER_IMAGES_PER_CLASS:
+        return ""
+    return f"{low} images per class" if low == high else f"{low} to {high} images per class"
+
+
+def _published_note(found: FoundNoise) -> list[str]:
+    record = found.record
+    reference = published_figure(
+        published_row(record.regular.name, record.regular), published_row(record.bang.name, record.bang)
+    )
+    if reference is None:
+        return []
+    figure, label = reference.figure, published_label(record.data.name, reference.dataset)
+    return [
+        f"{pair_title(found)}, {label}, figure {reference.number} at {SIGMA} {figure.sigma:g}, last stage: "
+        f"regular {figure.regular_percent:g} %, BANG {figure.bang_percent:g} %."
+    ]

@@ -1,0 +1,165 @@
+"""The table as the paper prints it: each measured row with the published one directly under it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bangbench.report.groups import Group, ModelResults, short_name
+from bangbench.report.published import PublishedAttack, RowReference, published, published_label, published_row
+from bangbench.report.table import (
+    Cell,
+    Column,
+    Row,
+    Table,
+    csv_column,
+    decimals,
+    mean_and_std,
+    text,
+)
+from bangbench.store.records import AttackSummary
+
+_NOT_RUN: tuple[Cell, Cell, Cell] = ((None,), (None, None), (None, None))
+
+
+def _attack_columns(attack: str) -> tuple[Column, Column, Column]:
+    title = attack.upper()
+    linf = (f"{attack}_linf_mean_grey_levels", f"{attack}_linf_std_grey_levels")
+    return (
+        Column(f"{title} rate (%)", f"{title}\nrate %", (f"{attack}_rate_percent",), decimals(2)),
+        Column(
+            f"{title} PASS",
+            f"{title}\nPASS",
+            (f"{attack}_pass_paper_mean", f"{attack}_pass_paper_std"),
+            mean_and_std(4),
+        ),
+        Column(f"{title} L∞", f"{title}\nL∞", linf, mean_and_std(2)),
+    )
+
+
+_COLUMNS = (
+    Column("ID", "ID", (), text, "left"),
+    csv_column("id"),
+    csv_column("source"),
+    csv_column("model"),
+    csv_column("data"),
+    Column("β", "β", ("beta",), decimals(2)),
+    Column("ε", "ε", ("epsilon",), decimals(3)),
+    Column("Accuracy (%)", "Acc.\n%", ("accuracy_percent",), decimals(2)),
+    *_attack_columns("fgs"),
+    *_attack_columns("hc1"),
+)
+
+
+class _Pair(NamedTuple):
+    """A measured model and the published row it reproduces."""
+
+    model: ModelResults
+    reference: RowReference | None
+
+
+def paper_table(group: Group) -> Table:
+    """Return the columns of the paper's Tables 1 and 2 for a group: rates in percent, L_inf in grey levels."""
+    pairs = [_Pair(model, published_row(model.name, model.model)) for model in group.models]
+    rows: list[Row] = []
+    for pair in pairs:
+        rows.append(_measured(group, pair.model))
+        if pair.reference is not None:
+            rows.append(_published(group, pair.model, pair.reference))
+    return Table(
+        name=group.name,
+        title=group_title(group),
+        columns=_COLUMNS,
+        rows=tuple(rows),
+        notes=(*_definitions(group), *_published_notes(group, pairs), *unfinished_note(group)),
+    )
+
+
+def group_title(group: Group) -> str:
+    """Return what was measured: the group, its nets, the data and the number of images."""
+    nets = {model.model.net for model in group.models}
+    nets |= {info.net for found in group.noise for info in (found.record.regular, found.record.bang)}
+    return f"{group.name}: {', '.join(sorted(nets))} on {group.data.name}, {group.data.images:,} test images"
+
+
+def unfinished_note(group: Group) -> tuple[str, ...]:
+    """Return a sentence that names the runs that were started and have no numbers yet."""
+    runs = ", ".join(f"{short_name(item.name)} {item.run}" for item in group.unfinished)
+    return (f"Started but not finished, so not in the tables: {runs}.",) if runs else ()
+
+
+def _measured(group: Group, model: ModelResults) -> Row:
+    settings = model.model.method_settings
+    row_id = short_name(model.name)
+    cells: tuple[Cell, ...] = (
+        (row_id,),
+        (row_id,),
+        ("measured",),
+        (model.name,),
+        (group.data.name,),
+        (settings.get("beta"),),
+        (settings.get("epsilon"),),
+        (model.accuracy,),
+        *_measured_attack(model.summary("fgs")),
+        *_measured_attack(model.summary("hc1")),
+    )
+    return Row("measured", cells)
+
+
+def _measured_attack(summary: AttackSummary | None) -> tuple[Cell, Cell, Cell]:
+    if summary is None:
+        return _NOT_RUN
+    score, linf = summary.pass_paper, summary.linf
+    return (summary.rate,), (score.mean, score.std), (linf.mean, linf.std)
+
+
+def _published(group: Group, model: ModelResults, reference: RowReference) -> Row:
+    row = reference.row
+    cells: tuple[Cell, ...] = (
+        (published_label(group.data.name, reference.dataset),),
+        (short_name(model.name),),
+        ("published",),
+        (f"{reference.table}/{row.id}",),
+        (reference.dataset,),
+        (row.beta,),
+        (row.epsilon,),
+        (row.accuracy,),
+        *_published_attack(row.fgs),
+        *_published_attack(row.hc1),
+    )
+    return Row("published", cells)
+
+
+def _published_attack(attack: PublishedAttack) -> tuple[Cell, Cell, Cell]:
+    return (attack.rate,), attack.pass_paper, attack.linf
+
+
+def _definitions(group: Group) -> tuple[str, ...]:
+    return (
+        "Rate: flipped images per correctly classified image. PASS and L∞ (grey levels of 0 to 255): mean ± "
+        "standard deviation over the flipped images.",
+        "PASS of the measured rows is pass_paper, which was matched empirically to the paper's Table 1 and is not "
+        f"the authors' code; PASS by its written definition stands in {group.name}-bench.",
+    )
+
+
+def _published_notes(group: Group, pairs: list[_Pair]) -> tuple[str, ...]:
+    references = [(short_name(pair.model.name), pair.reference) for pair in pairs if pair.reference is not None]
+    if not references:
+        return ()
+    source = published().source
+    tables = sorted({reference.table[-1] for _, reference in references})
+    notes = [f"Published rows: {source.title} (arXiv {source.arxiv}), Table {' and Table '.join(tables)}."]
+    renamed = [
+        f"{name} stands for Table {reference.table[-1]} {reference.row.id}"
+        for name, reference in references
+        if name != reference.row.id
+    ]
+    if renamed:
+        notes.append(f"{'; '.join(renamed)}.")
+    labels = {published_label(group.data.name, reference.dataset) for _, reference in references} - {"published"}
+    if labels:
+        notes.append(
+            f"The rows above those marked {', '.join(sorted(labels))} were measured on {group.data.name}: other "
+            "images than the published numbers."
+        )
+    return tuple(notes)

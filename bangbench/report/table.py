@@ -1,0 +1,111 @@
+"""A table of numbers that stay numbers: text is made of them only when a format is rendered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+Value = float | int | str | None
+Cell = tuple[Value, ...]
+Show = Callable[[Cell], str]
+
+MISSING = "–"  # an en dash, as papers print it  # noqa: RUF001
+INFINITE = "∞"
+SIGMA = "σ"  # noqa: RUF001  # the Greek letter
+
+
+class Column(NamedTuple):
+    """One printed column, and the CSV columns that its values fill.
+
+    `header` stands above it in Markdown and LaTeX, `short` in a terminal (None: left out there). `fields` are the
+    CSV headers, one per value of a cell; empty: the column is not in the CSV. `show` makes text of a cell; None:
+    the column is in the CSV only.
+    """
+
+    header: str
+    short: str | None
+    fields: tuple[str, ...]
+    show: Show | None
+    align: Literal["left", "right"] = "right"
+
+
+class Row(NamedTuple):
+    """One cell per column; `source` tells the paper's numbers from the bench's own."""
+
+    source: Literal["measured", "published"]
+    cells: tuple[Cell, ...]
+
+
+class Table(NamedTuple):
+    """`name` is the stem of the files it is written to; `notes` are sentences to print below it."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+def printed_columns(table: Table) -> list[int]:
+    """Return the indices of the columns that are printed."""
+    return [index for index, column in enumerate(table.columns) if column.show is not None]
+
+
+def cell_text(column: Column, cell: Cell) -> str:
+    """Return a cell as text: an en dash where there is no number."""
+    return "" if column.show is None else column.show(cell)
+
+
+def csv_column(field: str) -> Column:
+    """Return a column that is in the CSV only."""
+    return Column(field, None, (field,), None)
+
+
+def text(cell: Cell) -> str:
+    """Show a name, or a number with thousands separated and no more decimals than it has."""
+    value = cell[0]
+    if value is None:
+        return MISSING
+    return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def decimals(places: int) -> Show:
+    """Return a function that shows one number with so many decimals."""
+    return lambda cell: number(cell[0], places)
+
+
+def mean_and_std(places: int) -> Show:
+    """Return a function that shows (mean, standard deviation) as ``40.56 ± 15.74``."""
+
+    def show(cell: Cell) -> str:
+        mean, std = cell
+        if mean is None or std is None:
+            return number(mean, places)
+        return f"{number(mean, places)} ± {number(std, places)}"
+
+    return show
+
+
+def value_and_interval(places: int) -> Show:
+    """Return a function that shows (value, low, high) as ``1.68 [1.45, 1.95]``."""
+
+    def show(cell: Cell) -> str:
+        value, low, high = cell
+        if value is None or low is None or high is None:
+            return number(value, places)
+        return f"{number(value, places)} [{number(low, places)}, {number(high, places)}]"
+
+    return show
+
+
+def joined(cell: Cell) -> str:
+    """Show several whole numbers as ``3 / 0``."""
+    return " / ".join(MISSING if value is None else str(value) for value in cell)
+
+
+def number(value: Value, places: int) -> str:
+    """Return one number with so many decimals; None is an en dash, infinity its sign."""
+    if value is None or isinstance(value, str):
+        return value or MISSING
+    return INFINITE if math.isinf(value) else f"{value:.{places}f}"

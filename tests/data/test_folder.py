@@ -1,0 +1,293 @@
+"""Image folders and archives of them: classes, order, colour, and everything that is refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bangbench.core.errors import BenchError
+from bangbench.data.folder import FolderSource
+from bangbench.data.images import decode_image
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def zipped(folder: Path, target: Path, prefix: str = "") -> Path:
+    with zipfile.ZipFile(target, "w") as archive:
+        for path in sorted(folder.rglob("*"), reverse=True):
+            archive.write(path, prefix + path.relative_to(folder).as_posix())
+    return target
+
+
+def test_classes_are_sorted_by_name_and_labels_match_them(image_folder: Path) -> None:
+    train = FolderSource(image_folder).load("train")
+    assert train.class_names == ("ant", "bee")
+    assert train.images.shape == (40, 1, 6, 8)
+    is_ant = train.images[:, 0, 0, 0] >= 100
+    assert (train.labels == np.where(is_ant, 0, 1)).all()
+    assert sorted(train.images[:, 0, 0, 0].tolist()) == [*range(20), *range(100, 120)]
+
+
+def test_the_order_is_fixed_and_not_by_class(image_folder: Path) -> None:
+    first, again = FolderSource(image_folder).load("train"), FolderSource(image_folder).load("train")
+    assert first.fingerprint == again.fingerprint
+    changes = np.count_nonzero(np.diff(first.labels))
+    assert changes > 10, "40 images sorted by class change class once"
+    assert first.labels.tolist() == [
+        1,
+        1,
+        0,
+        0,
+        1,
+        0,
+        1,
+        1,
+        1,
+        0,
+        0,
+        1,
+        1,
+        1,
+        0,
+        1,
+        1,
+        1,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        0,
+        0,
+        1,
+        1,
+        0,
+        1,
+        1,
+        0,
+        1,
+        0,
+        1,
+        0,
+        0,
+    ]
+
+
+def test_a_zip_a_wrapped_zip_and_a_wrapped_folder_are_the_same_data(image_folder: Path, tmp_path: Path) -> None:
+    expected = FolderSource(image_folder).load("test")
+    plain = zipped(image_folder, tmp_path / "plain.zip")
+    wrapped = zipped(image_folder, tmp_path / "wrapped.zip", "some-name/")
+    for path in (plain, wrapped, image_folder.parent.joinpath("outer")):
+        if path.suffix != ".zip":
+            path.mkdir()
+            image_folder.rename(path / "inner")
+        assert FolderSource(path).load("test").fingerprint == expected.fingerprint
+    assert FolderSource(plain).name == "plain"
+
+
+def test_hidden_files_and_litter_are_left_out(image_folder: Path, tmp_path: Path) -> None:
+    expected = FolderSource(image_folder).load("train").fingerprint
+    (image_folder / "train" / "ant" / ".DS_Store").write_bytes(b"x")
+    (image_folder / "train" / "ant" / "Thumbs.db").write_bytes(b"x")
+    (image_folder / "train" / ".cache").mkdir()
+    (image_folder / "README.txt").write_text("not an image")
+    assert FolderSource(image_folder).load("train").fingerprint == expected
+    archive = zipped(image_folder, tmp_path / "x.zip", "outer/")
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr("__MACOSX/outer/train/ant/._001.png", b"x")
+    assert FolderSource(archive).load("train").fingerprint == expected
+
+
+def test_colour_is_red_green_blue(image_folder: Path) -> None:
+    red = np.zeros((6, 8, 3), np.uint8)
+    red[..., 0] = 250
+    for path in image_folder.rglob("*.png"):
+        path.unlink()
+        path.with_suffix(".jpg").write_bytes(encoded(red, "JPEG", quality=95))
+    means = FolderSource(image_folder).load("test").images.mean(axis=(0, 2, 3))
+    assert means[0] > 240
+    assert means[1:].max() < 10
+
+
+def test_one_colour_image_in_either_split_makes_both_colour(image_folder: Path) -> None:
+    pixels = np.zeros((6, 8, 3), np.uint8)
+    pixels[..., 2] = 9
+    (image_folder / "test" / "ant" / "000.png").write_bytes(encoded(pixels))
+    source = FolderSource(image_folder)
+    train, test = source.load("train"), source.load("test")
+    assert train.images.shape[1] == test.images.shape[1] == 3
+    assert (train.images == train.images[:, :1]).all()
+    assert [0, 0, 9] in test.images[:, :, 0, 0].tolist()
+
+
+def test_an_empty_class_folder_is_refused(image_folder: Path, tmp_path: Path) -> None:
+    for path in (image_folder / "test" / "bee").iterdir():
+        path.unlink()
+    for path in (image_folder, zipped(image_folder, tmp_path / "x.zip")):
+        with pytest.raises(
+            BenchError, match="test/bee: the class folder is empty; add images or remove the class"
+        ):
+            FolderSource(path).load("train")
+
+
+def test_a_class_in_one_split_only_is_refused(image_folder: Path) -> None:
+    (image_folder / "test" / "bee").rename(image_folder / "test" / "wasp")
+    with pytest.raises(BenchError, match=r"same classes in train/ and test/, found 'bee' in train/ only"):
+        FolderSource(image_folder).load("test")
+
+
+def test_a_folder_without_splits_is_refused(tmp_path: Path, image_folder: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BenchError, match="expected class folders in train/, found none; arrange the images as"):
+        FolderSource(tmp_path / "empty").load("train")
+    (image_folder / "test").rename(image_folder / "validation")
+    with pytest.raises(BenchError, match="expected class folders in test/, found none"):
+        FolderSource(image_folder).load("train")
+
+
+@pytest.mark.parametrize("content", [b"", b"no image at all", encoded(np.zeros((6, 8), np.uint8))[:42]])
+def test_an_unreadable_image_is_named(image_folder: Path, tmp_path: Path, content: bytes) -> None:
+    (image_folder / "train" / "bee" / "007.png").write_bytes(content)
+    for path in (image_folder, zipped(image_folder, tmp_path / "x.zip")):
+        with pytest.raises(BenchError, match=r"train/bee/007\.png: .*; replace or remove the file"):
+            FolderSource(path).load("test")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "PPM"])
+def test_an_image_cut_off_anywhere_is_refused_or_lost_no_pixel(kind: str) -> None:
+    whole = encoded(np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8), kind)
+    pixels = decode_image(whole, "whole")
+    refused = 0
+    for keep in range(len(whole)):
+        try:
+            # where only a checksum or an end marker is cut off, all pixels are still there
+            assert np.array_equal(decode_image(whole[:keep], "cut"), pixels)
+        except BenchError as error:
+            assert re.search("^cut: .*replace or remove the file$", str(error))
+            refused += 1
+    assert refused >= len(whole) - 20
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_jpeg_pixels_are_those_that_pillow_reads(subsampling: int) -> None:
+    blocks = np.random.default_rng(1).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    content = encoded(blocks.repeat(6, 0).repeat(6, 1), "JPEG", quality=75, subsampling=subsampling)
+    with Image.open(io.BytesIO(content)) as image:
+        assert np.array_equal(decode_image(content, "x"), np.asarray(image))
+
+
+def test_a_jpeg_with_bytes_after_its_end_is_read() -> None:
+    content = encoded(np.full((8, 8), 77, np.uint8), "JPEG")
+    assert np.array_equal(decode_image(content + b"\0\0", "x"), decode_image(content, "x"))
+    assert decode_image(content, "x").shape == (8, 8)
+
+
+def test_images_of_different_sizes_are_named(image_folder: Path) -> None:
+    (image_folder / "test" / "bee" / "003.png").write_bytes(encoded(np.zeros((8, 6), np.uint8)))
+    message = r"test/bee/003\.png is 6x8 pixels, but test/ant/000\.png is 8x6; expected images of one size"
+    with pytest.raises(BenchError, match=message):
+        FolderSource(image_folder).load("train")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.zeros((6, 8), np.uint16), "expected 8 bits per channel, found an image of mode I;16"),
+        (np.full((6, 8, 4), 128, np.uint8), "the image is partly transparent"),
+    ],
+)
+def test_deep_and_transparent_images_are_refused(pixels: np.ndarray, message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        decode_image(encoded(pixels), "x")
+
+
+def test_an_opaque_alpha_channel_is_dropped() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 8, 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    assert np.array_equal(decode_image(encoded(pixels), "x"), pixels[..., :3])
+
+
+@pytest.mark.parametrize("name", ["train/notes.csv", "train/ant/more/000.png", "train/ant/000.gif"])
+def test_anything_but_images_in_class_folders_is_named(image_folder: Path, name: str) -> None:
+    path = image_folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"x")
+    with pytest.raises(BenchError, match=f"{name}: expected only images below train/ and test/"):
+        FolderSource(image_folder).load("train")
+
+
+@pytest.mark.parametrize(
+    "name", ["../train/ant/x.png", "train/../../x.png", "/train/ant/x.png", "C:\\x.png", "train\\..\\..\\x.png"]
+)
+def test_a_zip_entry_that_points_outside_is_refused(image_folder: Path, tmp_path: Path, name: str) -> None:
+    archive = zipped(image_folder, tmp_path / "x.zip")
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr(name, encoded(np.zeros((6, 8), np.uint8)))
+    with pytest.raises(BenchError, match=r"x\.zip: the entry '.*x\.png' points outside the archive"):
+        FolderSource(archive).load("train")
+
+
+def test_a_damaged_zip_is_refused(image_folder: Path, tmp_path: Path) -> None:
+    archive = zipped(image_folder, tmp_path / "x.zip")
+    whole = archive.read_bytes()
+    for keep in (0, len(whole) // 2, len(whole) - 10):
+        archive.write_bytes(whole[:keep])
+        with pytest.raises(BenchError, match=r"x\.zip: expected a directory or a complete \.zip, found"):
+            FolderSource(archive).load("train")
+    damaged = bytearray(whole)
+    damaged[whole.index(b"IDAT") + 6] ^= 0xFF
+    archive.write_bytes(bytes(damaged))
+    with pytest.raises(
+        BenchError, match=r"\.png: cannot be read from the archive \(Bad CRC-32.*\); it is damaged"
+    ):
+        FolderSource(archive).load("train")
+
+
+def test_the_fingerprint_changes_with_one_pixel_and_with_a_class_name(image_folder: Path) -> None:
+    fingerprints = {FolderSource(image_folder).load("test").fingerprint}
+    pixels = np.full((6, 8), 100, np.uint8)
+    pixels[2, 2] = 101
+    (image_folder / "test" / "ant" / "000.png").write_bytes(encoded(pixels))
+    fingerprints.add(FolderSource(image_folder).load("test").fingerprint)
+    for split in ("train", "test"):
+        (image_folder / split / "bee").rename(image_folder / split / "wasp")
+    fingerprints.add(FolderSource(image_folder).load("test").fingerprint)
+    assert len(fingerprints) == 3
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_named(image_folder: Path) -> None:
+    (image_folder / "train" / "ant" / "000.png").chmod(0)
+    with pytest.raises(BenchError, match=r"train/ant/000\.png: cannot be read: Permission denied"):
+        FolderSource(image_folder).load("train")
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_the_real_cifar10_jpeg_archive_is_read_whole_and_mixed(real_data: Path) -> None:
+    path = real_data / "cifar10-jpeg.zip"
+    if not path.exists():
+        pytest.skip("no cifar10-jpeg.zip in BANGBENCH_DATA")
+    source = FolderSource(path)
+    train, test = source.load("train"), source.load("test")
+    assert source.name == "cifar10-jpeg"
+    assert train.images.shape == (50000, 3, 32, 32)
+    assert test.images.shape == (10000, 3, 32, 32)
+    assert np.bincount(train.labels).tolist() == [5000] * 10
+    assert train.class_names[:3] == ("airplane", "automobile", "bird")
+    assert np.bincount(train.labels[:1000], minlength=10).min() > 50

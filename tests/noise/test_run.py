@@ -1,0 +1,310 @@
+"""The noise evolution of a pair of small models on the digits: record, table, going on, protection."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bangbench.core.errors import BenchError, UsageError
+from bangbench.core.progress import Silent
+from bangbench.data.dataset import Dataset, make_dataset
+from bangbench.data.digits import Digits
+from bangbench.nets.classifier import Classifier
+from bangbench.nets.predict import predict
+from bangbench.noise import run
+from bangbench.noise.run import evolve
+from bangbench.noise.spec import NoiseSpec
+from bangbench.store.records import ModelInfo, NoiseRecord, Preprocessing, read_record
+from bangbench.store.tables import read_table
+
+STAGES = (500, 1000)
+PAIR = Path("results/demo/R0-vs-B1")
+
+
+class StubModel(NamedTuple):
+    """What `evolve` uses of an opened model."""
+
+    name: str
+    info: ModelInfo
+    data: str | None
+    stages: tuple[int, ...]
+    classifiers: dict[int, Classifier]
+
+    def stage_classifier(self, iteration: int) -> Classifier:
+        return self.classifiers[iteration]
+
+    def stages_fingerprint(self) -> str:
+        weights = [self.classifiers[stage].net[1].weight.detach() for stage in sorted(self.classifiers)]
+        return str([float(weight.double().abs().sum()) for weight in weights])
+
+
+class Recorder(Silent):
+    """Keeps the notes and the stretches; raises KeyboardInterrupt once `limit` forward passes are done."""
+
+    def __init__(self, limit: float = float("inf")) -> None:
+        self.limit, self.forwards, self.unit = limit, 0, ""
+        self.notes: list[str] = []
+        self.stretches: dict[str, tuple[int, int]] = {}
+
+    def start(self, label: str, total: int, done: int = 0, unit: str = "it") -> None:
+        self.unit = unit
+        self.stretches[unit] = (total, done)
+
+    def advance(self, count: int = 1) -> None:
+        if self.unit == "img":
+            self.forwards += count
+            if self.forwards > self.limit:
+                raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return Digits(Path()).load("test")
+
+
+def nearest_mean(data: Dataset, jitter: float, seed: int) -> Classifier:
+    """Nearest class mean as a linear classifier, its weights disturbed; right for most of the digits."""
+    pixels = data.images.reshape(len(data.images), -1) / 255.0
+    means = torch.tensor(np.stack([pixels[data.labels == label].mean(axis=0) for label in range(10)]))
+    layer = nn.Linear(means.shape[1], 10)
+    weight = means + jitter * torch.randn(means.shape, generator=torch.Generator().manual_seed(seed))
+    layer.load_state_dict({"weight": weight, "bias": -0.5 * means.square().sum(1)})
+    return Classifier(nn.Sequential(nn.Flatten(), layer), Preprocessing()).eval()
+
+
+def stub(name: str, data: Dataset, jitter: float, stages: tuple[int, ...] = STAGES) -> StubModel:
+    info = ModelInfo(
+        name=name,
+        net="nearest-mean",
+        parameters=7850,
+        classes=10,
+        input_shape=(1, 28, 28),
+        preprocessing=Preprocessing(),
+        iterations=1000,
+    )
+    classifiers = {stage: nearest_mean(data, jitter, stage) for stage in stages or (1000,)}
+    return StubModel(name, info, "digits", stages, classifiers)
+
+
+@pytest.fixture
+def models(digits, monkeypatch) -> dict[str, StubModel]:
+    known = {"demo/R0": stub("demo/R0", digits, 0.1), "demo/B1": stub("demo/B1", digits, 0.02)}
+    monkeypatch.setattr(run, "open_model", lambda reference, *_: known[reference])
+    return known
+
+
+def spec_of(root: Path, **settings) -> NoiseSpec:
+    small = {"sigma": (60.0, 240.0), "draws": 6, "per_class": 3}
+    return NoiseSpec(**{"regular": "demo/R0", "bang": "demo/B1", "root": root, "device": "cpu", **small, **settings})
+
+
+@pytest.fixture
+def finished(models, tmp_path) -> NoiseRecord:
+    return evolve(spec_of(tmp_path))
+
+
+def test_the_table_has_one_row_per_model_stage_sigma_and_image(finished, digits, tmp_path):
+    table = read_table(tmp_path / PAIR / "noise.parquet").to_pandas()
+    assert list(table.columns) == ["model", "stage", "sigma", "index", "label", "draws", "flipped"]
+    assert len(table) == 2 * 2 * 2 * 30
+    assert not table.duplicated(["model", "stage", "sigma", "index"]).any()
+    assert sorted(table["model"].unique()) == ["bang", "regular"]
+    assert (table["label"] == digits.labels[table["index"]]).all()
+    assert (table["draws"] == 6).all()
+    assert table["flipped"].between(0, 6).all()
+
+
+def test_the_summary_is_the_percentage_of_the_table(finished, tmp_path):
+    table = read_table(tmp_path / PAIR / "noise.parquet").to_pandas()
+    summary = finished.summary
+    assert summary is not None
+    percent = 100 * table.groupby(["model", "stage", "sigma"], observed=True)["flipped"].mean() / 6
+    for model, surface in summary.flipped_percent.items():
+        for stage, row in zip(STAGES, surface, strict=True):
+            for sigma, value in zip((60.0, 240.0), row, strict=True):
+                assert value == pytest.approx(percent[model, stage, sigma])
+    assert summary.stages == STAGES
+    assert summary.images == 30
+    assert summary.images_per_class == (3,) * 10
+    assert summary.forwards == 2 * 2 * 2 * 30 * 6
+    assert summary.flipped_percent["regular"][0][1] > summary.flipped_percent["bang"][0][1] > 0
+
+
+def test_only_images_that_both_models_get_right_at_all_stages_take_part(finished, models, digits, tmp_path):
+    pixels = torch.from_numpy(digits.images)
+    right = np.ones(len(digits.labels), dtype=bool)
+    for model in models.values():
+        for classifier in model.classifiers.values():
+            right &= predict(classifier, pixels).numpy() == digits.labels
+    assert 0 < right.sum() < len(right)
+    expected = [np.flatnonzero(right & (digits.labels == label))[:3] for label in range(10)]
+    table = read_table(tmp_path / PAIR / "noise.parquet")
+    assert sorted(set(table["index"].to_pylist())) == sorted(np.concatenate(expected).tolist())
+
+
+def test_the_record_says_what_was_asked_for_with_defaults_filled_in(models, tmp_path):
+    record = evolve(spec_of(tmp_path, sigma=None, draws=1, per_class=1, batch_size=9))
+    assert record == read_record(tmp_path / PAIR / "noise.json", NoiseRecord)
+    assert record.status == "done"
+    assert record.spec["sigma"] == [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
+    assert record.spec["data"] == "digits"
+    assert "batch_size" not in record.spec
+    assert (record.regular.name, record.bang.name) == ("demo/R0", "demo/B1")
+    assert (record.data.name, record.data.source, record.data.images) == ("digits", "digits", 500)
+
+
+def test_the_batch_size_does_not_change_a_byte_of_the_table(models, tmp_path):
+    contents = []
+    for batch_size in (1, 64, 1000):
+        evolve(spec_of(tmp_path / str(batch_size), batch_size=batch_size))
+        contents.append((tmp_path / str(batch_size) / PAIR / "noise.parquet").read_bytes())
+    assert contents[0] == contents[1] == contents[2]
+
+
+@pytest.mark.parametrize("chunks_done", [0, 1, 2])
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(models, tmp_path, chunks_done):
+    evolve(spec_of(tmp_path / "whole"))
+    per_chunk = 10 * 6 * 2 * 4
+    spec = spec_of(tmp_path / "broken")
+    with pytest.raises(KeyboardInterrupt):
+        evolve(spec, Recorder(limit=chunks_done * per_chunk + 1))
+    folder = spec.root / PAIR
+    assert read_record(folder / "noise.json", NoiseRecord).status == "started"
+    assert not (folder / "noise.parquet").exists()
+    assert len(list((folder / ".chunks-noise").glob("*.npz"))) == chunks_done
+    progress = Recorder()
+    record = evolve(spec, progress)
+    assert progress.stretches["img"] == (3 * per_chunk, chunks_done * per_chunk)
+    assert progress.forwards == (3 - chunks_done) * per_chunk
+    assert progress.notes == ([f"going on: {10 * chunks_done} of 30 images are done"] if chunks_done else [])
+    assert (folder / "noise.parquet").read_bytes() == (tmp_path / "whole" / PAIR / "noise.parquet").read_bytes()
+    assert record.status == "done"
+    assert sorted(path.name for path in folder.iterdir()) == ["noise.json", "noise.parquet"]
+
+
+def test_chunks_of_other_settings_are_not_gone_on_with(models, tmp_path):
+    evolve(spec_of(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        evolve(spec_of(tmp_path, seed=1), Recorder(limit=10 * 6 * 2 * 4 + 1))
+    evolve(spec_of(tmp_path, overwrite=True))
+    assert (tmp_path / PAIR / "noise.parquet").read_bytes() == (
+        tmp_path / "whole" / PAIR / "noise.parquet"
+    ).read_bytes()
+
+
+def test_a_finished_measurement_is_returned_without_computing(finished, models, tmp_path):
+    progress = Recorder(limit=-1)
+    assert evolve(spec_of(tmp_path, batch_size=3), progress) == finished
+    assert progress.stretches == {}
+
+
+def test_a_lost_table_is_made_again(finished, tmp_path):
+    table = tmp_path / PAIR / "noise.parquet"
+    content = table.read_bytes()
+    table.unlink()
+    evolve(spec_of(tmp_path))
+    assert table.read_bytes() == content
+
+
+def test_results_of_other_settings_are_protected(finished, tmp_path):
+    before = (tmp_path / PAIR / "noise.parquet").read_bytes()
+    with pytest.raises(BenchError, match=r"made with other settings \(draws: 6 -> 7\); .* pass --overwrite"):
+        evolve(spec_of(tmp_path, draws=7))
+    assert (tmp_path / PAIR / "noise.parquet").read_bytes() == before
+    assert evolve(spec_of(tmp_path, draws=7, overwrite=True)).spec["draws"] == 7
+    assert (tmp_path / PAIR / "noise.parquet").read_bytes() != before
+
+
+def test_other_weights_are_another_measurement(finished, models, digits, tmp_path):
+    models["demo/B1"] = stub("demo/B1", digits, 0.03)
+    with pytest.raises(BenchError, match="the data or the weights are not the same"):
+        evolve(spec_of(tmp_path))
+
+
+def test_clipping_changes_the_counts(models, tmp_path):
+    evolve(spec_of(tmp_path / "clip", sigma=(150.0,)))
+    evolve(spec_of(tmp_path / "free", sigma=(150.0,), clip=False))
+    clipped, free = (read_table(tmp_path / name / PAIR / "noise.parquet") for name in ("clip", "free"))
+    assert clipped["index"].equals(free["index"])
+    assert not clipped["flipped"].equals(free["flipped"])
+
+
+def test_a_class_with_too_few_images_is_noted(models, tmp_path):
+    progress = Recorder()
+    record = evolve(spec_of(tmp_path, per_class=50, draws=1), progress)
+    counts = record.summary.images_per_class
+    assert min(counts) < 50
+    scarce = next(index for index, count in enumerate(counts) if count < 50)
+    assert progress.notes[0].startswith("fewer than 50 images correct at all stages of demo/R0 and demo/B1; class ")
+    assert f"{scarce}: {counts[scarce]}" in progress.notes[0]
+    assert record.summary.images == sum(counts)
+
+
+def test_models_without_stages_are_measured_at_their_last_iteration(models, digits, tmp_path):
+    for name in ("demo/R0", "demo/B1"):
+        models[name] = stub(name, digits, 0.02, stages=())
+    assert evolve(spec_of(tmp_path)).summary.stages == (1000,)
+
+
+def test_different_stages_are_refused_and_named(models, digits, tmp_path):
+    models["demo/B1"] = stub("demo/B1", digits, 0.02, stages=(500, 750, 1500))
+    message = r"demo/R0 has no stage 750, 1500 and demo/B1 has no stage 1000; train the pair alike"
+    with pytest.raises(BenchError, match=message):
+        evolve(spec_of(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_of_other_images_than_the_data_are_refused(models, tmp_path):
+    info = models["demo/B1"].info.model_copy(update={"input_shape": (3, 32, 32), "classes": 7})
+    models["demo/B1"] = models["demo/B1"]._replace(info=info)
+    message = r"digits have shape \(1, 28, 28\) and 10 classes, but demo/B1 takes images of shape \(3, 32, 32\) in 7"
+    with pytest.raises(BenchError, match=message):
+        evolve(spec_of(tmp_path))
+
+
+def test_a_pair_trained_on_different_data_needs_to_be_told_which_images(models, tmp_path):
+    models["demo/B1"] = models["demo/B1"]._replace(data="mnist")
+    with pytest.raises(UsageError, match=r"demo/R0 was trained on digits, demo/B1 on mnist: .* add --data"):
+        evolve(spec_of(tmp_path))
+    assert evolve(spec_of(tmp_path, data="digits")).data.name == "digits"
+
+
+def test_a_pair_of_unknown_data_needs_to_be_told_which_images(models, tmp_path):
+    for name, model in models.items():
+        models[name] = model._replace(data=None)
+    with pytest.raises(UsageError, match="neither model says what images it was trained on: add --data"):
+        evolve(spec_of(tmp_path))
+
+
+def test_a_pair_that_gets_everything_wrong_is_refused(models, digits, tmp_path, monkeypatch):
+    wrong = make_dataset(digits.images, (digits.labels + 1) % 10, digits.class_names, "wrong labels")
+
+    class WrongSource:
+        name = "wrong"
+
+        def load(self, split: str) -> Dataset:
+            return wrong if split == "test" else digits
+
+    monkeypatch.setattr(run, "open_source", lambda *_: WrongSource())
+    for model in models.values():
+        for classifier in model.classifiers.values():
+            nn.init.zeros_(classifier.net[1].weight)
+            nn.init.zeros_(classifier.net[1].bias)
+            classifier.net[1].bias.data[9 if model.name == "demo/R0" else 8] = 1.0
+    with pytest.raises(BenchError, match=r"no test image is classified correctly at all stages .*; train them longer"):
+        evolve(spec_of(tmp_path))
+
+
+def test_the_json_on_disk_is_plain(finished, tmp_path):
+    value = json.loads((tmp_path / PAIR / "noise.json").read_text())
+    assert value["kind"] == "noise"
+    assert len(value["summary"]["flipped_percent"]["bang"]) == len(STAGES)

@@ -1,0 +1,196 @@
+"""Synthetic records, written as the bench writes them, with numbers near those of the authors' LeNets."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from bangbench.core.provenance import Provenance
+from bangbench.report.collect import FoundNoise
+from bangbench.store.layout import pair_name, results_folder
+from bangbench.store.records import (
+    AttackRecord,
+    AttackSummary,
+    DataInfo,
+    LinfSummary,
+    ModelInfo,
+    Moments,
+    NoiseRecord,
+    NoiseSummary,
+    Preprocessing,
+    write_record,
+)
+
+PROVENANCE = Provenance(
+    bangbench="0.1.0",
+    commit=None,
+    dirty=None,
+    python="3.11.9",
+    packages={"numpy": "2.0.0"},
+    system="Linux x86_64",
+    processor="test",
+    cores=2,
+    device="cpu",
+    command="bangbench attack table1/R0",
+)
+
+#: rate, its interval, blank, L_inf mean and std, median, PASS (definition), PASS (paper), unaligned.
+_NUMBERS: dict[str, dict[str, Any]] = {
+    "R0 fgs": {"rate": 90.328762, "interval": (89.73, 90.89), "blank": 9.570391, "linf": (40.5612, 15.7441),
+               "median": 42.0, "pass": (0.40784, 0.10752), "paper": (0.40712, 0.10851), "plain": (0.404, 0.1068)},
+    "R0 fgs-unmasked": {"rate": 99.93, "interval": (99.85, 99.97), "blank": 0.0, "linf": (42.41, 16.43),
+                        "median": 41.0, "pass": (0.41, 0.11), "paper": (0.41, 0.11), "plain": (0.40, 0.11)},
+    "R0 hc1": {"rate": 99.76805, "interval": (99.6, 99.85), "blank": 0.0, "linf": (122.2, 49.4),
+               "median": 118.5, "pass": (0.7646, 0.0989), "paper": (0.7526, 0.1131), "plain": (0.7464, 0.1129)},
+    "B1 fgs": {"rate": 1.683128, "interval": (1.45, 1.95), "blank": 98.3, "linf": (5.4731, 2.7719),
+               "median": None, "pass": (0.7666, 0.1328), "paper": (0.7652, 0.1349), "plain": (0.7641, 0.1357)},
+    "B1 fgs-unmasked": {"rate": 100.0, "interval": (99.96, 100.0), "blank": 0.0, "linf": (40.38, 15.96),
+                        "median": 38.0, "pass": (0.41, 0.11), "paper": (0.41, 0.11), "plain": (0.40, 0.11)},
+    "B1 hc1": {"rate": 95.2, "interval": (94.76, 95.6), "blank": 0.0, "linf": (200.0, 63.2),
+               "median": 204.25, "pass": (0.5882, 0.1322), "paper": (0.4853, 0.2096), "plain": (0.4602, 0.2179)},
+    "B1 hc1-unmasked": {"rate": 99.8, "interval": (99.69, 99.87), "blank": 0.0, "linf": (121.4, 56.7),
+                        "median": 115.0, "pass": (0.7, 0.12), "paper": (0.69, 0.13), "plain": (0.68, 0.13)},
+}  # fmt: skip
+
+_CORRECT = {"R0": 9916, "B1": 9922}
+
+
+class Records(NamedTuple):
+    """Writes synthetic records under one root."""
+
+    root: Path
+
+    def attack(self, name: str, attack: str, *, status: str = "done", data: str = "mnist", **changes: Any) -> Path:
+        """Write results/NAME/ATTACK.json; `changes` replace fields of the model or of the summary."""
+        model = {key: changes.pop(key) for key in tuple(changes) if key in ModelInfo.model_fields}
+        record = AttackRecord(
+            schema=1,
+            status="started" if status == "started" else "done",
+            key="k",
+            spec={},
+            provenance=PROVENANCE,
+            attack=attack,
+            model=model_info(name, **model),
+            data=data_info(data),
+            summary=None if status != "done" else summary(name, attack, **changes),
+        )
+        path = results_folder(self.root, name) / f"{attack}.json"
+        write_record(path, record)
+        return path
+
+    def noise(self, regular: str, bang: str, *, data: str = "mnist", status: str = "done", **changes: Any) -> Path:
+        """Write results/PAIR/noise.json; `changes` replace fields of the summary, `spec` what was asked for."""
+        spec = changes.pop("spec", {"clip": True})
+        record = NoiseRecord(
+            schema=1,
+            status="started" if status == "started" else "done",
+            key="k",
+            spec=spec,
+            provenance=PROVENANCE,
+            regular=model_info(regular),
+            bang=model_info(bang),
+            data=data_info(data),
+            summary=None if status != "done" else noise_summary(**changes),
+        )
+        path = results_folder(self.root, pair_name(regular, bang)) / "noise.json"
+        write_record(path, record)
+        return path
+
+    def found_noise(self, regular: str, bang: str, **changes: Any) -> FoundNoise:
+        """Write a noise record and return it as `collect` finds it."""
+        path = self.noise(regular, bang, **changes)
+        record = NoiseRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        assert record.summary is not None
+        return FoundNoise(pair_name(regular, bang), path, record, record.summary)
+
+
+def model_info(name: str, **changes: Any) -> ModelInfo:
+    """Return what is known of a LeNet; names in B are BANG models."""
+    bang = name.rpartition("/")[2].startswith("B")
+    settings = {"beta": 1.0, "epsilon": 0.815, "ratio": 1.0} if bang else {}
+    given: dict[str, Any] = {
+        "name": name,
+        "net": "lenet",
+        "parameters": 431080,
+        "classes": 10,
+        "input_shape": (1, 28, 28),
+        "preprocessing": Preprocessing(input_scale=256.0),
+        "method": "bang" if bang else "regular",
+        "method_settings": settings,
+        "seed": 0,
+        "weights_sha256": "ab" * 32,
+    }
+    return ModelInfo(**(given | changes))
+
+
+def data_info(name: str) -> DataInfo:
+    """Return the test split called `name`; ``mnist:1000`` are its first 1,000 images."""
+    source, _, images = name.partition(":")
+    return DataInfo(
+        name=source,
+        source=source,
+        fingerprint=f"{zlib.crc32(name.encode()):08x}" * 8,
+        images=int(images or 10000),
+        class_names=tuple(map(str, range(10))),
+    )
+
+
+def summary(name: str, attack: str, **changes: Any) -> AttackSummary:
+    """Return the numbers of an attack; models other than R0 and B1 have R0's, other attacks FGS's."""
+    row = name.rpartition("/")[2]
+    row = row if row in _CORRECT else "R0"
+    numbers = _NUMBERS.get(f"{row} {attack}", _NUMBERS[f"{row} fgs"])
+    correct = _CORRECT[row]
+    given: dict[str, Any] = {
+        "accuracy": correct / 100,
+        "images": 10000,
+        "correct": correct,
+        "flipped": round(numbers["rate"] * correct / 100),
+        "rate": numbers["rate"],
+        "rate_interval": numbers["interval"],
+        "blank": numbers["blank"],
+        "linf": LinfSummary(mean=numbers["linf"][0], std=numbers["linf"][1], median_censored=numbers["median"]),
+        "l2": Moments(mean=500.0, std=100.0),
+        "pass": moments(numbers["pass"]),
+        "pass_paper": moments(numbers["paper"]),
+        "unaligned": moments(numbers["plain"]),
+        "ecc_failures": {"definition": 3, "paper": 0},
+        "unverified": 0,
+        "forwards": 1000,
+        "seconds": 1.5,
+    }
+    return AttackSummary(**(given | changes))
+
+
+def moments(pair: tuple[float | None, float | None]) -> Moments:
+    """Return a mean and a standard deviation."""
+    return Moments(mean=pair[0], std=pair[1])
+
+
+def noise_summary(**changes: Any) -> NoiseSummary:
+    """Return a noise evolution over 20 stages and 10 sigmas in which the regular model is flipped more."""
+    stages = tuple(changes.pop("stages", range(500, 10001, 500)))
+    sigmas = tuple(changes.pop("sigmas", [10.0 * step for step in range(1, 11)]))
+    regular = tuple(tuple(20 * (sigma / 100) ** 2 * (1 + stage / 40000) for sigma in sigmas) for stage in stages)
+    bang = tuple(tuple(value * (0.4 - stage / 50000) for value in line)
+                 for stage, line in zip(stages, regular, strict=True))  # fmt: skip
+    given: dict[str, Any] = {
+        "stages": stages,
+        "sigmas": sigmas,
+        "draws": 1000,
+        "images": 1000,
+        "images_per_class": (100,) * 10,
+        "flipped_percent": {"regular": regular, "bang": bang},
+        "forwards": 1000,
+        "seconds": 1.5,
+    }
+    return NoiseSummary(**(given | changes))
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    """Return a writer of synthetic records under an empty root."""
+    return Records(tmp_path)
