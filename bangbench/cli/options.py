@@ -28,12 +28,13 @@ def command(
     run: Run[AnySpec],
     arguments: tuple[str, ...] = (),
     repeated: str | None = None,
+    without: tuple[str, ...] = (),
     example: str = "",
 ) -> None:
     """Add a command whose options are the fields of `spec`.
 
     arguments: fields that are positional; repeated: the positional one that takes several values, each of which
-    becomes a spec of its own. The command's help is the docstring of `run`.
+    becomes a spec of its own; without: fields that mean nothing here. The help is the docstring of `run`.
     """
 
     def body(**values: Any) -> None:
@@ -43,7 +44,10 @@ def command(
             several = given.pop(repeated) if repeated else [None]
             run([_make(spec, given | ({repeated: one} if repeated else {})) for one in several], output)
 
-    parameters = [_parameter(field, info, field in arguments, field == repeated) for field, info in _ordered(spec, arguments)]
+    fields = [field for field in _ordered(spec, arguments) if field not in without]
+    parameters = [
+        _parameter(field, spec.model_fields[field], field in arguments, field == repeated) for field in fields
+    ]
     body.__signature__ = inspect.Signature([*parameters, *_common()])  # type: ignore[attr-defined]
     body.__doc__ = run.__doc__
     epilog = f"Example: {example}" if example else None
@@ -59,31 +63,33 @@ def _make(spec: type[AnySpec], values: dict[str, Any]) -> AnySpec:
         raise UsageError(f"--{field}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
-def _ordered(spec: type[Spec], arguments: tuple[str, ...]) -> list[tuple[str, FieldInfo]]:
+def _ordered(spec: type[Spec], arguments: tuple[str, ...]) -> list[str]:
     """Return the fields: arguments first, then the command's own, then those of every command."""
     everywhere = [name for name in Spec.model_fields if name in spec.model_fields]
     own = [name for name in spec.model_fields if name not in everywhere and name not in arguments]
-    return [(name, spec.model_fields[name]) for name in (*arguments, *own, *everywhere)]
+    return [*arguments, *own, *everywhere]
 
 
 def _parameter(name: str, info: FieldInfo, positional: bool, repeated: bool) -> inspect.Parameter:
     kind, many = _plain_type(info.annotation)
+    if many and get_origin(kind) is Literal:
+        kind = str  # typer has no lists of choices; the spec checks them
     annotation: Any = list[kind] if many or repeated else kind  # type: ignore[valid-type]
-    required = info.is_required()
     default = info.default
     shown: Any = ", ".join(map(str, default)) if isinstance(default, tuple) and default else default not in (None, ())
     extra: dict[str, Any] = {"help": info.description, "show_default": shown}
     if many and isinstance(default, tuple):
         default = list(default)
-    if positional:
-        marked = Annotated[annotation, typer.Argument(help=info.description, show_default=False)]
-    else:
-        flag = f"--{name.replace('_', '-')}"
-        marked = Annotated[annotation, typer.Option(f"{flag}/--no-{flag[2:]}" if kind is bool else flag, **extra)]
-    if not required and not (positional and many):
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=marked)
-    empty: Any = [] if not required else inspect.Parameter.empty
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=empty, annotation=marked)
+    flag = f"--{name.replace('_', '-')}"
+    choice = typer.Argument(**extra) if positional else typer.Option(_flags(flag, kind), **extra)
+    given = inspect.Parameter.empty if info.is_required() else default
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=given, annotation=Annotated[annotation, choice]
+    )
+
+
+def _flags(flag: str, kind: Any) -> str:
+    return f"{flag}/--no-{flag[2:]}" if kind is bool else flag
 
 
 def _plain_type(annotation: Any) -> tuple[Any, bool]:

@@ -10,6 +10,8 @@ from rich.text import Text
 
 from bangbench.report.table import Table, cell_text, printed_columns
 
+_UNLIMITED = 10_000
+
 
 def print_table(table: Table, console: Console) -> None:
     """Print a table with its notes: compact headers, the paper's rows dimmed.
@@ -17,19 +19,22 @@ def print_table(table: Table, console: Console) -> None:
     Where the terminal is too narrow, a mean and its deviation, or a rate and its interval, stand on two lines.
     Columns whose `short` header is None are in the files only.
     """
-    grid = _grid(table, " ")
-    if console.measure(grid, options=console.options.update(width=10_000)).maximum > console.width:
-        grid = _grid(table, "\n")
+    layouts = [_grid(table, separator, gap) for separator in (" ", "\n") for gap in (1, 0)]
+    unlimited = console.options.update(width=_UNLIMITED)
+    fitting = (grid for grid in layouts if console.measure(grid, options=unlimited).maximum <= console.width)
     console.print(Text(table.title, style="bold"))
-    console.print(grid)
+    console.print(next(fitting, layouts[-1]))
     for note in table.notes:
         console.print(Padding(Text(note, style="dim"), (0, 0, 0, 1)))
 
 
-def _grid(table: Table, separator: str) -> RichTable:
-    """Return the table with `separator` before deviations and intervals; only names may be folded further."""
+def _grid(table: Table, separator: str, gap: int) -> RichTable:
+    """Return the table with `separator` before deviations and intervals and columns `gap` + 1 apart.
+
+    Only names may be folded where that is still too wide.
+    """
     shown = [index for index in printed_columns(table) if table.columns[index].short is not None]
-    grid = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    grid = RichTable(box=SIMPLE_HEAD, padding=(0, gap, 0, 0))
     for index in shown:
         column = table.columns[index]
         header = Text(column.short or "")

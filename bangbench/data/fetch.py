@@ -58,9 +58,7 @@ class _Checksum(NamedTuple):
         return f"expected {what} {self.digest}, found {found} ({len(content)} bytes)"
 
 
-def fetch(
-    name: str, data_dir: Path | None, progress: Progress, base_urls: Sequence[str] | None = None
-) -> list[Path]:
+def fetch(name: str, data_dir: Path | None, progress: Progress, base_urls: Sequence[str] | None = None) -> list[Path]:
     """Download what is missing of ``mnist`` or ``cifar10`` and return the paths of all its files.
 
     Files already there are checked and kept. A download gets its final name only after its checksum was found

@@ -79,13 +79,11 @@ class FolderSource:
             for name in found[split]:
                 if f"{split}/{name}" not in filled:
                     raise BenchError(
-                        f"{self._where(f'{split}/{name}')}: the class folder is empty; add images or remove the "
-                        "class"
+                        f"{self._where(f'{split}/{name}')}: the class folder is empty; add images or remove the class"
                     )
                 if name not in other:
                     raise BenchError(
-                        f"{self.path}: expected the same classes in train/ and test/, found '{name}' in {split}/ "
-                        "only"
+                        f"{self.path}: expected the same classes in train/ and test/, found '{name}' in {split}/ only"
                     )
         return found["train"]
 

@@ -49,8 +49,8 @@ def decode_image(content: bytes, where: str) -> NDArray[np.uint8]:
 def _decode_whole_jpeg(content: bytes) -> NDArray[np.uint8] | None:
     """Return a JPEG's pixels, or None where the content is anything else than a complete JPEG of 1 or 3 channels.
 
-    OpenCV reads small JPEG files five times as fast as Pillow, to the same pixels, but fills up truncated ones in
-    silence: only those that end as they should are left to it.
+    OpenCV reads small JPEG files five times as fast as Pillow, to the same pixels, but its older versions fill up
+    truncated ones in silence: only those that end as they should are left to it.
     """
     if not content.startswith(_JPEG_START) or not content.endswith(_JPEG_END):
         return None

@@ -41,9 +41,7 @@ class NpzSource:
                 images = self._array(archive, f"{split}_images")
                 other = self._shape(archive, "test_images" if split == "train" else "train_images")
         except _DAMAGE as error:
-            raise BenchError(
-                f"{self.path}: the file cannot be read ({error}): it is damaged; get it again"
-            ) from error
+            raise BenchError(f"{self.path}: the file cannot be read ({error}): it is damaged; get it again") from error
         if images.shape[1:] != other[1:]:
             raise BenchError(
                 f"{self.path}: expected train and test images of one size, found {images.shape[1:]} in "

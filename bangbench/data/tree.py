@@ -84,9 +84,7 @@ def _zip_tree(archive: zipfile.ZipFile, path: Path) -> Tree:
         try:
             return archive.read(wanted[name])
         except _DAMAGE as error:
-            raise BenchError(
-                f"{path}: {name}: cannot be read from the archive ({error}); it is damaged"
-            ) from error
+            raise BenchError(f"{path}: {name}: cannot be read from the archive ({error}); it is damaged") from error
 
     return Tree(_kept(files), _kept(list(folders)), read)
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from bangbench.core.device import available_cores
 from bangbench.core.errors import UsageError
+from bangbench.core.workers import run_tasks, start_workers
 from bangbench.metrics.checks import check_channels, check_size, check_stacks
 from bangbench.metrics.opencv_engine import PassScores, score_pairs
 from bangbench.metrics.reference import PRESETS, PresetName, check_presets
-from bangbench.metrics.workers import run_tasks, start_workers
 
 __all__ = ["PassPool", "PassScores", "pass_score", "pass_scores_all"]
 

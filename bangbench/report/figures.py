@@ -19,7 +19,8 @@ from bangbench.store.files import write_atomically
 
 Surface = NDArray[np.float64]
 
-_MOST_TICKS = 6
+#: Labels that fit under a panel without touching, even for iterations of six digits; beside it there is more room.
+_MOST_STAGES, _MOST_SIGMAS = 4, 10
 
 
 def noise_figure(found: FoundNoise) -> Figure:
@@ -76,14 +77,14 @@ def _draw(
     axes.set_title(title)
     axes.set_xlabel("iteration")
     stages, sigmas = found.summary.stages, found.summary.sigmas
-    chosen = _ticks(len(stages))
+    chosen = _ticks(len(stages), _MOST_STAGES)
     axes.set_xticks([place + 0.5 for place in chosen], [f"{stages[place]:,}" for place in chosen])
-    chosen = _ticks(len(sigmas))
+    chosen = _ticks(len(sigmas), _MOST_SIGMAS)
     axes.set_yticks([place + 0.5 for place in chosen], [f"{sigmas[place]:g}" for place in chosen])
     return mesh
 
 
-def _ticks(count: int) -> list[int]:
-    """Return the indices to label: evenly spaced, the last one always among them."""
-    step = -(-count // _MOST_TICKS)
+def _ticks(count: int, most: int) -> list[int]:
+    """Return at most so many indices to label: evenly spaced, the last one always among them."""
+    step = -(-count // most)
     return list(range(count - 1, -1, -step))[::-1]

@@ -96,10 +96,8 @@ def _fgs_sentence(compared: list[_Compared]) -> str:
     numbers = "; ".join(
         f"{item.name} {_rates(item)}, {number(item.masked.blank, 2)} % of gradients blank" for item in low
     )
-    return (
-        f"FGS against fgs-unmasked ({numbers}): the low rate comes from vanished float32 gradients, not "
-        "robustness."
-    )
+    meaning = "the low rate comes from vanished float32 gradients, not robustness"
+    return f"FGS against fgs-unmasked ({numbers}): {meaning}."
 
 
 def _hc1_sentence(compared: list[_Compared]) -> str:

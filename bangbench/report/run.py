@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from bangbench.core.errors import BenchError
 from bangbench.core.progress import SILENT, Progress
 from bangbench.report.bench_rows import bench_table
 from bangbench.report.collect import collect
@@ -40,6 +42,7 @@ def report(spec: ReportSpec, progress: Progress = SILENT) -> ReportResult:
     collected = collect(spec.root, spec.models)
     grouped = group_records(collected)
     tables = [table for group in grouped.groups for table in tables_of(group)]
+    _check_names(tables)
     noise = [found for group in grouped.groups for found in group.noise]
     folder = spec.folder()
     if tables:
@@ -65,6 +68,14 @@ def tables_of(group: Group) -> list[Table]:
     """Return every table that a group has numbers for, the paper's first."""
     attacks = [paper_table(group), bench_table(group), masking_table(group)] if group.models else []
     return [table for table in (*attacks, noise_table(group)) if table is not None]
+
+
+def _check_names(tables: list[Table]) -> None:
+    """Raise `BenchError` where two tables would be one file, as with models in folders table1 and table1-bench."""
+    counts = Counter(table.name for table in tables)
+    name, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    if count > 1:
+        raise BenchError(f"{count} tables would be called {name}; rename one of the folders under results/")
 
 
 def _write_table(table: Table, spec: ReportSpec) -> list[Path]:

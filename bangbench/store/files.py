@@ -17,9 +17,9 @@ from bangbench.core.errors import BenchError
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space and run the command again, finished parts are kept",
     errno.EDQUOT: "the disk quota is used up; free some space and run the command again, finished parts are kept",
-    errno.EROFS: "the file system is read-only; choose another --root",
-    errno.EACCES: "no permission to write there; choose another --root",
-    errno.EPERM: "no permission to write there; choose another --root",
+    errno.EROFS: "the file system is read-only; choose another directory",
+    errno.EACCES: "no permission to write there; choose another directory",
+    errno.EPERM: "no permission to write there; choose another directory",
     errno.ENOTDIR: "a file stands where a folder is needed; choose another name or --root",
     errno.EEXIST: "a file stands where a folder is needed; choose another name or --root",
 }

@@ -131,12 +131,15 @@ def test_files_already_there_are_kept_and_not_asked_for(server: Server, tmp_path
     assert progress.notes[0] == f"{raw} is already there"
 
 
-def test_a_file_of_other_content_in_the_way_is_not_overwritten(server: Server, tmp_path: Path) -> None:
-    path = tmp_path / "mnist" / "train-labels-idx1-ubyte"
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_file_of_other_content_in_the_way_is_not_overwritten(
+    server: Server, tmp_path: Path, ending: str
+) -> None:
+    path = tmp_path / "mnist" / f"train-labels-idx1-ubyte{ending}"
     path.parent.mkdir()
     path.write_bytes(b"my own labels")
     with pytest.raises(
-        BenchError, match=r"train-labels-idx1-ubyte is in the way: expected SHA256 .* move it, .* away and run"
+        BenchError, match=r"idx1-ubyte.* is in the way: expected SHA256 .* move it, .* away and run"
     ):
         fetch.fetch("mnist", tmp_path, SILENT, [server.url])
     assert path.read_bytes() == b"my own labels"

@@ -22,7 +22,7 @@ def start_workers(count: int) -> ProcessPoolExecutor:
 
     They are spawned, not forked: a fork copies the locks of torch's threads in whatever state they are.
     """
-    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _prepare_worker)
+    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), prepare_worker)
 
 
 def run_tasks(pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: Iterable[object]) -> list[Result]:
@@ -31,7 +31,7 @@ def run_tasks(pool: ProcessPoolExecutor, function: Callable[..., Result], *argum
     An exception from a task cancels those that have not begun. A worker that dies raises `BenchError`.
     """
     try:
-        with _interrupts_held():
+        with interrupts_held():
             results = pool.map(function, *arguments)
         return list(results)
     except BrokenProcessPool as error:
@@ -42,7 +42,7 @@ def run_tasks(pool: ProcessPoolExecutor, function: Callable[..., Result], *argum
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Deliver Ctrl-C after the block, and to no process started in it.
 
     A worker inherits the signal mask, so that an interrupt cannot reach it while it is still importing.
@@ -57,7 +57,8 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _prepare_worker() -> None:
+def prepare_worker() -> None:
+    """Make this process a worker: deaf to Ctrl-C, and gone when its parent is."""
     # The terminal sends Ctrl-C to every process; the parent alone answers it, and shuts the workers down.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()

@@ -1,0 +1,88 @@
+"""Scores for images in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bangbench.core.errors import BenchError
+from bangbench.metrics.distances import l2, linf
+from bangbench.metrics.pass_score import pass_scores_all
+from bangbench.metrics.reference import EccStatus
+from bangbench.metrics.spec import PassSpec
+
+
+class Compared(NamedTuple):
+    """The scores of one pair; distances in grey levels."""
+
+    pair: int
+    pass_definition: float
+    pass_paper: float
+    ssim: float
+    status: str
+    status_paper: str
+    linf: float
+    l2: float
+
+
+def compare_files(spec: PassSpec) -> list[Compared]:
+    """Return the scores of each pair; `BenchError` for files that are no images or do not match."""
+    original, adversarial = read_stack(spec.original), read_stack(spec.adversarial)
+    scores = pass_scores_all(adversarial, original, spec.workers)
+    definition, paper = scores["definition"], scores["paper"]
+    largest, euclidean = linf(adversarial, original), l2(adversarial, original)
+    return [
+        Compared(
+            pair=index,
+            pass_definition=float(definition.score[index]),
+            pass_paper=float(paper.score[index]),
+            ssim=float(definition.unaligned[index]),
+            status=EccStatus(definition.status[index]).name.lower(),
+            status_paper=EccStatus(paper.status[index]).name.lower(),
+            linf=float(largest[index]),
+            l2=float(euclidean[index]),
+        )
+        for index in range(len(original))
+    ]
+
+
+def read_stack(path: Path) -> NDArray[np.uint8]:
+    """Return the image or the stack in a file as uint8 (N, C, H, W), C = 1 or 3 (RGB)."""
+    if not path.is_file():
+        raise BenchError(f"{path} does not exist")
+    if path.suffix in {".npy", ".npz"}:
+        return _channels_first(_read_array(path), path)
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None or image.dtype != np.uint8:
+        raise BenchError(f"{path}: expected an 8-bit image, or a stack as .npy or .npz")
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
+    return _channels_first(image[None], path)
+
+
+def _read_array(path: Path) -> NDArray[Any]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            if len(loaded.files) != 1 and "adversarial" not in loaded.files:
+                raise BenchError(f"{path}: expected one array, found {', '.join(loaded.files)}")
+            array: NDArray[Any] = loaded["adversarial" if "adversarial" in loaded.files else loaded.files[0]]
+            return array
+    except (OSError, ValueError, EOFError) as error:
+        raise BenchError(f"{path}: cannot be read as a stack of images: {error}") from error
+
+
+def _channels_first(array: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    if array.dtype != np.uint8 or array.ndim not in {3, 4}:
+        raise BenchError(f"{path}: expected uint8 images (N, H, W) or (N, C, H, W), found {array.dtype} {array.shape}")
+    if array.ndim == 3:
+        array = array[:, None]
+    if array.shape[1] not in {1, 3} and array.shape[3] in {1, 3}:
+        array = array.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(array)

@@ -1,0 +1,17 @@
+"""What `bangbench pass` was asked to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from bangbench.core.spec import Spec
+
+
+class PassSpec(Spec):
+    """Two image files, or two stacks of images of the same shape."""
+
+    original: Path = Field(description="The original: an image file, or a stack as .npy or .npz.")
+    adversarial: Path = Field(description="The adversarial one, of the same size.")
+    workers: int | None = Field(None, ge=1, description="Processes (default: one per core).")

@@ -1,0 +1,120 @@
+"""`reproduce`: play a recipe, doing only what is not done yet."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from bangbench.attacks.run import attack
+from bangbench.attacks.spec import AttackSpec
+from bangbench.core.device import available_cores, choose_device
+from bangbench.core.errors import BenchError, unknown_name
+from bangbench.core.progress import SILENT, Progress
+from bangbench.core.spec import Spec
+from bangbench.noise.run import evolve
+from bangbench.noise.spec import NoiseSpec
+from bangbench.recipes.jobs import Job, run_jobs
+from bangbench.recipes.recipe import Recipe, RecipeModel, load_recipe
+from bangbench.recipes.spec import ReproduceSpec
+from bangbench.report.run import ReportResult, report
+from bangbench.report.spec import ReportSpec
+from bangbench.store.records import AttackRecord, ModelCard, NoiseRecord
+from bangbench.training.run import train
+from bangbench.training.spec import TrainSpec
+
+AnySpec = TypeVar("AnySpec", bound=Spec)
+
+
+class Task(NamedTuple):
+    """One model of a recipe: train it, then attack it."""
+
+    train: TrainSpec
+    attack: AttackSpec
+
+
+class TaskResult(NamedTuple):
+    """What became of a task."""
+
+    card: ModelCard
+    attacks: list[AttackRecord]
+
+
+class Played(NamedTuple):
+    """What a recipe left."""
+
+    models: list[TaskResult]
+    noise: NoiseRecord | None
+    report: ReportResult
+
+
+def reproduce(spec: ReproduceSpec, progress: Progress = SILENT) -> Played:
+    """Train and attack the models of a recipe, run its noise evolution, and write its report.
+
+    Whatever is on disk with the same settings and inputs is used as it is; what differs is made again, together
+    with what depends on it. Raises `UsageError` for an unknown recipe or model, `BenchError` as its parts do.
+    """
+    recipe = load_recipe(spec.recipe)
+    chosen = _choose(recipe, spec)
+    jobs = spec.jobs or (available_cores() if choose_device(spec.device).type == "cpu" else 1)
+    tasks = [_task(recipe, model, spec, jobs) for model in chosen]
+    results = _play_tasks(tasks, jobs, recipe.name, progress)
+    pair = _noise_spec(recipe, spec, {model.id for model in chosen})
+    noise = evolve(pair, progress) if pair is not None else None
+    names = tuple(recipe.model_name(model.id) for model in chosen)
+    return Played(results, noise, report(ReportSpec(root=spec.root, models=names), progress))
+
+
+def play_task(task: Task, progress: Progress) -> TaskResult:
+    """Train and attack one model."""
+    card = train(task.train, progress)
+    progress.note(f"{card.model.name}: {card.accuracy:.2f} % after {card.model.iterations} iterations")
+    return TaskResult(card, attack(task.attack, progress))
+
+
+def _play_tasks(tasks: list[Task], jobs: int, label: str, progress: Progress) -> list[TaskResult]:
+    if jobs == 1 or len(tasks) == 1:
+        return [play_task(task, progress) for task in tasks]
+    work = [Job(task.train.name, play_task, task, stretches=1 + len(task.attack.attack)) for task in tasks]
+    return run_jobs(work, jobs, label, progress)
+
+
+def _choose(recipe: Recipe, spec: ReproduceSpec) -> list[RecipeModel]:
+    known = {model.id for model in recipe.model}
+    for identifier in spec.only:
+        if identifier not in known:
+            raise unknown_name(f"model of {recipe.name}", identifier, known)
+    return [model for model in recipe.model if not spec.only or model.id in spec.only]
+
+
+def _task(recipe: Recipe, model: RecipeModel, spec: ReproduceSpec, jobs: int) -> Task:
+    name = recipe.model_name(model.id)
+    changes = {"data": spec.data, "iterations": spec.iterations}
+    settings = recipe.train | model.settings() | {key: value for key, value in changes.items() if value is not None}
+    limit = {} if spec.limit is None else {"limit": spec.limit}
+    training = _make(TrainSpec, recipe, spec, {**settings, "name": name})
+    attacking = _make(AttackSpec, recipe, spec, {**recipe.attack, **limit, "model": name})
+    # side by side, every model computes with one thread, and PASS with one process
+    return Task(training, attacking if jobs == 1 else attacking.model_copy(update={"workers": 1}))
+
+
+def _noise_spec(recipe: Recipe, spec: ReproduceSpec, chosen: set[str]) -> NoiseSpec | None:
+    if recipe.noise is None or not spec.noise or not {recipe.noise["regular"], recipe.noise["bang"]} <= chosen:
+        return None
+    settings: dict[str, Any] = dict(recipe.noise)
+    for role in ("regular", "bang"):
+        settings[role] = recipe.model_name(settings[role])
+    if spec.draws is not None:
+        settings["draws"] = spec.draws
+    return _make(NoiseSpec, recipe, spec, settings)
+
+
+def _make(kind: type[AnySpec], recipe: Recipe, spec: ReproduceSpec, settings: dict[str, Any]) -> AnySpec:
+    """Return the spec of one command; what another recipe run left under these names is replaced."""
+    circumstances = {"root": spec.root, "data_dir": spec.data_dir, "device": spec.device, "overwrite": True}
+    try:
+        return kind(**{**settings, **circumstances})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise BenchError(f"recipe {recipe.name}: {place}: {first['msg']}") from error
