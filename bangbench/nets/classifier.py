@@ -36,7 +36,7 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, K) of grey-level images (N, C, H, W)."""
         if self.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+            images = _lie_channels_last(images)
         if self.input_scale != 1.0:
             images = images / self.input_scale
         if self.mean is not None:
@@ -45,6 +45,18 @@ class Classifier(nn.Module):
             images = images / self.std
         logits: Tensor = self.net(images)
         return logits
+
+
+def _lie_channels_last(images: Tensor) -> Tensor:
+    """Return images (N, C, H, W) whose channels lie next to each other in memory.
+
+    With one channel both layouts are the same memory, but torch goes by the strides alone: without this, all that
+    follows would be computed the slow way, twice as long for LeNet.
+    """
+    if images.shape[1] == 1:
+        count, _, height, width = images.shape
+        return images.reshape(count, height, width, 1).permute(0, 3, 1, 2)
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _channels_last(net: nn.Module) -> nn.Module:
