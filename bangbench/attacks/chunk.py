@@ -33,7 +33,7 @@ class Target(NamedTuple):
 def attack_chunk(target: Target, images: NDArray[np.uint8], labels: NDArray[np.int64], first: int) -> dict[str, Any]:
     """Attack images uint8 (N, C, H, W) whose indices begin at `first`; return columns and totals as numpy arrays."""
     started = time.perf_counter()
-    device = next(iter(target.classifier.parameters())).device
+    device = next(target.classifier.parameters(), torch.empty(0)).device
     pixels, truth = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
     logits = logits_of(target.classifier, pixels)
     attacked = logits.argmax(1) == truth

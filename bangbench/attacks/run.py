@@ -154,9 +154,11 @@ def _complete(record: AttackRecord, folder: Path, chunks: Chunks, count: int) ->
     totals = {name: columns.pop(name).sum() for name in _TOTALS}
     adversarial = columns.pop("adversarial", None)
     write_table(folder / f"{record.attack}.parquet", parquet_columns(columns), SCHEMA)
+    images_file = folder / f"{record.attack}.npz"
+    images_file.unlink(missing_ok=True)  # the images of an overwritten run belong to other rows
     if adversarial is not None:
         index = columns["index"][columns["flipped"]]
-        write_bytes(folder / f"{record.attack}.npz", _npz(index=index, adversarial=adversarial))
+        write_bytes(images_file, _npz(index=index, adversarial=adversarial))
     summary = summarise(columns, int(totals["unverified"]), int(totals["forwards"]), float(totals["seconds"]))
     done = record.model_copy(update={"status": "done", "summary": summary})
     write_record(folder / f"{record.attack}.json", done)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bangbench.attacks.spec import AttackSpec
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
 from bangbench.store.records import AttackRecord, Moments
+
+#: Columns from which a mean and its deviation fit on one line.
+_WIDE = 100
 
 
 def run_attack(specs: list[AttackSpec], output: Output) -> None:
@@ -26,7 +30,8 @@ def run_attack(specs: list[AttackSpec], output: Output) -> None:
         output.print_json(attack_json(results))
     elif not output.quiet:
         for records in results:
-            output.console().print(attack_table(records))
+            console = output.console()
+            console.print(attack_table(records, " " if console.width >= _WIDE else "\n"))
 
 
 def attack_json(results: list[list[AttackRecord]]) -> dict[str, Any]:
@@ -52,26 +57,29 @@ def _per_attack(summary: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in summary.items() if name not in ("accuracy", "images", "correct")}
 
 
-def attack_table(records: list[AttackRecord]) -> Table:
-    """Return the summary of one model's attacks."""
+def attack_table(records: list[AttackRecord], separator: str = " ") -> Table:
+    """Return the summary of one model's attacks, with `separator` between a mean and its deviation."""
     first = records[0]
     summary = _summary(first)
     table = Table(
         title=f"{first.model.name} on {first.data.name}: {summary['images']} images, {summary['correct']} correct "
         f"({summary['accuracy']:.2f} %)",
         title_justify="left",
-        caption="means over flipped images; median with failures as infinite",
+        title_style="bold",
+        caption="rate: flipped per correct image; L_inf (grey levels), PASS: over flipped; median: failures infinite",
         caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
-    table.add_column("attack")
-    for header in ("flipped %", "95 % interval", "blank %", "L_inf", "median", "PASS", "PASS (paper)"):
+    table.add_column("attack", no_wrap=True)
+    for header in ("rate %", "95 % interval", "blank %", "L_inf", "median", "PASS", "PASS (paper)"):
         table.add_column(header, justify="right")
     for record in records:
-        table.add_row(record.attack, *_cells(record))
+        table.add_row(record.attack, *_cells(record, separator))
     return table
 
 
-def _cells(record: AttackRecord) -> list[str]:
+def _cells(record: AttackRecord, separator: str) -> list[str]:
     summary = record.summary
     if summary is None:
         return []
@@ -79,12 +87,12 @@ def _cells(record: AttackRecord) -> list[str]:
     median = summary.linf.median_censored
     return [
         _number(summary.rate, 2),
-        f"{low:.2f} - {high:.2f}",
+        f"{low:.1f}-{high:.1f}",
         _number(summary.blank, 2),
-        _moments(summary.linf, 2),
+        _moments(summary.linf, 2, separator),
         "inf" if median is None else f"{median:.0f}",
-        _moments(summary.pass_definition, 4),
-        _moments(summary.pass_paper, 4),
+        _moments(summary.pass_definition, 4, separator),
+        _moments(summary.pass_paper, 4, separator),
     ]
 
 
@@ -92,10 +100,10 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _moments(moments: Moments, digits: int) -> str:
+def _moments(moments: Moments, digits: int, separator: str) -> str:
     if moments.mean is None:
         return "-"
-    return f"{moments.mean:.{digits}f} ± {moments.std:.{digits}f}"
+    return f"{moments.mean:.{digits}f}{separator}±{moments.std:.{digits}f}"
 
 
 def add(app: typer.Typer) -> None:

@@ -17,6 +17,7 @@ def run_list(specs: list[DataSpec], output: Output) -> None:
     sources = describe_sources(specs[0].data_dir)
     if output.json:
         output.print_json({"schema": 1, "sources": [source._asdict() for source in sources]})
+    if output.json or output.quiet:
         return
     table = Table("--data", "there", "where", "how to get it")
     for source in sources:

@@ -29,8 +29,10 @@ def run_models(specs: list[ModelsSpec], output: Output) -> None:
             problems.append(str(error))
     if output.json:
         output.print_json({"schema": 1, "models": {name: _facts(card) for name, card in cards.items()}})
-    elif not output.quiet:
+    elif cards and not output.quiet:
         output.console().print(_table(cards))
+    elif not problems:
+        output.say(f"no models in {root / 'models'} yet; train one: bangbench train NAME --data digits")
     for problem in problems:
         complain(problem)
     if problems:

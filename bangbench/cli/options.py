@@ -42,25 +42,31 @@ def command(
         with ending(output):
             given = {key: value for key, value in values.items() if value not in (None, [], ())}
             several = given.pop(repeated) if repeated else [None]
-            run([_make(spec, given | ({repeated: one} if repeated else {})) for one in several], output)
+            run([_make(spec, given | ({repeated: one} if repeated else {}), arguments) for one in several], output)
 
     fields = [field for field in _ordered(spec, arguments) if field not in without]
     parameters = [
         _parameter(field, spec.model_fields[field], field in arguments, field == repeated) for field in fields
     ]
     body.__signature__ = inspect.Signature([*parameters, *_common()])  # type: ignore[attr-defined]
-    body.__doc__ = run.__doc__
+    body.__doc__ = _unwrapped(run.__doc__ or "")
     epilog = f"Example: {example}" if example else None
     app.command(name, epilog=epilog, no_args_is_help=bool(arguments))(body)
 
 
-def _make(spec: type[AnySpec], values: dict[str, Any]) -> AnySpec:
+def _make(spec: type[AnySpec], values: dict[str, Any], arguments: tuple[str, ...]) -> AnySpec:
     try:
         return spec(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        field = "-".join(str(part) for part in first["loc"][:1]).replace("_", "-")
-        raise UsageError(f"--{field}: {first['msg'].removeprefix('Value error, ')}") from error
+        field = "-".join(str(part) for part in first["loc"][:1])
+        place = field.upper() if field in arguments else f"--{field.replace('_', '-')}"
+        raise UsageError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def _unwrapped(text: str) -> str:
+    """Return a docstring with one line for each paragraph, which the help then breaks to fit the terminal."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
 
 
 def _ordered(spec: type[Spec], arguments: tuple[str, ...]) -> list[str]:
@@ -76,8 +82,7 @@ def _parameter(name: str, info: FieldInfo, positional: bool, repeated: bool) -> 
         kind = str  # typer has no lists of choices; the spec checks them
     annotation: Any = list[kind] if many or repeated else kind  # type: ignore[valid-type]
     default = info.default
-    shown: Any = ", ".join(map(str, default)) if isinstance(default, tuple) and default else default not in (None, ())
-    extra: dict[str, Any] = {"help": info.description, "show_default": shown}
+    extra: dict[str, Any] = {"help": info.description, "show_default": default not in (None, (), False)}
     if many and isinstance(default, tuple):
         default = list(default)
     flag = f"--{name.replace('_', '-')}"

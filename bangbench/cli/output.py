@@ -54,6 +54,8 @@ def ending(output: Output) -> Iterator[None]:
     """Turn errors into one message and the exit status: 1 failed, 2 wrong usage, 130 interrupted."""
     try:
         yield
+    except typer.Exit:
+        raise  # the command has said everything and chosen its status
     except BenchError as error:
         _end(output, str(error), error.exit_status)
     except KeyboardInterrupt:

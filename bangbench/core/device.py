@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from bangbench.core.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?|mps")
 
 
 def choose_device(name: str) -> torch.device:
@@ -21,6 +24,8 @@ def choose_device(name: str) -> torch.device:
     """
     import torch
 
+    if not _DEVICE.fullmatch(name):
+        raise UsageError(f"unknown device '{name}': known: auto, cpu, cuda, cuda:N, mps")
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     if name == "auto":

@@ -9,7 +9,10 @@ class Progress(Protocol):
     """A bar that long work moves forward. The command line draws one; everyone else may pass `SILENT`."""
 
     def start(self, label: str, total: int, done: int = 0, unit: str = "it") -> None:
-        """Begin a stretch of `total` units, of which `done` were finished by an earlier run."""
+        """Begin a stretch of `total` units, of which `done` were finished by an earlier run.
+
+        unit: what is counted; empty where the total only measures how much of the work is done.
+        """
 
     def advance(self, count: int = 1) -> None:
         """Report `count` more units done."""

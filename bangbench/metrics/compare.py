@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +58,8 @@ def read_stack(path: Path) -> NDArray[np.uint8]:
         raise BenchError(f"{path} does not exist")
     if path.suffix in {".npy", ".npz"}:
         return _channels_first(_read_array(path), path)
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    content = np.fromfile(path, np.uint8)
+    image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
     if image is None or image.dtype != np.uint8:
         raise BenchError(f"{path}: expected an 8-bit image, or a stack as .npy or .npz")
     if image.ndim == 3:
@@ -71,16 +74,18 @@ def _read_array(path: Path) -> NDArray[Any]:
             return loaded
         with loaded:
             if len(loaded.files) != 1 and "adversarial" not in loaded.files:
-                raise BenchError(f"{path}: expected one array, found {', '.join(loaded.files)}")
+                raise BenchError(f"{path}: expected one array, found {', '.join(loaded.files) or 'none'}")
             array: NDArray[Any] = loaded["adversarial" if "adversarial" in loaded.files else loaded.files[0]]
             return array
-    except (OSError, ValueError, EOFError) as error:
-        raise BenchError(f"{path}: cannot be read as a stack of images: {error}") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise BenchError(f"{path}: not a whole .npy or .npz file of plain numbers; save the stack again") from error
 
 
 def _channels_first(array: NDArray[Any], path: Path) -> NDArray[np.uint8]:
     if array.dtype != np.uint8 or array.ndim not in {3, 4}:
         raise BenchError(f"{path}: expected uint8 images (N, H, W) or (N, C, H, W), found {array.dtype} {array.shape}")
+    if len(array) == 0:
+        raise BenchError(f"{path}: the stack holds no images")
     if array.ndim == 3:
         array = array[:, None]
     if array.shape[1] not in {1, 3} and array.shape[3] in {1, 3}:

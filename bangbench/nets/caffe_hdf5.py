@@ -77,6 +77,7 @@ def read_caffe_model(path: Path) -> CaffeModel:
     shapes = {name: blobs[0].shape for name, blobs in layers.items()}
     for known in _KNOWN_NETS:
         if shapes == known.shapes:
+            _check_biases(path, layers)
             digest = sha256_of(path)
             return CaffeModel(known, _state(known, layers), digest, RELEASED.get(digest))
     found = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "no layers"
@@ -96,8 +97,15 @@ def _read_layers(path: Path) -> dict[str, list[NDArray[np.float32]]]:
             groups = stream["data"]
             filled = {name: group for name, group in groups.items() if len(group)}
             return {name: [np.asarray(group[key]) for key in sorted(group)] for name, group in filled.items()}
-    except (OSError, KeyError, RuntimeError, AttributeError) as error:
+    except (OSError, KeyError, RuntimeError, AttributeError, TypeError) as error:
         raise BenchError(f"{path}: not a whole Caffe HDF5 model ({error}); copy it again") from error
+
+
+def _check_biases(path: Path, layers: dict[str, list[NDArray[np.float32]]]) -> None:
+    for name, blobs in layers.items():
+        found = [blob.shape for blob in blobs[1:]]
+        if found != [blobs[0].shape[:1]]:
+            raise BenchError(f"{path}: {name}: expected a bias of shape {blobs[0].shape[:1]}, found {found or 'none'}")
 
 
 def _state(known: CaffeNet, layers: dict[str, list[NDArray[np.float32]]]) -> dict[str, Tensor]:

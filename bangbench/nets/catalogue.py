@@ -57,9 +57,8 @@ def check_classifier(classifier: Classifier, input_shape: tuple[int, int, int], 
     try:
         with torch.no_grad():
             logits = classifier(probe)
-    except (RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise BenchError(f"{what}: fails on images of shape {input_shape}: {reason}") from error
+    except Exception as error:  # the net is the user's own code
+        raise BenchError(f"{what}: fails on images of shape {input_shape}: {_reason(error)}") from error
     if not isinstance(logits, torch.Tensor) or logits.shape != (3, classes):
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise BenchError(f"{what}: expected logits of shape (3, {classes}) for 3 images, found {shape}")
@@ -76,7 +75,7 @@ def _user_build(name: str) -> Callable[[tuple[int, int, int], int, torch.Generat
         known = {"input_shape": input_shape, "classes": classes, "num_classes": classes}
         accepted = {key: value for key, value in known.items() if key in inspect.signature(factory).parameters}
         with torch_default_seed(generator.initial_seed(), torch.device("cpu")):
-            net = factory(**accepted)
+            net = _call_factory(factory, accepted, name)
         if not isinstance(net, nn.Module):
             raise BenchError(
                 f"net '{name}': expected the factory to return a torch.nn.Module, found {type(net).__name__}"
@@ -84,6 +83,24 @@ def _user_build(name: str) -> Callable[[tuple[int, int, int], int, torch.Generat
         return net
 
     return build
+
+
+def _call_factory(factory: Callable[..., Any], arguments: dict[str, Any], name: str) -> Any:
+    try:
+        return factory(**arguments)
+    except BenchError:
+        raise
+    except Exception as error:  # the factory is the user's own code
+        given = ", ".join(arguments) or "nothing"
+        raise BenchError(
+            f"net '{name}': its factory, given {given}, fails: {_reason(error)}; it may take input_shape, classes or "
+            "num_classes"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the kind of an error and the first line of what it says."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
 def _user_factory(name: str) -> Callable[..., Any]:
@@ -99,8 +116,8 @@ def _module_by_name(place: str) -> ModuleType:
     sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(place)
-    except ImportError as error:
-        raise UsageError(f"net module '{place}' cannot be imported: {error}") from error
+    except Exception as error:  # the module is the user's own code
+        raise UsageError(f"net module '{place}' cannot be imported: {_reason(error)}") from error
     finally:
         sys.path.pop(0)
 
@@ -112,5 +129,9 @@ def _module_from_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise UsageError(f"net file {path} cannot be read as Python")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[spec.name] = module  # dataclasses and pickles look their module up there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the file is the user's own code
+        raise UsageError(f"net file {path} cannot be imported: {_reason(error)}") from error
     return module

@@ -117,7 +117,10 @@ def _check_weights_file(path: Path, card: ModelCard) -> None:
     if not path.is_file():
         raise BenchError(f"{path} does not exist; train the model again or copy its weights there")
     if card.model.weights_sha256 != sha256_of(path):
-        raise BenchError(f"{path} is not the file that {CARD} describes (its SHA-256 differs); copy or train it again")
+        raise BenchError(
+            f"{path} is not the file that {CARD} describes (its SHA-256 differs); copy the right one there, or "
+            "train the model again with --overwrite"
+        )
 
 
 def _open_caffe(path: Path, place: Place) -> Model:
@@ -163,7 +166,8 @@ def _open_factory(reference: str, place: Place, given: Given) -> Model:
         weights_sha256=sha256_of(given.weights) if given.weights else _state_fingerprint(net),
     )
     rebuild = _rebuilder(info, None, place.device, str(given.weights or reference))
-    return Model(info.name, info, rebuild(state or net.state_dict()), place.data, (), None, rebuild)
+    weights = net.state_dict() if state is None else state
+    return Model(info.name, info, rebuild(weights), place.data, (), None, rebuild)
 
 
 def _rebuilder(

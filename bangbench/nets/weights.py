@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +18,8 @@ State = Mapping[str, Tensor]
 
 def save_state(path: Path, state: State, metadata: dict[str, str] | None = None) -> None:
     """Write tensors as safetensors, atomically; the same tensors give the same bytes on every device."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    # copies, because safetensors refuses tensors that share memory, as the weights of a layer with two names do
+    plain = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
     write_bytes(path, save(plain, metadata))
 
 
@@ -56,9 +56,11 @@ def apply_state(net: nn.Module, state: State, where: str) -> None:
 def _load_pickled_state(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise BenchError(f"{path}: not a state dict of tensors only ({reason}); save net.state_dict()") from error
+    except Exception as error:  # a damaged pickle can make the unpickler raise anything
+        raise BenchError(
+            f"{path}: not a whole state dict of tensors only (truncated, or a pickle that holds more, whose code is "
+            "never run); save net.state_dict() to a new file"
+        ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

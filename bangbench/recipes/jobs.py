@@ -20,12 +20,22 @@ _SECONDS_BETWEEN_MESSAGES = 0.5
 
 
 class Job(NamedTuple):
-    """``function(argument, progress)``, a module's own function, of which `stretches` are announced by `start`."""
+    """``function(argument, progress)``, a module's own function, of which `stretches` are announced by `start`.
+
+    first: how long the first stretch takes, in units of one of the others, which only the bar depends on.
+    """
 
     label: str
     function: Callable[[Any, Progress], Any]
     argument: Any
     stretches: int
+    first: float = 1.0
+
+    def share(self, stretch: int, part: float) -> float:
+        """Return how much of the job is done when `part` of a stretch (counted from 0) is, both from 0 to 1."""
+        before = self.first + stretch - 1 if stretch else 0.0
+        length = 1.0 if stretch else self.first
+        return min(1.0, (before + length * part) / (self.first + self.stretches - 1))
 
 
 class _Message(NamedTuple):
@@ -49,7 +59,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int, label: str, progress: Progress) 
     results: dict[int, Any] = {}
     running: dict[int, BaseProcess] = {}
     shares = dict.fromkeys(range(len(jobs)), 0.0)
-    progress.start(label, SHARE * len(jobs), unit="step")
+    progress.start(label, SHARE * len(jobs), unit="")
     try:
         while len(results) < len(jobs):
             started = len(results) + len(running)
@@ -79,16 +89,17 @@ def _start(context: Any, messages: Any, number: int, job: Job) -> BaseProcess:
 
 
 def _next(messages: Any, running: dict[int, BaseProcess], jobs: Sequence[Job]) -> _Message | None:
+    for number, process in running.items():
+        # a process that ends by itself, even with an error, has exit code 0
+        if process.exitcode:
+            raise BenchError(
+                f"the process working on {jobs[number].label} died (exit code {process.exitcode}; out of memory "
+                "or killed?); run the command again to go on, with --jobs 1 to need less memory"
+            )
     try:
         message: _Message = messages.get(timeout=1.0)
         return message
     except queue.Empty:
-        for number, process in running.items():
-            if not process.is_alive() and messages.empty():
-                raise BenchError(
-                    f"the process working on {jobs[number].label} died (exit code {process.exitcode}; out of memory "
-                    "or killed?); run the command again to go on, with --jobs 1 to need less memory"
-                ) from None
         return None
 
 
@@ -114,7 +125,7 @@ def _end(processes: Any) -> None:
 def _work(number: int, job: Job, messages: Any) -> None:
     prepare_worker()
     try:
-        result = job.function(job.argument, _Report(number, job.stretches, messages))
+        result = job.function(job.argument, _Report(number, job, messages))
         messages.put(_Message(number, result=result, ended=True))
     except BenchError as error:
         messages.put(_Message(number, error=error))
@@ -125,15 +136,15 @@ def _work(number: int, job: Job, messages: Any) -> None:
 class _Report:
     """The `Progress` of a worker: tells the parent now and then how far it is."""
 
-    def __init__(self, number: int, stretches: int, messages: Any) -> None:
-        self._number, self._stretches, self._messages = number, stretches, messages
-        self._finished = -1
+    def __init__(self, number: int, job: Job, messages: Any) -> None:
+        self._number, self._job, self._messages = number, job, messages
+        self._stretch = -1
         self._total = self._done = 0
         self._next = 0.0
 
     def start(self, label: str, total: int, done: int = 0, unit: str = "it") -> None:
-        """Begin the next stretch; each is the same share of the job."""
-        self._finished += 1
+        """Begin the next stretch."""
+        self._stretch += 1
         self._total, self._done = total, done
 
     def advance(self, count: int = 1) -> None:
@@ -141,8 +152,8 @@ class _Report:
         self._done += count
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _SECONDS_BETWEEN_MESSAGES
-            share = (self._finished + self._done / max(1, self._total)) / self._stretches
-            self._messages.put(_Message(self._number, share=min(share, 1.0)))
+            share = self._job.share(self._stretch, self._done / max(1, self._total))
+            self._messages.put(_Message(self._number, share=share))
 
     def note(self, text: str) -> None:
         """Pass a line on."""

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bangbench.core.errors import BenchError, unknown_name
 
@@ -36,11 +36,23 @@ class Recipe(BaseModel):
     train: dict[str, Any]
     attack: dict[str, Any] = {}
     noise: dict[str, Any] | None = None
-    model: tuple[RecipeModel, ...]
+    model: tuple[RecipeModel, ...] = Field(min_length=1)
 
     def model_name(self, identifier: str) -> str:
         """Return a model's name: table1/R0."""
         return f"{self.name}/{identifier}"
+
+    @model_validator(mode="after")
+    def _check_ids(self) -> Recipe:
+        ids = [model.id for model in self.model]
+        for identifier in ids:
+            if ids.count(identifier) > 1:
+                raise ValueError(f"two models have the id '{identifier}'")
+        for role in ("regular", "bang") if self.noise is not None else ():
+            chosen = (self.noise or {}).get(role)
+            if chosen not in ids:
+                raise ValueError(f"[noise] {role}: expected the id of a model ({', '.join(ids)}), found {chosen!r}")
+        return self
 
 
 def load_recipe(reference: str) -> Recipe:
@@ -52,16 +64,21 @@ def load_recipe(reference: str) -> Recipe:
         path = Path(reference)
         if not path.is_file():
             raise BenchError(f"recipe {path} does not exist")
-        return _parse(path.stem, path.read_text(encoding="utf-8"), reference)
+        return _parse(path.stem, path.read_bytes(), reference)
     if reference not in BUILT_IN:
         raise unknown_name("recipe", reference, BUILT_IN)
-    text = resources.files("bangbench.recipes").joinpath(f"{reference}.toml").read_text(encoding="utf-8")
-    return _parse(reference, text, reference)
+    content = resources.files("bangbench.recipes").joinpath(f"{reference}.toml").read_bytes()
+    return _parse(reference, content, reference)
 
 
-def _parse(name: str, text: str, where: str) -> Recipe:
+def _parse(name: str, content: bytes, where: str) -> Recipe:
     try:
-        return Recipe(name=name, **tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
-        reason = str(error).splitlines()
-        raise BenchError(f"recipe {where} cannot be read: {' '.join(reason[:3])}") from error
+        values = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BenchError(f"recipe {where} is not TOML: {error}") from error
+    try:
+        return Recipe.model_validate({**values, "name": name})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "".join(f"{part}: " for part in first["loc"])
+        raise BenchError(f"recipe {where}: {place}{first['msg'].removeprefix('Value error, ')}") from error

@@ -6,12 +6,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from bangbench.attacks.base import ATTACKS
 from bangbench.attacks.run import attack
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.device import available_cores, choose_device
 from bangbench.core.errors import BenchError, unknown_name
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.spec import Spec
+from bangbench.data.sources import open_source
+from bangbench.nets.catalogue import net_definition
 from bangbench.noise.run import evolve
 from bangbench.noise.spec import NoiseSpec
 from bangbench.recipes.jobs import Job, run_jobs
@@ -20,6 +23,7 @@ from bangbench.recipes.spec import ReproduceSpec
 from bangbench.report.run import ReportResult, report
 from bangbench.report.spec import ReportSpec
 from bangbench.store.records import AttackRecord, ModelCard, NoiseRecord
+from bangbench.training.methods.base import make_method
 from bangbench.training.run import train
 from bangbench.training.spec import TrainSpec
 
@@ -58,8 +62,10 @@ def reproduce(spec: ReproduceSpec, progress: Progress = SILENT) -> Played:
     chosen = _choose(recipe, spec)
     jobs = spec.jobs or (available_cores() if choose_device(spec.device).type == "cpu" else 1)
     tasks = [_task(recipe, model, spec, jobs) for model in chosen]
-    results = _play_tasks(tasks, jobs, recipe.name, progress)
+    for task in tasks:
+        _check_names(task)
     pair = _noise_spec(recipe, spec, {model.id for model in chosen})
+    results = _play_tasks(tasks, jobs, recipe.name, progress)
     noise = evolve(pair, progress) if pair is not None else None
     names = tuple(recipe.model_name(model.id) for model in chosen)
     return Played(results, noise, report(ReportSpec(root=spec.root, models=names), progress))
@@ -75,7 +81,12 @@ def play_task(task: Task, progress: Progress) -> TaskResult:
 def _play_tasks(tasks: list[Task], jobs: int, label: str, progress: Progress) -> list[TaskResult]:
     if jobs == 1 or len(tasks) == 1:
         return [play_task(task, progress) for task in tasks]
-    work = [Job(task.train.name, play_task, task, stretches=1 + len(task.attack.attack)) for task in tasks]
+    attacks = [len(task.attack.attack) for task in tasks]
+    # training a model takes about as long as all attacks on it
+    work = [
+        Job(task.train.name, play_task, task, stretches=1 + count, first=float(count))
+        for task, count in zip(tasks, attacks, strict=True)
+    ]
     return run_jobs(work, jobs, label, progress)
 
 
@@ -98,6 +109,16 @@ def _task(recipe: Recipe, model: RecipeModel, spec: ReproduceSpec, jobs: int) ->
     return Task(training, attacking if jobs == 1 else attacking.model_copy(update={"workers": 1}))
 
 
+def _check_names(task: Task) -> None:
+    """Raise now what the last model of a recipe would otherwise be refused for after hours of work on the others."""
+    training = task.train
+    defaults = net_definition(training.net).method_defaults.get(training.method, {})
+    make_method(training.method, {**defaults, **training.method_settings()})
+    open_source(training.data, training.data_dir)
+    for name in task.attack.attack:
+        ATTACKS.check(name)
+
+
 def _noise_spec(recipe: Recipe, spec: ReproduceSpec, chosen: set[str]) -> NoiseSpec | None:
     if recipe.noise is None or not spec.noise or not {recipe.noise["regular"], recipe.noise["bang"]} <= chosen:
         return None
@@ -117,4 +138,6 @@ def _make(kind: type[AnySpec], recipe: Recipe, spec: ReproduceSpec, settings: di
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise BenchError(f"recipe {recipe.name}: {unknown_name('setting', place, kind.model_fields)}") from error
         raise BenchError(f"recipe {recipe.name}: {place}: {first['msg']}") from error

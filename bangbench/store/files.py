@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bangbench.core.errors import BenchError
+
+_HOUR = 3600.0
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space and run the command again, finished parts are kept",
@@ -70,10 +74,22 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Create `folder` and prove that a file can be written there; `BenchError` otherwise, before any work starts."""
+    """Create `folder` and prove that a file can be written there; `BenchError` otherwise, before any work starts.
+
+    Temporary files that a killed process left there are removed.
+    """
+    _remove_leftovers(folder)
     probe = folder / ".write-test"
     write_bytes(probe, b"bangbench")
     probe.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove temporary files that nobody has touched for an hour; younger ones may be another process's."""
+    for path in folder.rglob(".*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _HOUR:
+                path.unlink()
 
 
 def sha256_of(path: Path) -> str:

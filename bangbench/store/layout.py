@@ -12,6 +12,7 @@ PREPROCESSING = "preprocessing.safetensors"
 CARD = "model.json"
 LOG = "log.csv"
 RESUME = "resume.safetensors"
+REPORT = "report"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)?")
 
@@ -20,6 +21,8 @@ def check_name(name: str) -> str:
     """Return `name` if it can be a model's name (``R0`` or ``table1/R0``); raise `UsageError` otherwise."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"'{name}' cannot be a name: use letters, digits, . _ + - and at most one folder (table1/R0)")
+    if name.partition("/")[0] == REPORT:
+        raise UsageError(f"'{name}' cannot be a name: results/{REPORT} holds the tables; choose another")
     return name
 
 

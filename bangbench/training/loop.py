@@ -82,13 +82,18 @@ def train_steps(run: Run, begin: int, log: list[LogRow], progress: Progress) -> 
         done = iteration + 1
         if done % run.stages == 0 or done == run.iterations:
             loss, accuracy = meter.read()
-            if not math.isfinite(loss):
+            if not (math.isfinite(loss) and weights_are_finite(run.classifier)):
                 raise BenchError(f"training diverged before iteration {done} (loss {loss}); lower the learning rate")
             test_accuracy = accuracy_percent(run.classifier, *run.test)
             seconds = earlier + time.perf_counter() - started
             log.append(LogRow(done, loss, run.rate(iteration), accuracy, test_accuracy, seconds))
             keep_stage(run, done, log)
     return log
+
+
+def weights_are_finite(classifier: Classifier) -> bool:
+    """Return whether no weight is NaN or infinite: the last step of a stage shows in no loss of that stage."""
+    return all(bool(value.isfinite().all()) for value in classifier.parameters())
 
 
 def keep_stage(run: Run, iteration: int, log: list[LogRow]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 
@@ -14,14 +15,14 @@ _FORMS = "inv(GAMMA, POWER), steps(ITERATION, ...) or constant()"
 def rate_policy(text: str, learning_rate: float) -> Callable[[int], float]:
     """Return iteration -> learning rate for a policy written as text.
 
-    ``inv(gamma, power)``: rate (1 + gamma i)^-power; ``steps(a, b, ...)``: the rate times 0.1 from each of those
-    iterations on; ``constant()``. Raises `UsageError` for anything else.
+    ``inv(gamma, power)``: rate (1 + gamma i)^-power with gamma >= 0; ``steps(a, b, ...)``: the rate times 0.1 from
+    each of those iterations on; ``constant()``. Raises `UsageError` for anything else.
     """
     match = _POLICY.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"rate policy '{text}': expected {_FORMS}")
     numbers = _numbers(match[2], text)
-    if match[1] == "inv" and len(numbers) == 2:
+    if match[1] == "inv" and len(numbers) == 2 and numbers[0] >= 0:
         gamma, power = numbers
         return lambda iteration: float(learning_rate * (1.0 + gamma * iteration) ** -power)
     if match[1] == "steps" and numbers:
@@ -33,6 +34,9 @@ def rate_policy(text: str, learning_rate: float) -> Callable[[int], float]:
 
 def _numbers(text: str, policy: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",") if part.strip()]
+        numbers = [float(part) for part in text.split(",")] if text.strip() else []
     except ValueError:
-        raise UsageError(f"rate policy '{policy}': '{text}' is not a list of numbers; expected {_FORMS}") from None
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        raise UsageError(f"rate policy '{policy}': '{text}' is not a list of numbers; expected {_FORMS}")
+    return numbers

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from bangbench.core.device import choose_device, cpu_threads, describe_device
-from bangbench.core.errors import UsageError
+from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
 from bangbench.core.seeds import derive_seed, torch_default_seed
@@ -66,11 +66,24 @@ def train(spec: TrainSpec, progress: Progress = SILENT) -> ModelCard:
     plan = make_plan(spec)
     folder = model_folder(spec.root, spec.name)
     finished = finished_record(folder / CARD, ModelCard, plan.key, plan.settings, spec.overwrite)
-    if finished is not None:
+    if finished is not None and _weights_are_there(folder / WEIGHTS, finished, spec.overwrite):
         return finished
     check_writable(folder)
     with cpu_threads(spec.threads), torch_default_seed(derive_seed(spec.seed, "layers"), device):
         return _train_plan(plan, folder, device, progress)
+
+
+def _weights_are_there(path: Path, card: ModelCard, overwrite: bool) -> bool:
+    if not path.is_file():
+        return False
+    if sha256_of(path) == card.model.weights_sha256:
+        return True
+    if overwrite:
+        return False
+    raise BenchError(
+        f"{path} is not the file that {CARD} describes (its SHA-256 differs); copy the right one there, or pass "
+        "--overwrite to train the model again"
+    )
 
 
 def make_plan(spec: TrainSpec) -> Plan:
@@ -105,8 +118,11 @@ def _train_plan(plan: Plan, folder: Path, device: torch.device, progress: Progre
     classifier = _new_classifier(plan).to(device)
     check_classifier(classifier, plan.input_shape, len(plan.train.class_names), f"net '{plan.spec.net}'")
     run = _make_run(plan, folder, device, classifier)
+    if not run.solver.parameters:
+        raise BenchError(f"net '{plan.spec.net}' cannot be trained: it has no parameters, or all are frozen")
     begin, log = _go_on(run, progress)
     if begin == 0:
+        (folder / RESUME).unlink(missing_ok=True)  # another run's, which cannot be gone on with without its stages
         shutil.rmtree(folder / "stages", ignore_errors=True)
     card = _card(plan, classifier, describe_device(device))
     write_record(folder / CARD, card)

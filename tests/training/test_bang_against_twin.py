@@ -121,7 +121,9 @@ def test_convolution_and_linear_layers(samples, groups, stride, padding, dilatio
     stride = 1 if padding == "same" else stride
     torch.manual_seed(0)
     convolution = nn.Conv2d(2, 4, 3, stride, padding, dilation, groups, bias, mode)
-    net = nn.Sequential(convolution, nn.Tanh(), nn.Flatten(), nn.LazyLinear(5), nn.Linear(5, CLASSES, bias=bias)).double()
+    net = nn.Sequential(
+        convolution, nn.Tanh(), nn.Flatten(), nn.LazyLinear(5), nn.Linear(5, CLASSES, bias=bias)
+    ).double()
     images, labels = data(samples, 2)
     net(images)
     assert_same(net, images, labels, options)

@@ -1,0 +1,191 @@
+"""What every registered attack keeps to, those of third parties included."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from bangbench.attacks.base import ATTACKS, Attack
+from bangbench.attacks.grids import Grid
+from bangbench.attacks.run import attack
+from bangbench.attacks.search import first_flip
+from bangbench.attacks.spec import STANDARD_ATTACKS, AttackSpec
+from bangbench.core.errors import BenchError
+
+SHAPES = [(1, 8, 8), (3, 5, 7), (2, 1, 9)]
+COUNT = 12
+
+
+class Scene:
+    """A random net, images it takes, and the labels it gives them."""
+
+    def __init__(self, tools, shape, count=COUNT):
+        with torch.random.fork_rng():
+            torch.manual_seed(11)
+            inputs = shape[0] * shape[1] * shape[2]
+            net = nn.Sequential(nn.Flatten(), nn.Linear(inputs, 20), nn.Tanh(), nn.Dropout(), nn.Linear(20, 3))
+            self.images = torch.randint(0, 256, (count, *shape)).float()
+        self.classifier = tools.wrap(net, input_scale=255.0).requires_grad_(True)
+        self.labels = self.classifier(self.images).argmax(1)
+
+
+@pytest.fixture(params=ATTACKS.names())
+def any_attack(request):
+    return ATTACKS.load(request.param)
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def scene(request, tools):
+    return Scene(tools, request.param)
+
+
+def find(any_attack, scene):
+    direction = any_attack.direction(scene.classifier, scene.images, scene.labels)
+    return direction, first_flip(scene.classifier, scene.images, scene.labels, direction, any_attack.grid)
+
+
+def test_the_four_attacks_of_the_bench_are_registered():
+    assert set(STANDARD_ATTACKS) <= set(ATTACKS.names())
+
+
+def test_it_is_a_direction_and_an_increasing_grid(any_attack):
+    assert isinstance(any_attack, Attack)
+    assert isinstance(any_attack.grid, Grid)
+    scales = any_attack.grid.scales
+    assert scales[0] > 0
+    assert all(low < high for low, high in itertools.pairwise(scales))
+
+
+def test_the_direction_has_the_images_shape_and_one_flag_per_image(any_attack, scene):
+    direction, _ = find(any_attack, scene)
+    assert (direction.tensor.shape, direction.tensor.dtype) == (scene.images.shape, torch.float32)
+    assert (direction.blank.shape, direction.blank.dtype) == ((COUNT,), torch.bool)
+    assert (direction.gradient_max.shape, direction.gradient_max.dtype) == ((COUNT,), torch.float32)
+    assert direction.tensor[~direction.blank].isfinite().all()
+    assert (direction.gradient_max[~direction.blank] > 0).all()
+    assert not any(part.requires_grad for part in direction)
+
+
+def test_adversarial_images_are_whole_grey_levels_that_change_the_prediction(any_attack, scene):
+    direction, flips = find(any_attack, scene)
+    assert flips.found.any()
+    assert (flips.adversarial.dtype, flips.adversarial.shape) == (torch.uint8, scene.images.shape)
+    predictions = scene.classifier(flips.adversarial.float()).argmax(1)
+    assert (predictions != scene.labels).equal(flips.found)
+    assert flips.adversarial[~flips.found].equal(scene.images[~flips.found].to(torch.uint8))
+    assert (flips.scale > 0).equal(flips.found)
+    assert flips.scale.isnan().equal(~flips.found)
+    assert not (flips.found & direction.blank).any()
+
+
+def test_adversarial_images_lie_on_the_line_in_the_box(any_attack, scene):
+    direction, flips = find(any_attack, scene)
+    line = scene.images + flips.scale.view(-1, 1, 1, 1) * direction.tensor
+    off = (flips.adversarial.float() - line.clamp(0, 255))[flips.found].abs()
+    assert off.max() <= 0.5 + 1e-3
+
+
+def test_the_direction_depends_on_the_label(any_attack, scene):
+    other = any_attack.direction(scene.classifier, scene.images, (scene.labels + 1) % 3)
+    direction, _ = find(any_attack, scene)
+    assert not other.tensor.equal(direction.tensor)
+
+
+def test_it_leaves_its_inputs_the_net_and_the_global_state_alone(any_attack, scene):
+    before = copy.deepcopy((scene.images, scene.labels, scene.classifier.state_dict()))
+    random_state, threads = torch.get_rng_state(), torch.get_num_threads()
+    find(any_attack, scene)
+    assert scene.images.equal(before[0])
+    assert not scene.images.requires_grad
+    assert scene.images.grad is None
+    assert scene.labels.equal(before[1])
+    for name, value in scene.classifier.state_dict().items():
+        assert value.equal(before[2][name])
+    assert not any(module.training for module in scene.classifier.modules())
+    for parameter in scene.classifier.parameters():
+        assert parameter.grad is None
+        assert parameter.requires_grad
+    assert torch.get_rng_state().equal(random_state)
+    assert torch.get_num_threads() == threads
+    assert torch.is_grad_enabled()
+
+
+def test_it_finds_the_same_twice(any_attack, scene):
+    first, second = find(any_attack, scene)[1], find(any_attack, scene)[1]
+    assert first.adversarial.equal(second.adversarial)
+    assert first.scale.nan_to_num(-1).equal(second.scale.nan_to_num(-1))
+    assert first.forwards == second.forwards
+
+
+def test_it_works_where_gradients_are_switched_off(any_attack, scene):
+    with torch.no_grad():
+        direction, _ = find(any_attack, scene)
+    assert direction.tensor.equal(find(any_attack, scene)[0].tensor)
+
+
+def test_an_image_s_direction_does_not_depend_on_its_neighbours(any_attack, scene):
+    direction, _ = find(any_attack, scene)
+    alone = any_attack.direction(scene.classifier, scene.images[3:4], scene.labels[3:4])
+    largest = direction.tensor[3].abs().max()
+    different = (alone.tensor[0] - direction.tensor[3]).abs() > 1e-4 * largest
+    assert different.float().mean() <= 0.02  # a last bit can turn the sign of an entry that is nearly 0
+    assert alone.blank[0] == direction.blank[3]
+
+
+def test_no_image_at_all_is_no_error(any_attack, tools):
+    _, flips = find(any_attack, Scene(tools, SHAPES[0], count=0))
+    assert flips.adversarial.shape == (0, *SHAPES[0])
+    assert flips.forwards == 0
+
+
+MODULE = """
+import torch
+
+from bangbench.attacks.base import Attack, Direction
+from bangbench.attacks.grids import grey_level_steps
+
+
+def darken(classifier, images, labels):
+    \"\"\"Make every pixel darker, whatever the net says.\"\"\"
+    some = torch.ones(len(images))
+    return Direction(-torch.ones_like(images), some == 0, some)
+
+
+DARKEN = Attack(darken, grey_level_steps())
+"""
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """Let names be added for one test."""
+    monkeypatch.setitem(ATTACKS.__dict__, "_targets", {name: ATTACKS._targets[name] for name in ATTACKS.names()})
+    return ATTACKS
+
+
+def test_a_third_party_attack_runs_by_its_name(registry, trained, tmp_path, monkeypatch):
+    (tmp_path / "third_party_attack.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.register("darken", "third_party_attack:DARKEN")
+    assert "darken" in registry.names()
+    model = str(trained.root / "models/tiny")
+    (record,) = attack(AttackSpec(model=model, root=tmp_path, attack=("darken",), limit=6, device="cpu", workers=1))
+    assert (record.attack, record.status, record.summary.blank) == ("darken", "done", 0.0)
+    assert (tmp_path / "results/tiny/darken.parquet").is_file()
+
+
+def test_a_name_that_is_taken_is_refused(registry):
+    with pytest.raises(BenchError) as caught:
+        registry.register("fgs", "third_party_attack:DARKEN")
+    assert str(caught.value) == (
+        "attack 'fgs' is registered twice: as bangbench.attacks.fgs:FGS and as third_party_attack:DARKEN"
+    )
+
+
+def test_an_attack_that_cannot_be_imported_is_named(registry):
+    registry.register("lost", "no_such_module_anywhere:ATTACK")
+    with pytest.raises(BenchError, match="attack 'lost': 'no_such_module_anywhere:ATTACK' cannot be loaded"):
+        registry.load("lost")

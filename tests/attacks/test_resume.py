@@ -1,0 +1,130 @@
+"""Interrupted and repeated runs: the same bytes, no work twice, nothing lost to other settings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bangbench.attacks import run
+from bangbench.attacks.run import attack
+from bangbench.attacks.spec import AttackSpec
+from bangbench.core.errors import BenchError
+from bangbench.store.records import AttackRecord, read_record
+
+NAME = "fgs-unmasked"
+FOLDER = "results/tiny"
+
+
+@pytest.fixture
+def spec_of(trained, monkeypatch):
+    """Small settings on the trained model, in chunks of 4 images."""
+    monkeypatch.setattr(run, "CHUNK", 4)
+
+    def make(root, **settings):
+        small = {"attack": (NAME,), "limit": 10, "device": "cpu", "workers": 1, "save_images": True}
+        return AttackSpec(**{"model": str(trained.root / "models/tiny"), "root": root, **small, **settings})
+
+    return make
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The first index of every chunk that was computed."""
+    starts, compute = [], run.attack_chunk
+
+    def noted(target, images, labels, first):
+        starts.append(first)
+        return compute(target, images, labels, first)
+
+    monkeypatch.setattr(run, "attack_chunk", noted)
+    return starts
+
+
+def interrupted(spec, tools, limit=4):
+    with pytest.raises(KeyboardInterrupt):
+        attack(spec, tools.recorder(limit))
+
+
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(spec_of, computed, tools, tmp_path):
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    (reference,) = attack(spec_of(whole))
+    computed.clear()
+    interrupted(spec_of(halved), tools)
+    assert computed == [0, 4]
+    progress = tools.recorder()
+    (record,) = attack(spec_of(halved), progress)
+    assert computed == [0, 4, 8]
+    assert progress.stretches == [(f"tiny {NAME}", 10, 8)]
+    for kind in ("parquet", "npz"):
+        file = f"{FOLDER}/{NAME}.{kind}"
+        assert (halved / file).read_bytes() == (whole / file).read_bytes()
+    assert record.summary.model_copy(update={"seconds": 0}) == reference.summary.model_copy(update={"seconds": 0})
+
+
+def test_an_interrupted_run_leaves_a_started_record_and_no_table(spec_of, tools, tmp_path):
+    interrupted(spec_of(tmp_path), tools)
+    record = read_record(tmp_path / FOLDER / f"{NAME}.json", AttackRecord)
+    assert (record.status, record.summary) == ("started", None)
+    assert {path.name for path in (tmp_path / FOLDER).iterdir()} == {f"{NAME}.json", f".chunks-{NAME}"}
+    attack(spec_of(tmp_path))
+    assert not (tmp_path / FOLDER / f".chunks-{NAME}").exists()
+
+
+def test_a_damaged_chunk_is_computed_again(spec_of, computed, tools, tmp_path):
+    (reference,) = attack(spec_of(tmp_path / "whole"))
+    computed.clear()
+    interrupted(spec_of(tmp_path), tools)
+    first = min((tmp_path / FOLDER / f".chunks-{NAME}").glob("*.npz"))
+    first.write_bytes(first.read_bytes()[:200])
+    (record,) = attack(spec_of(tmp_path))
+    assert computed == [0, 4, 0, 8]
+    assert record.summary.linf == reference.summary.linf
+
+
+def test_a_finished_run_is_returned_without_computing(spec_of, computed, tmp_path):
+    first = attack(spec_of(tmp_path))
+    computed.clear()
+    assert attack(spec_of(tmp_path)) == first
+    assert attack(spec_of(tmp_path, batch_size=3)) == first
+    assert computed == []
+
+
+def test_another_attack_is_added_beside_the_finished_one(spec_of, computed, tmp_path):
+    attack(spec_of(tmp_path))
+    computed.clear()
+    records = attack(spec_of(tmp_path, attack=(NAME, "fgs")))
+    assert [record.attack for record in records] == [NAME, "fgs"]
+    assert computed == [0, 4, 8]
+
+
+def test_results_of_other_settings_are_protected(spec_of, tmp_path):
+    attack(spec_of(tmp_path))
+    before = {path.name: path.read_bytes() for path in (tmp_path / FOLDER).iterdir()}
+    with pytest.raises(BenchError) as caught:
+        attack(spec_of(tmp_path, limit=6))
+    assert str(caught.value) == (
+        f"{tmp_path / FOLDER / NAME}.json was made with other settings (limit: 10 -> 6); "
+        "choose another name or root, or pass --overwrite"
+    )
+    assert {path.name: path.read_bytes() for path in (tmp_path / FOLDER).iterdir()} == before
+
+
+def test_overwriting_replaces_all_that_other_settings_left(spec_of, tools, tmp_path):
+    attack(spec_of(tmp_path))
+    interrupted(spec_of(tmp_path, limit=9, overwrite=True), tools)
+    (record,) = attack(spec_of(tmp_path, limit=6, save_images=False, overwrite=True))
+    assert record.summary.images == 6
+    assert {path.name for path in (tmp_path / FOLDER).iterdir()} == {f"{NAME}.json", f"{NAME}.parquet"}
+
+
+def test_results_on_other_images_are_protected(spec_of, digits, tmp_path):
+    def write(shift):
+        images = np.roll(digits.images[:10, 0], shift, axis=2)
+        path = tmp_path / "own.npz"
+        labels = np.arange(10)
+        np.savez(path, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+        return f"npz:{path}"
+
+    attack(spec_of(tmp_path, data=write(0)))
+    with pytest.raises(BenchError, match=r"the data or the weights are not the same\); choose another name or root"):
+        attack(spec_of(tmp_path, data=write(1)))

@@ -1,0 +1,124 @@
+"""Recipes as data: the built-in ones against the published tables, and files that are no recipe."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bangbench.attacks.spec import STANDARD_ATTACKS
+from bangbench.core.errors import BenchError, UsageError
+from bangbench.nets.catalogue import net_definition
+from bangbench.noise.spec import COLOUR_SIGMAS, GREY_SIGMAS
+from bangbench.recipes import run
+from bangbench.recipes.recipe import BUILT_IN, load_recipe
+from bangbench.recipes.spec import ReproduceSpec
+from bangbench.training.methods.base import make_method
+
+
+def published(table: str) -> dict[str, Any]:
+    text = resources.files("bangbench.report").joinpath("published.toml").read_text(encoding="utf-8")
+    found: dict[str, Any] = tomllib.loads(text)[table]
+    return found
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_spec_of_a_built_in_recipe_is_valid(name: str) -> None:
+    recipe, spec = load_recipe(name), ReproduceSpec(recipe=name)
+    for model in recipe.model:
+        task = run._task(recipe, model, spec, jobs=2)
+        assert task.train.name == task.attack.model == f"{name}/{model.id}"
+        assert task.attack.attack == STANDARD_ATTACKS
+        defaults = net_definition(task.train.net).method_defaults.get(task.train.method, {})
+        make_method(task.train.method, {**defaults, **task.train.method_settings()})
+    pair = run._noise_spec(recipe, spec, {model.id for model in recipe.model})
+    assert pair is not None
+    assert pair.regular == f"{name}/R0"
+
+
+@pytest.mark.parametrize("table", ["table1", "table2"])
+def test_the_tables_train_the_models_that_were_published(table: str) -> None:
+    rows, recipe = published(table)["row"], load_recipe(table)
+    assert [model.id for model in recipe.model] == [row["id"] for row in rows]
+    for model, row in zip(recipe.model, rows, strict=True):
+        settings = model.settings()
+        assert settings["method"] == ("bang" if "beta" in row else "regular")
+        assert (settings.get("beta"), settings.get("epsilon")) == (row.get("beta"), row.get("epsilon"))
+        if settings["method"] == "bang":
+            assert settings.get("ratio", 1.0) == published(table).get("ratio", 1.0)
+
+
+@pytest.mark.parametrize("table", ["table1", "table2"])
+def test_the_tables_use_the_published_net_and_data(table: str) -> None:
+    train = load_recipe(table).train
+    assert (train["net"], train["data"]) == (published(table)["net"], published(table)["dataset"])
+
+
+@pytest.mark.parametrize(
+    ("table", "figure", "sigmas", "iterations", "stages"),
+    [("table1", "figure3", GREY_SIGMAS, 10_000, 500), ("table2", "figure5", COLOUR_SIGMAS, 20_000, 1000)],
+)
+def test_the_noise_evolutions_are_those_of_the_figures(
+    table: str, figure: str, sigmas: tuple[float, ...], iterations: int, stages: int
+) -> None:
+    recipe, shown = load_recipe(table), published(figure)
+    assert recipe.noise is not None
+    assert (recipe.noise["regular"], recipe.noise["bang"]) == (shown["regular"], shown["bang"])
+    assert tuple(recipe.noise["sigma"]) == sigmas
+    assert sigmas[-1] == shown["sigma"]
+    assert (recipe.noise["draws"], recipe.noise["per_class"]) == (1000, 100)
+    assert (recipe.train["iterations"], recipe.train["stages"]) == (iterations, stages)
+
+
+def test_the_two_regular_models_differ_in_their_seed_alone() -> None:
+    for table in ("table1", "table2"):
+        first, second = (model.settings() for model in load_recipe(table).model[:2])
+        assert second == {**first, "seed": 1}
+
+
+def test_a_recipe_of_ones_own_is_named_after_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('title = "mine"\n[train]\nnet = "lenet"\n[[model]]\nid = "A"\nmethod = "regular"\n')
+    recipe = load_recipe(str(path))
+    assert recipe.model_name("A") == "mine/A"
+    assert recipe.noise is None
+
+
+def test_an_unknown_recipe_brings_the_closest_one() -> None:
+    with pytest.raises(UsageError, match=r"unknown recipe 'tabel1': did you mean 'table1'\?"):
+        load_recipe("tabel1")
+
+
+def test_a_recipe_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(BenchError, match=r"recipe nowhere/mine\.toml does not exist"):
+        load_recipe("nowhere/mine.toml")
+
+
+MODEL = '[[model]]\nid = "A"\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"title = [", r"bad\.toml is not TOML: Invalid value"),
+        (b"\xff\xfe\x00", r"bad\.toml is not TOML: .*utf-8"),
+        (b"", r"bad\.toml: title: Field required"),
+        (b'title = "x"\n[train]\n', r"bad\.toml: model: Field required"),
+        (b'title = "x"\nmodel = []\n[train]\n', r"bad\.toml: model: Tuple should have at least 1 item"),
+        (f'title = "x"\nsurprise = 1\n[train]\n{MODEL}'.encode(), r"surprise: Extra inputs are not permitted"),
+        (f'title = "x"\n[train]\n{MODEL}{MODEL}'.encode(), r"bad\.toml: two models have the id 'A'"),
+        (f'title = "x"\n[train]\n{MODEL}[noise]\nregular = "A"\n'.encode(), r"\[noise\] bang: expected the id of a m"),
+        (
+            f'title = "x"\n[train]\n{MODEL}[noise]\nregular = "A"\nbang = "C"\n'.encode(),
+            r"\[noise\] bang: expected the id of a model \(A\), found 'C'",
+        ),
+    ],
+)
+def test_a_file_that_is_no_recipe_says_what_is_wrong(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    with pytest.raises(BenchError, match=message):
+        load_recipe(str(path))

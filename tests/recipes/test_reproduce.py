@@ -1,0 +1,276 @@
+"""Playing a recipe: what is done is not done again, and a change redoes what depends on it and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bangbench.core import device
+from bangbench.core.errors import BenchError, UsageError
+from bangbench.core.progress import SILENT, Progress, Silent
+from bangbench.recipes import run
+from bangbench.recipes.run import Played, reproduce
+from bangbench.recipes.spec import ReproduceSpec
+from bangbench.report.run import ReportResult, report
+
+NET = """
+from torch import nn
+
+
+def make(input_shape, classes):
+    return nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(50, classes))
+"""
+
+RECIPE = """
+title = "A small experiment"
+
+[train]
+net = "{folder}/net.py:make"
+data = "npz:{folder}/blobs.npz"
+iterations = 20
+stages = 10
+batch_size = 8
+learning_rate = 0.1
+
+[attack]
+attack = ["fgs", "hc1"]
+
+[noise]
+regular = "R0"
+bang = "B1"
+sigma = [40, 80]
+draws = 2
+per_class = 2
+
+[[model]]
+id = "R0"
+method = "regular"
+
+[[model]]
+id = "B1"
+method = "bang"
+beta = 1.0
+epsilon = 0.8
+"""
+
+
+class Study(NamedTuple):
+    """A recipe file and the root it is played in."""
+
+    recipe: Path
+    root: Path
+
+    def play(self, progress: Progress = SILENT, **changes: object) -> Played:
+        """Play the recipe in this process, one model at a time."""
+        settings = {"recipe": str(self.recipe), "root": self.root, "device": "cpu", "jobs": 1}
+        return reproduce(ReproduceSpec.model_validate({**settings, **changes}), progress)
+
+    def edit(self, old: str, new: str) -> None:
+        """Change the recipe."""
+        text = self.recipe.read_text()
+        assert text.count(old) == 1
+        self.recipe.write_text(text.replace(old, new))
+
+    def contents(self) -> dict[str, bytes]:
+        """Return every file of models/ and results/ except the report, by path."""
+        files = [path for top in ("models", "results") for path in (self.root / top).rglob("*") if path.is_file()]
+        named = {path.relative_to(self.root).as_posix(): path.read_bytes() for path in files}
+        return {name: content for name, content in named.items() if not name.startswith("results/report/")}
+
+
+def blobs(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return images uint8 (N, 12, 12) of three classes: a bright square at a place of its own, under noise."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    images = generator.integers(0, 60, (count, 12, 12))
+    for image, label in zip(images, labels, strict=True):
+        image[4 * label : 4 * label + 4, 3:9] += 150
+    return images.astype(np.uint8), labels
+
+
+def make_study(folder: Path) -> Study:
+    """Write a recipe with its net and its images to `folder`."""
+    (folder / "net.py").write_text(NET)
+    (train_images, train_labels), (test_images, test_labels) = blobs(60, 0), blobs(24, 1)
+    np.savez(
+        folder / "blobs.npz",
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+    )
+    (folder / "small.toml").write_text(RECIPE.format(folder=folder))
+    return Study(folder / "small.toml", folder / "root")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """Return a study that has not been played."""
+    return make_study(tmp_path)
+
+
+class Work(Silent):
+    """A progress that keeps the label of everything that is computed."""
+
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+        self.notes: list[str] = []
+
+    def start(self, label: str, total: int, done: int = 0, unit: str = "it") -> None:
+        self.labels.append(label)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+TRAINING = ["small/R0", "small/B1"]
+ATTACKS = ["small/R0 fgs", "small/R0 hc1", "small/B1 fgs", "small/B1 hc1"]
+NOISE = ["choosing images", "small/R0-vs-B1"]
+
+
+def computed(study: Study, **changes: object) -> set[str]:
+    """Play the recipe and return what this computed, except the report, which is always written again."""
+    work = Work()
+    study.play(work, **changes)
+    assert len(work.labels) == len(set(work.labels))
+    return set(work.labels) - {"report"}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute with one thread, which suits tiny nets, and draw no figures."""
+    monkeypatch.setattr(device, "available_cores", lambda: 1)
+    monkeypatch.setattr(run, "report", lambda *_: ReportResult((), (), (), ()))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Return a study that was played once, to be copied."""
+    study = make_study(tmp_path_factory.mktemp("finished"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(device, "available_cores", lambda: 1)
+        assert computed(study) == {*TRAINING, *ATTACKS, *NOISE}
+    return study
+
+
+@pytest.fixture
+def played(finished: Study, tmp_path: Path, quick: None) -> Study:
+    """Return a study after everything was computed once."""
+    shutil.copytree(finished.root, tmp_path / "root")
+    shutil.copy(finished.recipe, tmp_path / "small.toml")
+    return Study(tmp_path / "small.toml", tmp_path / "root")
+
+
+def test_a_recipe_trains_attacks_measures_noise_and_writes_the_report(
+    played: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "report", report)
+    shutil.rmtree(played.root / "results/report")
+    work = Work()
+    result = played.play(work)
+    assert [task.card.model.name for task in result.models] == TRAINING
+    assert [[record.attack for record in task.attacks] for task in result.models] == [["fgs", "hc1"]] * 2
+    assert result.noise is not None
+    assert result.noise.summary is not None
+    assert result.noise.summary.draws == 2
+    assert result.report.problems == result.report.unfinished == ()
+    assert result.report.files
+    assert all(path.is_file() for path in result.report.files)
+    assert f"small/R0: {result.models[0].card.accuracy:.2f} % after 20 iterations" in work.notes
+
+
+def test_what_is_done_is_not_done_again(played: Study) -> None:
+    before = played.contents()
+    assert computed(played) == set()
+    assert played.contents() == before
+
+
+def test_changing_the_draws_redoes_only_the_noise(played: Study) -> None:
+    before = played.contents()
+    assert computed(played, draws=3) == set(NOISE)
+    changed = {name for name, content in played.contents().items() if before.get(name) != content}
+    assert changed == {"results/small/R0-vs-B1/noise.json", "results/small/R0-vs-B1/noise.parquet"}
+
+
+def test_changing_the_limit_redoes_only_the_attacks(played: Study) -> None:
+    assert computed(played, limit=12) == set(ATTACKS)
+
+
+def test_adding_an_attack_runs_only_that_attack(played: Study) -> None:
+    played.edit('attack = ["fgs", "hc1"]', 'attack = ["fgs", "hc1", "fgs-unmasked"]')
+    assert computed(played) == {"small/R0 fgs-unmasked", "small/B1 fgs-unmasked"}
+
+
+def test_changing_one_model_redoes_it_its_attacks_and_the_noise(played: Study) -> None:
+    played.edit("beta = 1.0", "beta = 0.5")
+    assert computed(played) == {"small/B1", "small/B1 fgs", "small/B1 hc1", *NOISE}
+
+
+def test_changing_what_all_models_share_redoes_everything(played: Study) -> None:
+    assert computed(played, iterations=10) == {*TRAINING, *ATTACKS, *NOISE}
+
+
+def test_an_attack_whose_record_was_deleted_is_run_again(played: Study) -> None:
+    before = played.contents()
+    (played.root / "results/small/R0/hc1.json").unlink()
+    assert computed(played) == {"small/R0 hc1"}
+    assert played.contents()["results/small/R0/hc1.parquet"] == before["results/small/R0/hc1.parquet"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_only_the_models_asked_for_are_played(study: Study) -> None:
+    assert computed(study, only=("B1",)) == {"small/B1", "small/B1 fgs", "small/B1 hc1"}
+    assert not (study.root / "models/small/R0").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_noise_can_be_left_out(study: Study) -> None:
+    assert computed(study, noise=False) == {*TRAINING, *ATTACKS}
+
+
+def test_an_unknown_model_is_refused_before_anything_is_computed(study: Study) -> None:
+    with pytest.raises(UsageError, match=r"unknown model of small 'B0': did you mean '(R0|B1)'\?"):
+        study.play(only=("R0", "B0"))
+    assert not study.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("stages = 10", "stagess = 10", r"recipe small: unknown setting 'stagess': did you mean 'stages'\?"),
+        ("batch_size = 8", "batch_size = 0", r"recipe small: batch_size: Input should be greater than or equal to 1"),
+        ("sigma = [40, 80]", "sigma = [-1]", r"recipe small: sigma: .*expected grey levels above 0, found -1"),
+        ('attack = ["fgs", "hc1"]', "limit = 0", r"recipe small: limit: Input should be greater than"),
+        ('attack = ["fgs", "hc1"]', 'attack = ["fsg"]', r"unknown attack 'fsg': did you mean 'fgs'\?"),
+        ("beta = 1.0", "beta = -1.0", r"method 'bang': beta: Input should be greater than 0"),
+        ("beta = 1.0", "gamma = 1.0", r"recipe small: unknown setting 'gamma'"),
+        ('method = "bang"', 'method = "bnag"', r"unknown method 'bnag': did you mean 'bang'\?"),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_found_before_anything_is_computed(
+    study: Study, old: str, new: str, message: str
+) -> None:
+    study.edit(old, new)
+    with pytest.raises(BenchError, match=message):
+        study.play()
+    assert not study.root.exists()
+
+
+@pytest.mark.slow
+def test_two_jobs_give_the_same_bytes_as_one(finished: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "report", lambda *_: ReportResult((), (), (), ()))
+    other, work = Study(finished.recipe, tmp_path / "root"), Work()
+    played = other.play(work, jobs=2)
+    assert [result.card.model.name for result in played.models] == TRAINING
+    assert work.labels == ["small", *NOISE]
+    assert {"small/R0: done", "small/B1: done"} <= set(work.notes)
+    first, second = finished.contents(), other.contents()
+    assert set(first) == set(second)
+    compared = [name for name in first if name.endswith((".safetensors", ".parquet"))]
+    assert len(compared) == 2 * 3 + 2 * 2 + 1
+    assert [name for name in compared if first[name] != second[name]] == []

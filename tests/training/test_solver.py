@@ -1,0 +1,131 @@
+"""Caffe's solver against a NumPy twin, and where it differs from torch's."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from bangbench.training.rates import rate_policy
+from bangbench.training.solver import Solver
+
+STEPS = 250
+CHANGES = (100, 200)
+BASE, MOMENTUM, DECAY = 0.05, 0.9, 0.004
+
+
+def small_net() -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+
+
+def batch(step: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(step)
+    labels = random.integers(0, 3, 8)
+    return random.normal(size=(8, 5)) + labels[:, None], labels
+
+
+def numpy_gradients(weights: dict[str, np.ndarray], inputs: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the gradients of the mean cross-entropy, by hand."""
+    hidden = np.tanh(inputs @ weights["0.weight"].T + weights["0.bias"])
+    logits = hidden @ weights["2.weight"].T + weights["2.bias"]
+    shares = np.exp(logits - logits.max(1, keepdims=True))
+    shares /= shares.sum(1, keepdims=True)
+    above = (shares - np.eye(3)[labels]) / len(labels)
+    below = above @ weights["2.weight"] * (1 - hidden**2)
+    return {
+        "0.weight": below.T @ inputs,
+        "0.bias": below.sum(0),
+        "2.weight": above.T @ hidden,
+        "2.bias": above.sum(0),
+    }
+
+
+def torch_gradients(net: nn.Sequential, step: int) -> None:
+    inputs, labels = batch(step)
+    cross_entropy(net(torch.from_numpy(inputs)), torch.from_numpy(labels)).backward()
+
+
+def test_250_steps_equal_the_numpy_twin_across_two_rate_changes():
+    net = small_net()
+    solver, rate = Solver(net, MOMENTUM, DECAY), rate_policy("steps(100, 200)", BASE)
+    weights = {name: value.detach().numpy().copy() for name, value in net.named_parameters()}
+    velocity = {name: np.zeros_like(value) for name, value in weights.items()}
+    for step in range(STEPS):
+        torch_gradients(net, step)
+        solver.step(rate(step))
+        solver.clear_gradients()
+        twin_rate = BASE if step < 100 else BASE / 10 if step < 200 else BASE / 100
+        for name, gradient in numpy_gradients(weights, *batch(step)).items():
+            multiplier = 2 if name.endswith("bias") else 1
+            velocity[name] = MOMENTUM * velocity[name] + twin_rate * multiplier * (gradient + DECAY * weights[name])
+            weights[name] = weights[name] - velocity[name]
+        for name, value in net.named_parameters():
+            np.testing.assert_allclose(value.detach().numpy(), weights[name], rtol=0, atol=1e-11)
+    assert float(np.abs(weights["0.weight"] - small_net()[0].weight.detach().numpy()).max()) > 0.1
+
+
+def test_torchs_sgd_differs_once_the_rate_has_changed():
+    ours, theirs = small_net(), small_net()
+    solver, rate = Solver(ours, MOMENTUM, 0.0), rate_policy("steps(100, 200)", BASE)
+    biases = [value for name, value in theirs.named_parameters() if name.endswith("bias")]
+    others = [value for name, value in theirs.named_parameters() if not name.endswith("bias")]
+    sgd = torch.optim.SGD([{"params": biases}, {"params": others}], lr=BASE, momentum=MOMENTUM)
+    for step in range(CHANGES[0] + 20):
+        torch_gradients(ours, step)
+        solver.step(rate(step))
+        solver.clear_gradients()
+        sgd.param_groups[0]["lr"], sgd.param_groups[1]["lr"] = 2 * rate(step), rate(step)
+        sgd.zero_grad()
+        torch_gradients(theirs, step)
+        sgd.step()
+        if step == CHANGES[0] - 1:
+            torch.testing.assert_close(ours[0].weight, theirs[0].weight, rtol=0, atol=1e-11)
+    assert float((ours[0].weight - theirs[0].weight).detach().abs().max()) > 1e-3
+
+
+def test_decay_applies_to_biases_too():
+    layer = nn.Linear(2, 2).double()
+    before = layer.bias.detach().clone()
+    layer.weight.grad, layer.bias.grad = torch.zeros_like(layer.weight), torch.zeros_like(layer.bias)
+    Solver(layer, 0.9, 0.1).step(0.5)
+    torch.testing.assert_close(layer.bias, before * (1 - 2 * 0.5 * 0.1))
+
+
+def test_frozen_parameters_and_those_without_gradient_stay():
+    net = small_net()
+    net[0].weight.requires_grad_(False)
+    solver = Solver(net, MOMENTUM, DECAY)
+    assert "0.weight" not in solver.parameters
+    net[2].weight.grad = torch.ones_like(net[2].weight)
+    solver.step(0.1)
+    fresh = small_net()
+    for name in ("0.weight", "0.bias", "2.bias"):
+        assert torch.equal(net.state_dict()[name], fresh.state_dict()[name])
+    assert not torch.equal(net[2].weight, fresh[2].weight)
+
+
+def test_a_restored_solver_goes_on_as_if_nothing_had_happened():
+    net, copy = small_net(), small_net()
+    first, second = Solver(net, MOMENTUM, DECAY), Solver(copy, MOMENTUM, DECAY)
+    for step in range(6):
+        torch_gradients(net, step)
+        first.step(0.05)
+        first.clear_gradients()
+        if step == 2:
+            copy.load_state_dict(net.state_dict())
+            second.restore({name: value.clone() for name, value in first.velocity.items()})
+        if step > 2:
+            torch_gradients(copy, step)
+            second.step(0.05)
+            second.clear_gradients()
+    assert torch.equal(net[0].weight, copy[0].weight)
+
+
+def test_clearing_forgets_the_gradients():
+    net = small_net()
+    torch_gradients(net, 0)
+    Solver(net, MOMENTUM, DECAY).clear_gradients()
+    assert all(value.grad is None for value in net.parameters())
