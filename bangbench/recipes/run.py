@@ -60,8 +60,9 @@ def reproduce(spec: ReproduceSpec, progress: Progress = SILENT) -> Played:
     """
     recipe = load_recipe(spec.recipe)
     chosen = _choose(recipe, spec)
-    jobs = spec.jobs or (available_cores() if choose_device(spec.device).type == "cpu" else 1)
-    tasks = [_task(recipe, model, spec, jobs) for model in chosen]
+    on_cpu = choose_device(spec.device).type == "cpu"
+    jobs = spec.jobs or (available_cores() if on_cpu else 1)
+    tasks = [_task(recipe, model, spec, workers=1 if on_cpu or jobs > 1 else None) for model in chosen]
     for task in tasks:
         _check_names(task)
     pair = _noise_spec(recipe, spec, {model.id for model in chosen})
@@ -98,15 +99,19 @@ def _choose(recipe: Recipe, spec: ReproduceSpec) -> list[RecipeModel]:
     return [model for model in recipe.model if not spec.only or model.id in spec.only]
 
 
-def _task(recipe: Recipe, model: RecipeModel, spec: ReproduceSpec, jobs: int) -> Task:
+def _task(recipe: Recipe, model: RecipeModel, spec: ReproduceSpec, workers: int | None) -> Task:
+    """Return the specs of one model.
+
+    On a CPU every model computes with one thread: more would change the last bits of its logits, and the results
+    would depend on how many models are worked on at once.
+    """
     name = recipe.model_name(model.id)
     changes = {"data": spec.data, "iterations": spec.iterations}
     settings = recipe.train | model.settings() | {key: value for key, value in changes.items() if value is not None}
-    limit = {} if spec.limit is None else {"limit": spec.limit}
+    changed = spec.model_dump(include={"attack", "limit"}, exclude_defaults=True)
     training = _make(TrainSpec, recipe, spec, {**settings, "name": name})
-    attacking = _make(AttackSpec, recipe, spec, {**recipe.attack, **limit, "model": name})
-    # side by side, every model computes with one thread, and PASS with one process
-    return Task(training, attacking if jobs == 1 else attacking.model_copy(update={"workers": 1}))
+    attacking = _make(AttackSpec, recipe, spec, {**recipe.attack, **changed, "model": name})
+    return Task(training, attacking.model_copy(update={"workers": workers}))
 
 
 def _check_names(task: Task) -> None:
