@@ -51,7 +51,8 @@ def command(
     body.__signature__ = inspect.Signature([*parameters, *_common()])  # type: ignore[attr-defined]
     body.__doc__ = _unwrapped(run.__doc__ or "")
     epilog = f"Example: {example}" if example else None
-    app.command(name, epilog=epilog, no_args_is_help=bool(arguments))(body)
+    needs_words = any(spec.model_fields[field].is_required() for field in arguments)
+    app.command(name, epilog=epilog, no_args_is_help=needs_words)(body)
 
 
 def _make(spec: type[AnySpec], values: dict[str, Any], arguments: tuple[str, ...]) -> AnySpec:

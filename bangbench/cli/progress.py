@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 15.0
 
-_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
-_LINE = "{desc}: {percentage:.0f} %, {n_fmt} of {total_fmt}, {elapsed} so far, {remaining} left, {rate_fmt}"
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
+_LINE = "{desc}: {percentage:.0f} %, {n_fmt} of {total_fmt}, {elapsed} so far, {remaining} left, {rate_noinv_fmt}"
 #: The same for work that is measured in shares, whose numbers and rate mean nothing to a reader.
 _SHARE_BAR = "{l_bar}{bar}| [{elapsed}<{remaining}]"
 _SHARE_LINE = "{desc}: {percentage:.0f} %, {elapsed} so far, {remaining} left"

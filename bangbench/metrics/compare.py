@@ -69,16 +69,20 @@ def read_stack(path: Path) -> NDArray[np.uint8]:
 
 def _read_array(path: Path) -> NDArray[Any]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            if len(loaded.files) != 1 and "adversarial" not in loaded.files:
-                raise BenchError(f"{path}: expected one array, found {', '.join(loaded.files) or 'none'}")
-            array: NDArray[Any] = loaded["adversarial" if "adversarial" in loaded.files else loaded.files[0]]
-            return array
+        with path.open("rb") as stream:
+            return _only_array(np.load(stream, allow_pickle=False), path)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BenchError(f"{path}: not a whole .npy or .npz file of plain numbers; save the stack again") from error
+
+
+def _only_array(loaded: Any, path: Path) -> NDArray[Any]:
+    """Return the array of a .npy file, or the one that an .npz file holds or calls ``adversarial``."""
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    if len(loaded.files) != 1 and "adversarial" not in loaded.files:
+        raise BenchError(f"{path}: expected one array, found {', '.join(loaded.files) or 'none'}")
+    array: NDArray[Any] = loaded["adversarial" if "adversarial" in loaded.files else loaded.files[0]]
+    return array
 
 
 def _channels_first(array: NDArray[Any], path: Path) -> NDArray[np.uint8]:

@@ -86,16 +86,14 @@ class Tools(NamedTuple):
 
     wrap: Callable[..., Classifier]
     linear: Callable[[NDArray[np.float64], NDArray[np.float64]], Classifier]
-    draw_images: Callable[[np.random.Generator, int], NDArray[np.uint8]]
     run_attack: Callable[..., Flips]
     recorder: type[Recorder]
-    case: type[Case]
     unit: float
 
 
 @pytest.fixture(scope="session")
 def tools() -> Tools:
-    return Tools(wrap, linear, draw_images, run_attack, Recorder, Case, UNIT)
+    return Tools(wrap, linear, run_attack, Recorder, UNIT)
 
 
 def opposite_rows(seed: int, share: float | None) -> Case:

@@ -29,7 +29,7 @@ def published(table: str) -> dict[str, Any]:
 def test_every_spec_of_a_built_in_recipe_is_valid(name: str) -> None:
     recipe, spec = load_recipe(name), ReproduceSpec(recipe=name)
     for model in recipe.model:
-        task = run._task(recipe, model, spec, jobs=2)
+        task = run._task(recipe, model, spec, workers=1)
         assert task.train.name == task.attack.model == f"{name}/{model.id}"
         assert task.attack.attack == STANDARD_ATTACKS
         defaults = net_definition(task.train.net).method_defaults.get(task.train.method, {})

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bangbench.attacks.spec import AttackSpec
 from bangbench.core import device
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.progress import SILENT, Progress, Silent
@@ -17,6 +18,7 @@ from bangbench.recipes import run
 from bangbench.recipes.run import Played, reproduce
 from bangbench.recipes.spec import ReproduceSpec
 from bangbench.report.run import ReportResult, report
+from bangbench.store.records import ModelCard, ModelInfo
 
 NET = """
 from torch import nn
@@ -259,6 +261,19 @@ def test_a_mistake_in_a_recipe_is_found_before_anything_is_computed(
     with pytest.raises(BenchError, match=message):
         study.play()
     assert not study.root.exists()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_models_compute_with_one_thread_however_many_are_worked_on(
+    study: Study, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    specs: list[AttackSpec] = []
+    card = ModelCard.model_construct(model=ModelInfo.model_construct(name="R0", iterations=1), accuracy=1.0)
+    monkeypatch.setattr(run, "train", lambda *_: card)
+    monkeypatch.setattr(run, "attack", lambda spec, _: specs.append(spec))
+    study.play(jobs=jobs, only=("R0",))
+    assert [spec.workers for spec in specs] == [1]
 
 
 @pytest.mark.slow
