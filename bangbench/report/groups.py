@@ -68,9 +68,7 @@ def group_records(collected: Collected) -> Grouped:
             data=data[key],
             models=_models(attacks[key]),
             noise=tuple(sorted(noise[key], key=lambda found: natural_key(short_name(found.name)))),
-            unfinished=tuple(
-                item for item in collected.unfinished if (prefix_of(item.name), item.fingerprint) == key
-            ),
+            unfinished=tuple(item for item in collected.unfinished if (prefix_of(item.name), item.fingerprint) == key),
         )
         for key in data
     ]

@@ -53,9 +53,7 @@ def pair_title(found: FoundNoise) -> str:
 
 def _rows(found: FoundNoise) -> list[Row]:
     record, summary = found.record, found.summary
-    last = zip(
-        summary.sigmas, summary.flipped_percent["regular"][-1], summary.flipped_percent["bang"][-1], strict=True
-    )
+    last = zip(summary.sigmas, summary.flipped_percent["regular"][-1], summary.flipped_percent["bang"][-1], strict=True)
     return [
         Row(
             "measured",

@@ -102,9 +102,7 @@ def test_batches_written_by_python_3_are_read_too() -> None:
     content = pickle.dumps({"data": {"no": "array"}, "labels": [1]})
     with pytest.raises(BenchError, match=r"expected 'data' of shape \(N, 3072\), found no array"):
         read_python_batch(content, "batch")
-    data, labels = read_python_batch(
-        pickle.dumps({"data": data_of(1), "labels": labels_of(1)}, protocol=4), "batch"
-    )
+    data, labels = read_python_batch(pickle.dumps({"data": data_of(1), "labels": labels_of(1)}, protocol=4), "batch")
     assert np.array_equal(data, data_of(1))
     assert labels.tolist() == labels_of(1)
 
@@ -179,9 +177,7 @@ def test_a_truncated_binary_batch_is_refused(tmp_path: Path) -> None:
     folder = write_batches(tmp_path / "cifar-10-batches-bin", True)
     for content in (b"", (folder / "data_batch_3.bin").read_bytes()[:-100]):
         (folder / "data_batch_3.bin").write_bytes(content)
-        message = (
-            f"data_batch_3.bin: expected a multiple of 3073 bytes .*, found {len(content)}: the file is truncated"
-        )
+        message = f"data_batch_3.bin: expected a multiple of 3073 bytes .*, found {len(content)}: the file is truncated"
         with pytest.raises(BenchError, match=message):
             Cifar10(tmp_path).load("train")
 
@@ -198,9 +194,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, share: float) -> None:
     path = WRITERS["python archive"](tmp_path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(
-        BenchError, match=r"expected a complete \.tar\.gz archive, .* truncated or damaged; delete it"
-    ):
+    with pytest.raises(BenchError, match=r"expected a complete \.tar\.gz archive, .* truncated or damaged; delete it"):
         Cifar10(tmp_path).load("train")
 
 

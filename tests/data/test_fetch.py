@@ -56,9 +56,7 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """Serve a small stand-in for MNIST, whose checksums count as the official ones."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(
-        mnist, "SHA256", {name: hashlib.sha256(data).hexdigest() for name, data in CONTENTS.items()}
-    )
+    monkeypatch.setattr(mnist, "SHA256", {name: hashlib.sha256(data).hexdigest() for name, data in CONTENTS.items()})
     running = Server()
     running.files = {f"{name}.gz": gzip.compress(content) for name, content in CONTENTS.items()}
     thread = threading.Thread(target=running.http.serve_forever, kwargs={"poll_interval": 0.01})
@@ -132,15 +130,11 @@ def test_files_already_there_are_kept_and_not_asked_for(server: Server, tmp_path
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
-def test_a_file_of_other_content_in_the_way_is_not_overwritten(
-    server: Server, tmp_path: Path, ending: str
-) -> None:
+def test_a_file_of_other_content_in_the_way_is_not_overwritten(server: Server, tmp_path: Path, ending: str) -> None:
     path = tmp_path / "mnist" / f"train-labels-idx1-ubyte{ending}"
     path.parent.mkdir()
     path.write_bytes(b"my own labels")
-    with pytest.raises(
-        BenchError, match=r"idx1-ubyte.* is in the way: expected SHA256 .* move it, .* away and run"
-    ):
+    with pytest.raises(BenchError, match=r"idx1-ubyte.* is in the way: expected SHA256 .* move it, .* away and run"):
         fetch.fetch("mnist", tmp_path, SILENT, [server.url])
     assert path.read_bytes() == b"my own labels"
 
@@ -279,9 +273,7 @@ def test_verify_names_missing_damaged_and_other_files(mnist_dir: Path) -> None:
     damaged.write_bytes(damaged.read_bytes()[:-20])
     results = fetch.verify("mnist", mnist_dir)
     assert [result.ok for result in results] == [False] * 4
-    assert results[0].message.startswith(
-        f"expected SHA256 of the uncompressed content {mnist.SHA256[IMAGES]}, found"
-    )
+    assert results[0].message.startswith(f"expected SHA256 of the uncompressed content {mnist.SHA256[IMAGES]}, found")
     assert "complete gzip file" in results[2].message
     assert results[3].message == "missing; run 'bangbench data fetch mnist'"
     assert results[3].path == mnist_dir / "mnist" / "t10k-labels-idx1-ubyte.gz"

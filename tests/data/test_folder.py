@@ -139,9 +139,7 @@ def test_an_empty_class_folder_is_refused(image_folder: Path, tmp_path: Path) ->
     for path in (image_folder / "test" / "bee").iterdir():
         path.unlink()
     for path in (image_folder, zipped(image_folder, tmp_path / "x.zip")):
-        with pytest.raises(
-            BenchError, match="test/bee: the class folder is empty; add images or remove the class"
-        ):
+        with pytest.raises(BenchError, match="test/bee: the class folder is empty; add images or remove the class"):
             FolderSource(path).load("train")
 
 
@@ -252,9 +250,7 @@ def test_a_damaged_zip_is_refused(image_folder: Path, tmp_path: Path) -> None:
     damaged = bytearray(whole)
     damaged[whole.index(b"IDAT") + 6] ^= 0xFF
     archive.write_bytes(bytes(damaged))
-    with pytest.raises(
-        BenchError, match=r"\.png: cannot be read from the archive \(Bad CRC-32.*\); it is damaged"
-    ):
+    with pytest.raises(BenchError, match=r"\.png: cannot be read from the archive \(Bad CRC-32.*\); it is damaged"):
         FolderSource(archive).load("train")
 
 

@@ -101,9 +101,7 @@ def test_a_gzip_file_with_damaged_bytes_is_refused(tmp_path: Path) -> None:
 
 def test_images_of_another_size_are_refused(mnist_dir: Path) -> None:
     (mnist_dir / "mnist" / IMAGES).write_bytes(idx(12, 28, 27))
-    with pytest.raises(
-        BenchError, match="expected images of 28x28 pixels, found 28x27; read other sizes with npz:"
-    ):
+    with pytest.raises(BenchError, match="expected images of 28x28 pixels, found 28x27; read other sizes with npz:"):
         Mnist(mnist_dir).load("train")
 
 

@@ -61,10 +61,7 @@ def test_markdown_escapes_what_github_would_read_as_markup():
 def test_latex_of_the_paper_table(group):
     source = to_latex(paper_table(group))
 
-    assert (
-        "    \\begin{tabular}{lrrrrrrrrr}\n    \\toprule\n    ID & $\\beta$ & $\\epsilon$ & Accuracy (\\%)"
-        in source
-    )
+    assert "    \\begin{tabular}{lrrrrrrrrr}\n    \\toprule\n    ID & $\\beta$ & $\\epsilon$ & Accuracy (\\%)" in source
     assert (
         "    R0 & -- & -- & 99.16 & 90.33 & 0.4071 $\\pm$ 0.1085 & 40.56 $\\pm$ 15.74 & 99.77 "
         "& 0.7526 $\\pm$ 0.1131 & 122.20 $\\pm$ 49.40 \\\\\n"

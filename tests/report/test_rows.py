@@ -201,9 +201,7 @@ def test_a_larger_median_of_hc1_is_called_the_sign_of_its_weight(records):
 
     sentence = masking_table(only_group(records)).notes[-1]
 
-    assert sentence.startswith(
-        "HC1 against hc1-unmasked (B1 95.20 against 99.80 %, median L∞ 204.25 against 115.00)"
-    )
+    assert sentence.startswith("HC1 against hc1-unmasked (B1 95.20 against 99.80 %, median L∞ 204.25 against 115.00)")
     assert "R0" not in sentence
 
 
