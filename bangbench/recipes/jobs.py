@@ -89,18 +89,26 @@ def _start(context: Any, messages: Any, number: int, job: Job) -> BaseProcess:
 
 
 def _next(messages: Any, running: dict[int, BaseProcess], jobs: Sequence[Job]) -> _Message | None:
+    """Return the next message, or None where there is none yet; a worker that is gone raises `BenchError`."""
     for number, process in running.items():
-        # a process that ends by itself, even with an error, has exit code 0
+        # a worker that sent its result or its error ends with exit code 0
         if process.exitcode:
-            raise BenchError(
-                f"the process working on {jobs[number].label} died (exit code {process.exitcode}; out of memory "
-                "or killed?); run the command again to go on, with --jobs 1 to need less memory"
-            )
+            raise _death(jobs[number], process)
     try:
         message: _Message = messages.get(timeout=1.0)
         return message
     except queue.Empty:
+        for number, process in running.items():
+            if process.exitcode is not None and messages.empty():
+                raise _death(jobs[number], process) from None
         return None
+
+
+def _death(job: Job, process: BaseProcess) -> BenchError:
+    return BenchError(
+        f"the process working on {job.label} died (exit code {process.exitcode}; out of memory or killed?); "
+        "run the command again to go on, with --jobs 1 to need less memory"
+    )
 
 
 def _show(message: _Message, shares: dict[int, float], jobs: Sequence[Job], progress: Progress) -> None:

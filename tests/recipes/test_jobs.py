@@ -48,6 +48,9 @@ def die(argument, progress):
             time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGKILL)
 
+def leave(argument, progress):
+    raise SystemExit(0)
+
 def chatter(argument, progress):
     while True:
         progress.note("busy")
@@ -137,6 +140,11 @@ def test_a_killed_worker_is_noticed_and_the_others_end(functions: ModuleType, wa
 def test_a_killed_worker_is_noticed_while_another_keeps_talking(functions: ModuleType) -> None:
     with pytest.raises(BenchError, match="died"):
         run_jobs([job(functions.chatter), job(functions.die)], 2, "all", Silent())
+
+
+def test_a_worker_that_leaves_without_a_word_is_noticed(functions: ModuleType) -> None:
+    with pytest.raises(BenchError, match=r"the process working on job None died \(exit code 0;"):
+        run_jobs([job(functions.leave)], 1, "all", Silent())
 
 
 def test_an_interruption_ends_the_workers_at_once(functions: ModuleType, waits: Path) -> None:
