@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,6 @@ from bangbench.recipes import run
 from bangbench.recipes.run import Played, reproduce
 from bangbench.recipes.spec import ReproduceSpec
 from bangbench.report.run import ReportResult, report
-from bangbench.store.records import ModelCard, ModelInfo
 
 NET = """
 from torch import nn
@@ -269,7 +269,7 @@ def test_models_compute_with_one_thread_however_many_are_worked_on(
     study: Study, monkeypatch: pytest.MonkeyPatch, jobs: int
 ) -> None:
     specs: list[AttackSpec] = []
-    card = ModelCard.model_construct(model=ModelInfo.model_construct(name="R0", iterations=1), accuracy=1.0)
+    card = SimpleNamespace(model=SimpleNamespace(name="R0", iterations=1), accuracy=1.0)
     monkeypatch.setattr(run, "train", lambda *_: card)
     monkeypatch.setattr(run, "attack", lambda spec, _: specs.append(spec))
     study.play(jobs=jobs, only=("R0",))
