@@ -18,7 +18,7 @@ from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
 from bangbench.core.spec import fingerprint_of
-from bangbench.data.dataset import Dataset
+from bangbench.data.dataset import Dataset, data_info
 from bangbench.data.sources import open_source
 from bangbench.metrics.checks import check_channels, check_size
 from bangbench.metrics.pass_score import PassPool
@@ -77,13 +77,7 @@ def _open(spec: AttackSpec) -> Opened:
     source = open_source(text, spec.data_dir)
     data = source.load("test").first(spec.limit)
     _check_fit(model, data, source.name)
-    info = DataInfo(
-        name=source.name,
-        source=text,
-        fingerprint=data.fingerprint,
-        images=len(data.images),
-        class_names=data.class_names,
-    )
+    info = data_info(data, source.name, text)
     return Opened(spec, model, data, info, describe_device(device), spec.batch_size or batch_size_for(device))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bangbench.core.errors import BenchError
+from bangbench.store.records import DataInfo
 
 Split = Literal["train", "test"]
 
@@ -30,6 +31,17 @@ class Dataset(NamedTuple):
         if count is None or count >= len(self.images):
             return self
         return make_dataset(self.images[:count], self.labels[:count], self.class_names, "subset")
+
+
+def data_info(data: Dataset, name: str, source: str) -> DataInfo:
+    """Return what a record says of `data`; `source` is the text after ``--data``, `name` what tables show."""
+    return DataInfo(
+        name=name,
+        source=source,
+        fingerprint=data.fingerprint,
+        images=len(data.images),
+        class_names=data.class_names,
+    )
 
 
 def make_dataset(

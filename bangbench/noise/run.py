@@ -17,7 +17,7 @@ from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
 from bangbench.core.spec import fingerprint_of
-from bangbench.data.dataset import Dataset
+from bangbench.data.dataset import Dataset, data_info
 from bangbench.data.sources import open_source
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.models import Model, open_model
@@ -94,13 +94,7 @@ def make_plan(spec: NoiseSpec) -> Plan:
     source = open_source(source_text, spec.data_dir)
     test = source.load("test")
     _check_fit(regular, bang, test, source_text)
-    data = DataInfo(
-        name=source.name,
-        source=source_text,
-        fingerprint=test.fingerprint,
-        images=len(test.images),
-        class_names=test.class_names,
-    )
+    data = data_info(test, source.name, source_text)
     noise = Noise(spec.sigmas(test.images.shape[1]), spec.draws, spec.seed, spec.clip)
     settings = spec.settings() | {"sigma": list(noise.sigmas), "data": source_text}
     fingerprints = [regular.stages_fingerprint(), bang.stages_fingerprint(), test.fingerprint]

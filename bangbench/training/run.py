@@ -14,7 +14,7 @@ from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
 from bangbench.core.seeds import derive_seed, torch_default_seed
 from bangbench.core.spec import fingerprint_of
-from bangbench.data.dataset import Dataset
+from bangbench.data.dataset import Dataset, data_info
 from bangbench.data.sources import open_source
 from bangbench.nets.catalogue import build_net, check_classifier, net_definition
 from bangbench.nets.classifier import Classifier
@@ -24,7 +24,7 @@ from bangbench.nets.predict import to_device
 from bangbench.nets.weights import apply_state, save_state
 from bangbench.store.files import check_writable, sha256_of
 from bangbench.store.layout import CARD, PREPROCESSING, RESUME, WEIGHTS, model_folder
-from bangbench.store.records import DataInfo, ModelCard, ModelInfo, Preprocessing, write_record
+from bangbench.store.records import ModelCard, ModelInfo, Preprocessing, write_record
 from bangbench.store.reuse import finished_record
 from bangbench.training.batches import Batches
 from bangbench.training.loop import Run, train_steps
@@ -184,13 +184,7 @@ def _card(plan: Plan, classifier: Classifier, device: str) -> ModelCard:
         iterations=plan.solver.iterations,
         data=plan.data_name,
     )
-    data = DataInfo(
-        name=plan.data_name,
-        source=plan.spec.data,
-        fingerprint=plan.train.fingerprint,
-        images=len(plan.train.images),
-        class_names=plan.train.class_names,
-    )
+    data = data_info(plan.train, plan.data_name, plan.spec.data)
     return ModelCard(
         schema=1,
         status="started",
