@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
+from bangbench.core.statistics import wilson_interval
 from bangbench.metrics.reference import EccStatus
 from bangbench.store.records import AttackSummary, LinfSummary, Moments
 
@@ -86,14 +86,6 @@ def summarise(columns: Columns, unverified: int, forwards: int, seconds: float) 
         forwards=forwards,
         seconds=seconds,
     )
-
-
-def wilson_interval(successes: int, trials: int) -> tuple[float, float] | None:
-    """Return the 95 % Wilson interval of a proportion, in percent; None without trials."""
-    if trials == 0:
-        return None
-    interval = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    return 100.0 * float(interval.low), 100.0 * float(interval.high)
 
 
 def _percent(count: int, total: int) -> float | None:

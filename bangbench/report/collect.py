@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 
 from bangbench.core.errors import BenchError, unknown_name
+from bangbench.report.per_image import AttackRows, NoiseRows, read_attack_rows, read_noise_rows
+from bangbench.report.training_log import TrainingLog, read_training_log
+from bangbench.store.examples import Examples, examples_file, read_examples
 from bangbench.store.layout import pair_name
 from bangbench.store.records import AttackRecord, AttackSummary, NoiseRecord, NoiseSummary, read_record
 
@@ -15,21 +19,27 @@ _NOISE_FILE = "noise.json"
 
 
 class FoundAttack(NamedTuple):
-    """A finished attack: the name of its results, its file (ATTACK.parquet lies beside it) and its content."""
+    """A finished attack: the name of its results, its file and its content.
+
+    rows: its single images, from ATTACK.parquet; examples: a few of their pictures; None where they are not there.
+    """
 
     name: str
     path: Path
     record: AttackRecord
     summary: AttackSummary
+    rows: AttackRows | None = None
+    examples: Examples | None = None
 
 
 class FoundNoise(NamedTuple):
-    """A finished noise evolution: the name of its results, its file and its content."""
+    """A finished noise evolution: the name of its results, its file, its content and its single images, if there."""
 
     name: str
     path: Path
     record: NoiseRecord
     summary: NoiseSummary
+    rows: NoiseRows | None = None
 
 
 class Unfinished(NamedTuple):
@@ -41,10 +51,14 @@ class Unfinished(NamedTuple):
 
 
 class Collected(NamedTuple):
-    """Everything found; `problems` has one message for each record that cannot be used."""
+    """Everything found; `problems` has one message for each file that cannot be used.
+
+    logs: the course of training of the models that have results, by name, as far as they were trained here.
+    """
 
     attacks: tuple[FoundAttack, ...]
     noise: tuple[FoundNoise, ...]
+    logs: Mapping[str, TrainingLog]
     unfinished: tuple[Unfinished, ...]
     problems: tuple[str, ...]
 
@@ -64,7 +78,17 @@ def collect(root: Path, models: tuple[str, ...]) -> Collected:
         if name not in files:
             raise unknown_name("model with results", name, files)
     wanted = _with_pairs(models) if models else set(files)
-    return _read_all([(name, path) for name, paths in files.items() if name in wanted for path in paths])
+    chosen = [(name, path) for name, paths in files.items() if name in wanted for path in paths]
+    problems: list[str] = []
+    records = list(_records(chosen, problems))
+    attacks = tuple(_with_images(record, problems) for record in records if isinstance(record, FoundAttack))
+    return Collected(
+        attacks=attacks,
+        noise=tuple(_with_counts(record, problems) for record in records if isinstance(record, FoundNoise)),
+        logs=_logs(root, attacks, problems),
+        unfinished=tuple(record for record in records if isinstance(record, Unfinished)),
+        problems=tuple(problems),
+    )
 
 
 def _record_files(results: Path) -> dict[str, list[Path]]:
@@ -82,25 +106,48 @@ def _with_pairs(models: tuple[str, ...]) -> set[str]:
     return {*models, *(pair_name(regular, bang) for regular, bang in permutations(models, 2))}
 
 
-def _read_all(files: list[tuple[str, Path]]) -> Collected:
-    attacks: list[FoundAttack] = []
-    noise: list[FoundNoise] = []
-    unfinished: list[Unfinished] = []
-    problems: list[str] = []
+def _records(files: list[tuple[str, Path]], problems: list[str]) -> Iterator[FoundAttack | FoundNoise | Unfinished]:
+    """Yield the content of every record that can be used; what is wrong with the others is added to `problems`."""
     for name, path in files:
         try:
-            found = _read_noise(name, path) if path.name == _NOISE_FILE else _read_attack(name, path)
+            yield _read_noise(name, path) if path.name == _NOISE_FILE else _read_attack(name, path)
+        except BenchError as error:
+            problems.append(str(error))
+
+
+def _with_images(found: FoundAttack, problems: list[str]) -> FoundAttack:
+    """Return an attack with its single images and examples; a damaged file of them is named and left out."""
+    try:
+        found = found._replace(rows=read_attack_rows(found.path.with_suffix(".parquet"), found.summary))
+    except BenchError as error:
+        problems.append(str(error))
+    try:
+        return found._replace(examples=read_examples(examples_file(found.path)))
+    except BenchError as error:
+        problems.append(str(error))
+    return found
+
+
+def _with_counts(found: FoundNoise, problems: list[str]) -> FoundNoise:
+    """Return a noise evolution with its single images; a damaged file of them is named and left out."""
+    try:
+        return found._replace(rows=read_noise_rows(found.path.with_suffix(".parquet"), found.summary))
+    except BenchError as error:
+        problems.append(str(error))
+    return found
+
+
+def _logs(root: Path, attacks: tuple[FoundAttack, ...], problems: list[str]) -> dict[str, TrainingLog]:
+    logs: dict[str, TrainingLog] = {}
+    for name in dict.fromkeys(attack.name for attack in attacks):
+        try:
+            log = read_training_log(root, name)
         except BenchError as error:
             problems.append(str(error))
             continue
-        match found:
-            case FoundAttack():
-                attacks.append(found)
-            case FoundNoise():
-                noise.append(found)
-            case Unfinished():
-                unfinished.append(found)
-    return Collected(tuple(attacks), tuple(noise), tuple(unfinished), tuple(problems))
+        if log is not None:
+            logs[name] = log
+    return logs
 
 
 def _read_attack(name: str, path: Path) -> FoundAttack | Unfinished:

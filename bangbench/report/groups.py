@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from bangbench.report.collect import Collected, FoundAttack, FoundNoise, Unfinished
+from bangbench.report.per_image import AttackRows
+from bangbench.report.training_log import TrainingLog
+from bangbench.store.examples import Examples
 from bangbench.store.records import AttackSummary, DataInfo, ModelInfo
 
 _NO_PREFIX = "models"
@@ -15,16 +18,30 @@ _FAMILIES = {"R": 0, "B": 1}
 
 
 class ModelResults(NamedTuple):
-    """What was measured of one model on one data set; `attacks` maps names such as ``fgs`` to what was found."""
+    """What was measured of one model on one data set; `attacks` maps names such as ``fgs`` to what was found.
+
+    log: the course of its training, where it was trained under the same root.
+    """
 
     name: str
     model: ModelInfo
     attacks: Mapping[str, FoundAttack]
+    log: TrainingLog | None = None
 
     def summary(self, attack: str) -> AttackSummary | None:
         """Return the numbers of one attack, or None where it was not run."""
         found = self.attacks.get(attack)
         return None if found is None else found.summary
+
+    def rows(self, attack: str) -> AttackRows | None:
+        """Return the single images of one attack, or None where they are not there."""
+        found = self.attacks.get(attack)
+        return None if found is None else found.rows
+
+    def examples(self, attack: str) -> Examples | None:
+        """Return the pictures kept of one attack, or None where there are none."""
+        found = self.attacks.get(attack)
+        return None if found is None else found.examples
 
     @property
     def accuracy(self) -> float:
@@ -66,7 +83,7 @@ def group_records(collected: Collected) -> Grouped:
         Group(
             name=names[key],
             data=data[key],
-            models=_models(attacks[key]),
+            models=_models(attacks[key], collected.logs),
             noise=tuple(sorted(noise[key], key=lambda found: natural_key(short_name(found.name)))),
             unfinished=tuple(item for item in collected.unfinished if (prefix_of(item.name), item.fingerprint) == key),
         )
@@ -104,12 +121,12 @@ def _row_order(name: str) -> tuple[int, tuple[tuple[int, int, str], ...]]:
     return family, natural_key(row_id)
 
 
-def _models(found: Iterable[FoundAttack]) -> tuple[ModelResults, ...]:
+def _models(found: Iterable[FoundAttack], logs: Mapping[str, TrainingLog]) -> tuple[ModelResults, ...]:
     by_name: dict[str, dict[str, FoundAttack]] = defaultdict(dict)
     for item in found:
         by_name[item.name][item.record.attack] = item
     return tuple(
-        ModelResults(name, next(iter(attacks.values())).record.model, attacks)
+        ModelResults(name, next(iter(attacks.values())).record.model, attacks, logs.get(name))
         for name, attacks in sorted(by_name.items(), key=lambda entry: _row_order(entry[0]))
     )
 

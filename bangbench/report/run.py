@@ -10,7 +10,7 @@ from bangbench.core.errors import BenchError
 from bangbench.core.progress import SILENT, Progress
 from bangbench.report.bench_rows import bench_table
 from bangbench.report.collect import collect
-from bangbench.report.figures import write_noise_figure
+from bangbench.report.figures.noise import write_noise_figure
 from bangbench.report.groups import Group, group_records
 from bangbench.report.masking_rows import masking_table
 from bangbench.report.noise_rows import noise_table

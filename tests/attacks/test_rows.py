@@ -8,7 +8,8 @@ import statistics
 import numpy as np
 import pytest
 
-from bangbench.attacks.rows import parquet_columns, summarise, wilson_interval
+from bangbench.attacks.rows import parquet_columns, summarise
+from bangbench.core.statistics import wilson_interval
 
 
 def columns_of(linf, blank=0, wrong=0):

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.collections import QuadMesh
 
 from bangbench.core.errors import BenchError, UsageError
-from bangbench.report.figures import noise_figure
+from bangbench.report.figures.noise import noise_figure
 from bangbench.report.run import report
 from bangbench.report.spec import ReportSpec
 

@@ -1,0 +1,75 @@
+"""One look for all figures: colours that colour-blind readers can tell apart, sizes, and how a figure is saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from bangbench.report.plot import Plot
+from bangbench.store.files import write_atomically
+
+FigureFormat = Literal["svg", "pdf", "png"]
+
+#: Okabe and Ito's palette, darkest contrasts first; black stays for references.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5D3A9B", "#7F7F7F")
+LINES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+#: Maps that stay ordered in grey and for colour-blind readers: of one quantity, and of a difference around zero.
+SEQUENTIAL = "viridis"
+DIVERGING = "PuOr"
+
+#: Inches. A column of a paper is about 3.4 inches wide, a page of text about 7.
+COLUMN, PAGE = 4.6, 9.6
+
+_SETTINGS: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.grid": True,
+    "grid.color": "#d9d9d9",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.6,
+    "savefig.dpi": 200,
+    # glyphs are drawn in SVG, since a reader's machine may lack the font; the same figure gives the same bytes
+    "svg.fonttype": "path",
+    "svg.hashsalt": "bangbench",
+    "pdf.fonttype": 42,
+    "font.family": "DejaVu Sans",
+}
+
+FORMATS: tuple[FigureFormat, ...] = get_args(FigureFormat)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of so many inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def draw(plot: Plot) -> Figure:
+    """Draw a figure in the style of the report."""
+    with mpl.rc_context(_SETTINGS):
+        return plot.draw()
+
+
+def colour(number: int) -> str:
+    """Return the colour of the series with this number, counted from 0."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Save a figure in the format of the path's suffix, without the time of day: same records, same bytes."""
+    kind = path.suffix.removeprefix(".")
+    metadata = {"CreationDate": None} if kind == "pdf" else {"Date": None} if kind == "svg" else None
+    with mpl.rc_context(_SETTINGS):
+        write_atomically(path, lambda temporary: figure.savefig(temporary, format=kind, dpi=200, metadata=metadata))
