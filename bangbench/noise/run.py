@@ -12,8 +12,9 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from bangbench.core.device import choose_device, cpu_threads, describe_device
+from bangbench.core.device import available_cores, choose_device, cpu_threads, describe_device
 from bangbench.core.errors import BenchError, UsageError
+from bangbench.core.jobs import Job, run_jobs
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
 from bangbench.core.spec import fingerprint_of
@@ -38,6 +39,9 @@ CHUNKS = ".chunks-noise"
 
 #: Images per chunk: what an interruption can lose. Independent of the batch size, so that either may change.
 CHUNK_IMAGES = 10
+
+#: Forward passes that are over sooner in this process than others, which take seconds, are started.
+_IN_PROCESS_FORWARDS = 100_000
 
 SCHEMA = pa.schema(
     [
@@ -66,6 +70,21 @@ class Plan(NamedTuple):
     settings: dict[str, Any]
     key: str
 
+    @property
+    def forwards_per_image(self) -> int:
+        """Return how often one image goes through a net."""
+        return 2 * len(self.stages) * len(self.noise.sigmas) * self.noise.draws
+
+
+class Share(NamedTuple):
+    """A part of the work: the chunks `pending` of the images `chosen`, of the run with this key."""
+
+    spec: NoiseSpec
+    key: str
+    chosen: NDArray[np.int64]
+    pending: tuple[int, ...]
+    chunks: Chunks
+
 
 def evolve(spec: NoiseSpec, progress: Progress = SILENT) -> NoiseRecord:
     """Measure the noise evolution of a pair, or go on with it, or return it if it is there (protocol section 7).
@@ -79,7 +98,7 @@ def evolve(spec: NoiseSpec, progress: Progress = SILENT) -> NoiseRecord:
     if finished is not None and (folder / TABLE).is_file():
         return finished
     check_writable(folder)
-    with cpu_threads(None):
+    with cpu_threads(1):
         return _measure(plan, folder, progress)
 
 
@@ -156,7 +175,7 @@ def _measure(plan: Plan, folder: Path, progress: Progress) -> NoiseRecord:
     record = _started(plan)
     write_record(folder / RECORD, record)
     (folder / TABLE).unlink(missing_ok=True)
-    classifiers = [model.stage_classifier(stage) for model in (plan.regular, plan.bang) for stage in plan.stages]
+    classifiers = _classifiers(plan)
     chosen = _choose_images(plan, classifiers, progress)
     chunks = Chunks(folder / CHUNKS, fingerprint_of([plan.key, CHUNK_IMAGES, chosen.tolist()]))
     flipped = _count(plan, classifiers, chosen, chunks, progress)
@@ -166,6 +185,11 @@ def _measure(plan: Plan, folder: Path, progress: Progress) -> NoiseRecord:
     write_record(folder / RECORD, record)
     chunks.clear()
     return record
+
+
+def _classifiers(plan: Plan) -> list[Classifier]:
+    """Return the regular model at each stage, then the BANG model."""
+    return [model.stage_classifier(stage) for model in (plan.regular, plan.bang) for stage in plan.stages]
 
 
 def _started(plan: Plan) -> NoiseRecord:
@@ -211,28 +235,56 @@ def _count(
     plan: Plan, classifiers: Sequence[Classifier], chosen: NDArray[np.int64], chunks: Chunks, progress: Progress
 ) -> NDArray[np.int32]:
     """Return the flipped draws, (2, stages, sigmas, images); computes the chunks that are not there yet."""
-    parts = [chosen[begin : begin + CHUNK_IMAGES] for begin in range(0, len(chosen), CHUNK_IMAGES)]
-    pending = [number for number in range(len(parts)) if not chunks.done(number)]
-    forwards_per_image = plan.noise.draws * len(plan.noise.sigmas) * len(classifiers)
-    left = sum(len(parts[number]) for number in pending)
+    count = len(range(0, len(chosen), CHUNK_IMAGES))
+    pending = [number for number in range(count) if not chunks.done(number)]
+    left = sum(len(_part(chosen, number)) for number in pending)
     if left < len(chosen):
         progress.note(f"going on: {len(chosen) - left} of {len(chosen)} images are done")
-    progress.start(
-        pair_name(plan.regular.name, plan.bang.name),
-        len(chosen) * forwards_per_image,
-        (len(chosen) - left) * forwards_per_image,
-        unit="img",
-    )
+    share = Share(plan.spec, plan.key, chosen, tuple(pending), chunks)
+    workers = min(len(pending), _workers(plan))
+    if workers > 1 and left * plan.forwards_per_image > _IN_PROCESS_FORWARDS:
+        shares = [share._replace(pending=share.pending[first::workers]) for first in range(workers)]
+        jobs = [Job("the noise evolution", count_share, one, stretches=1, announced=False) for one in shares]
+        run_jobs(jobs, workers, pair_name(plan.regular.name, plan.bang.name), progress)
+    else:
+        _count_chunks(plan, classifiers, share, progress, done=len(chosen) - left)
+    counts = np.concatenate([chunks.read(number)["flipped"] for number in range(count)], axis=-1)
+    return counts.reshape(2, len(plan.stages), *counts.shape[1:])
+
+
+def count_share(share: Share, progress: Progress) -> None:
+    """Count one share of the chunks, in a process of its own that opens models and data for itself."""
+    plan = make_plan(share.spec)
+    if plan.key != share.key:
+        raise BenchError(f"{plan.regular.name} or {plan.bang.name} was changed meanwhile; run the command again")
+    with cpu_threads(1):
+        _count_chunks(plan, _classifiers(plan), share, progress)
+
+
+def _count_chunks(
+    plan: Plan, classifiers: Sequence[Classifier], share: Share, progress: Progress, done: int = 0
+) -> None:
+    """Count the pending chunks; `done` images were finished by an earlier run."""
+    total = done + sum(len(_part(share.chosen, number)) for number in share.pending)
+    label, per_image = pair_name(plan.regular.name, plan.bang.name), plan.forwards_per_image
+    progress.start(label, total * per_image, done * per_image, unit="img")
     batch_size = plan.spec.batch_size or batch_size_for(plan.device)
     try:
-        for number in pending:
-            images = _images(plan, parts[number])
+        for number in share.pending:
+            images = _images(plan, _part(share.chosen, number))
             flipped = count_flips(classifiers, images, plan.noise, batch_size, progress)
-            chunks.write(number, {"flipped": flipped})
+            share.chunks.write(number, {"flipped": flipped})
     finally:
         progress.finish()
-    counts = np.concatenate([chunks.read(number)["flipped"] for number in range(len(parts))], axis=-1)
-    return counts.reshape(2, len(plan.stages), *counts.shape[1:])
+
+
+def _part(chosen: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    """Return the test indices of one chunk."""
+    return chosen[number * CHUNK_IMAGES : (number + 1) * CHUNK_IMAGES]
+
+
+def _workers(plan: Plan) -> int:
+    return plan.spec.workers or (available_cores() if plan.device.type == "cpu" else 1)
 
 
 def _images(plan: Plan, indices: NDArray[np.int64]) -> Images:

@@ -20,10 +20,10 @@ class NoiseSpec(Spec):
     """One pair of models, trained alike, whose robustness to Gaussian noise is followed through training.
 
     The batch size is a circumstance: the draws do not depend on it, and predictions do only where two logits agree to
-    float32 rounding.
+    float32 rounding. The number of processes changes nothing: on a CPU each computes with one thread.
     """
 
-    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"batch_size"}
+    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"batch_size", "workers"}
 
     regular: str = Field(description="The regular model: a name under models/, a folder or a file.")
     bang: str = Field(description="The BANG model, trained like the regular one.")
@@ -45,6 +45,7 @@ class NoiseSpec(Spec):
     seed: int = Field(0, ge=0, description="Seed of the noise.")
     clip: bool = Field(True, description="Round noisy images to whole grey levels and clip them to 0..255.")
     batch_size: Positive | None = Field(None, description="Images per forward pass.")
+    workers: Positive | None = Field(None, description="Processes that count (default: one per core; on a GPU 1).")
 
     @field_validator("sigma")
     @classmethod

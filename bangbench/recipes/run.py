@@ -11,13 +11,13 @@ from bangbench.attacks.run import attack
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.device import available_cores, choose_device
 from bangbench.core.errors import BenchError, unknown_name
+from bangbench.core.jobs import Job, run_jobs
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.spec import Spec
 from bangbench.data.sources import open_source
 from bangbench.nets.catalogue import net_definition
 from bangbench.noise.run import evolve
 from bangbench.noise.spec import NoiseSpec
-from bangbench.recipes.jobs import Job, run_jobs
 from bangbench.recipes.recipe import Recipe, RecipeModel, load_recipe
 from bangbench.recipes.spec import ReproduceSpec
 from bangbench.report.run import ReportResult, report
@@ -67,7 +67,7 @@ def reproduce(spec: ReproduceSpec, progress: Progress = SILENT) -> Played:
         _check_names(task)
     pair = _noise_spec(recipe, spec, {model.id for model in chosen})
     results = _play_tasks(tasks, jobs, recipe.name, progress)
-    noise = evolve(pair, progress) if pair is not None else None
+    noise = evolve(pair.model_copy(update={"workers": jobs}), progress) if pair is not None else None
     names = tuple(recipe.model_name(model.id) for model in chosen)
     return Played(results, noise, report(ReportSpec(root=spec.root, models=names), progress))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from bangbench.noise.run import evolve
 from bangbench.noise.spec import NoiseSpec
 from bangbench.store.records import ModelInfo, NoiseRecord, Preprocessing, read_record
 from bangbench.store.tables import read_table
+from bangbench.training.run import train
+from bangbench.training.spec import TrainSpec
 
 STAGES = (500, 1000)
 PAIR = Path("results/demo/R0-vs-B1")
@@ -308,3 +311,20 @@ def test_the_json_on_disk_is_plain(finished, tmp_path):
     value = json.loads((tmp_path / PAIR / "noise.json").read_text())
     assert value["kind"] == "noise"
     assert len(value["summary"]["flipped_percent"]["bang"]) == len(STAGES)
+
+
+@pytest.mark.slow
+def test_two_processes_count_what_one_does(tmp_path, monkeypatch):
+    for name, method in (("pair/R0", "regular"), ("pair/B1", "bang")):
+        train(TrainSpec(root=tmp_path, name=name, net="lenet", data="digits", method=method, iterations=60, stages=30))
+    small = {"regular": "pair/R0", "bang": "pair/B1", "root": tmp_path, "sigma": (100.0,), "draws": 3, "per_class": 2}
+    alone = evolve(NoiseSpec(**small, workers=1))
+    table = (tmp_path / "results/pair/R0-vs-B1/noise.parquet").read_bytes()
+    shutil.rmtree(tmp_path / "results")
+    monkeypatch.setattr(run, "_IN_PROCESS_FORWARDS", 0)
+    counted_here = []
+    monkeypatch.setattr(run, "count_flips", lambda *given: counted_here.append(given))
+    together = evolve(NoiseSpec(**small, workers=2))
+    assert not counted_here
+    assert together.summary.flipped_percent == alone.summary.flipped_percent
+    assert (tmp_path / "results/pair/R0-vs-B1/noise.parquet").read_bytes() == table

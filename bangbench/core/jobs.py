@@ -22,7 +22,8 @@ _SECONDS_BETWEEN_MESSAGES = 0.5
 class Job(NamedTuple):
     """``function(argument, progress)``, a module's own function, of which `stretches` are announced by `start`.
 
-    first: how long the first stretch takes, in units of one of the others, which only the bar depends on.
+    first: how long the first stretch takes, in units of one of the others, which only the bar depends on;
+    announced: whether its end is worth a line.
     """
 
     label: str
@@ -30,6 +31,7 @@ class Job(NamedTuple):
     argument: Any
     stretches: int
     first: float = 1.0
+    announced: bool = True
 
     def share(self, stretch: int, part: float) -> float:
         """Return how much of the job is done when `part` of a stretch (counted from 0) is, both from 0 to 1."""
@@ -119,7 +121,7 @@ def _show(message: _Message, shares: dict[int, float], jobs: Sequence[Job], prog
         before = int(SHARE * shares[message.job])
         shares[message.job] = max(share, shares[message.job])
         progress.advance(int(SHARE * shares[message.job]) - before)
-    if message.ended:
+    if message.ended and jobs[message.job].announced:
         progress.note(f"{jobs[message.job].label}: done")
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.progress import Silent
-from bangbench.recipes.jobs import SHARE, Job, run_jobs
+from bangbench.core.jobs import SHARE, Job, run_jobs
 
 #: What the jobs do. A module of its own, since a worker process imports it by name.
 FUNCTIONS = """
