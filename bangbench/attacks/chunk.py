@@ -27,11 +27,13 @@ class Target(NamedTuple):
     attack: Attack
     batch_size: int
     pool: PassPool | None
-    save_images: bool
 
 
 def attack_chunk(target: Target, images: NDArray[np.uint8], labels: NDArray[np.int64], first: int) -> dict[str, Any]:
-    """Attack images uint8 (N, C, H, W) whose indices begin at `first`; return columns and totals as numpy arrays."""
+    """Attack images uint8 (N, C, H, W) whose indices begin at `first`; return columns and totals as numpy arrays.
+
+    Beside them stands "adversarial", uint8 (F, C, H, W): the adversarial images of the flipped ones, in order.
+    """
     started = time.perf_counter()
     device = next(target.classifier.parameters(), torch.empty(0)).device
     pixels, truth = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
@@ -47,8 +49,7 @@ def attack_chunk(target: Target, images: NDArray[np.uint8], labels: NDArray[np.i
     columns |= _attacked_columns(columns["attacked"], direction, flips, flipped, predictions)
     adversarial = flips.adversarial[flipped].cpu().numpy()
     columns |= _distance_columns(columns["flipped"], adversarial, images, target.pool)
-    if target.save_images:
-        columns["adversarial"] = adversarial
+    columns["adversarial"] = adversarial
     columns["unverified"] = np.array(int((flips.found & ~flipped).sum()))
     columns["forwards"] = np.array(flips.forwards + len(images) + len(predictions))
     columns["seconds"] = np.array(time.perf_counter() - started)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bangbench.attacks.base import ATTACKS
 from bangbench.attacks.chunk import Target, attack_chunk
+from bangbench.attacks.examples import choose_examples
 from bangbench.attacks.rows import SCHEMA, parquet_columns, summarise
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.device import choose_device, cpu_threads, describe_device
@@ -25,6 +26,7 @@ from bangbench.metrics.pass_score import PassPool
 from bangbench.nets.models import Given, Model, open_model
 from bangbench.nets.predict import batch_size_for
 from bangbench.store.chunks import Chunks
+from bangbench.store.examples import examples_file, write_examples
 from bangbench.store.files import check_writable, write_bytes
 from bangbench.store.layout import results_folder
 from bangbench.store.records import AttackRecord, DataInfo, Preprocessing, write_record
@@ -33,6 +35,9 @@ from bangbench.store.tables import write_table
 
 #: Images per chunk: the unit of resuming. Fixed, so that it cannot change a result.
 CHUNK = 500
+
+#: What a chunk's file holds, counted up with every change: chunks of another format are computed again.
+CHUNK_FORMAT = 2
 
 #: Columns of a chunk that are totals, not one value per image.
 _TOTALS = ("unverified", "forwards", "seconds")
@@ -106,8 +111,9 @@ def _run_attack(opened: Opened, name: str, pool: PassPool | None, progress: Prog
     spec, folder = opened.spec, results_folder(opened.spec.root, opened.model.name)
     settings = spec.settings() | {"attack": name, "data": opened.info.source}
     key = fingerprint_of({**settings, "weights": opened.model.info.weights_sha256, "images": opened.info.fingerprint})
-    finished = finished_record(folder / f"{name}.json", AttackRecord, key, settings, spec.overwrite)
-    if finished is not None:
+    path = folder / f"{name}.json"
+    finished = finished_record(path, AttackRecord, key, settings, spec.overwrite)
+    if finished is not None and all(file.is_file() for file in _vouched_for(path, spec.save_images)):
         return finished
     record = AttackRecord(
         schema=1,
@@ -119,11 +125,18 @@ def _run_attack(opened: Opened, name: str, pool: PassPool | None, progress: Prog
         model=opened.model.info,
         data=opened.info,
     )
-    write_record(folder / f"{name}.json", record)
-    chunks = Chunks(folder / f".chunks-{name}", key)
-    target = Target(opened.model.classifier, ATTACKS.load(name), opened.batch_size, pool, spec.save_images)
+    write_record(path, record)
+    for file in (*_vouched_for(path, save_images=True), examples_file(path)):
+        file.unlink(missing_ok=True)  # what an overwritten run left belongs to other rows
+    chunks = Chunks(folder / f".chunks-{name}", fingerprint_of({"run": key, "format": CHUNK_FORMAT}))
+    target = Target(opened.model.classifier, ATTACKS.load(name), opened.batch_size, pool)
     _attack_chunks(opened, target, chunks, f"{opened.model.name} {name}", progress)
-    return _complete(record, folder, chunks, len(opened.data.images))
+    return _complete(opened, record, path, chunks)
+
+
+def _vouched_for(path: Path, save_images: bool) -> list[Path]:
+    """Return the files without which the finished record at `path` is not enough; it may have no examples."""
+    return [path.with_suffix(suffix) for suffix in ((".parquet", ".npz") if save_images else (".parquet",))]
 
 
 def _attack_chunks(opened: Opened, target: Target, chunks: Chunks, label: str, progress: Progress) -> None:
@@ -142,20 +155,19 @@ def _attack_chunks(opened: Opened, target: Target, chunks: Chunks, label: str, p
         progress.finish()
 
 
-def _complete(record: AttackRecord, folder: Path, chunks: Chunks, count: int) -> AttackRecord:
-    """Join the chunks: write the rows, then the images if asked for, and last the record that vouches for them."""
-    columns = _joined(chunks, count)
+def _complete(opened: Opened, record: AttackRecord, path: Path, chunks: Chunks) -> AttackRecord:
+    """Join the chunks: write rows, examples, the images if asked for, and last the record that vouches for them."""
+    columns = _joined(chunks, len(opened.data.images))
     totals = {name: columns.pop(name).sum() for name in _TOTALS}
-    adversarial = columns.pop("adversarial", None)
-    write_table(folder / f"{record.attack}.parquet", parquet_columns(columns), SCHEMA)
-    images_file = folder / f"{record.attack}.npz"
-    images_file.unlink(missing_ok=True)  # the images of an overwritten run belong to other rows
-    if adversarial is not None:
+    adversarial = columns.pop("adversarial")
+    write_table(path.with_suffix(".parquet"), parquet_columns(columns), SCHEMA)
+    write_examples(examples_file(path), choose_examples(columns, opened.data.images, adversarial))
+    if opened.spec.save_images:
         index = columns["index"][columns["flipped"]]
-        write_bytes(images_file, _npz(index=index, adversarial=adversarial))
+        write_bytes(path.with_suffix(".npz"), _npz(index=index, adversarial=adversarial))
     summary = summarise(columns, int(totals["unverified"]), int(totals["forwards"]), float(totals["seconds"]))
     done = record.model_copy(update={"status": "done", "summary": summary})
-    write_record(folder / f"{record.attack}.json", done)
+    write_record(path, done)
     chunks.clear()
     return done
 

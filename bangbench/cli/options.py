@@ -105,6 +105,8 @@ def _plain_type(annotation: Any) -> tuple[Any, bool]:
         return _plain_type(get_args(annotation)[0])
     if origin in (Union, types.UnionType):
         return _plain_type(next(part for part in get_args(annotation) if part is not type(None)))
+    if origin is tuple and Ellipsis not in get_args(annotation):
+        return annotation, False
     if origin is tuple:
         return _plain_type(get_args(annotation)[0])[0], True
     if origin is Literal or annotation in (str, int, float, bool, Path):

@@ -15,11 +15,45 @@ if TYPE_CHECKING:
 
 
 def run_report(specs: list[ReportSpec], output: Output) -> None:
-    """Tabulate the results, the paper's numbers under the measured ones, and draw the noise figures."""
+    """Write the report: tables with the paper's numbers under the measured ones, figures, and a page to open and send.
+
+    Everything is made from the records under results/ alone. With --compare or --against nothing is written: the
+    answer is printed.
+    """
     from bangbench.report.run import report
 
     for spec in specs:
-        show_report(report(spec, output.progress()), spec, output)
+        if spec.compare is not None:
+            _show_comparison(spec, spec.compare, output)
+        if spec.against is not None:
+            _show_claims(spec, output)
+        if spec.compare is None and spec.against is None:
+            show_report(report(spec, output.progress()), spec, output)
+
+
+def _show_comparison(spec: ReportSpec, names: tuple[str, str], output: Output) -> None:
+    from bangbench.report.run import compare_models
+
+    text = compare_models(spec.root, *names)
+    if output.json:
+        output.print_json({"schema": 1, "compared": names, "text": text})
+    else:
+        output.say(text)
+
+
+def _show_claims(spec: ReportSpec, output: Output) -> None:
+    from bangbench.cli.tables import print_table
+    from bangbench.report.document import table_document
+    from bangbench.report.run import check_claims
+
+    tables = check_claims(spec.root, spec.models)
+    if output.json:
+        claims = [table_document(table).model_dump(mode="json") for table in tables]
+        output.print_json({"schema": 1, "claims": claims})
+    elif not output.quiet:
+        console = output.console()
+        for table in tables:
+            print_table(table, console)
 
 
 def show_report(result: ReportResult, spec: ReportSpec, output: Output) -> None:
@@ -35,6 +69,9 @@ def show_report(result: ReportResult, spec: ReportSpec, output: Output) -> None:
         for table in result.tables:
             print_table(table, console)
         output.say(f"{len(result.files)} files in {spec.folder()}")
+        page = next((path for path in result.files if path.suffix == ".html"), None)
+        if page is not None:
+            output.say(f"open {page}")
     for name in result.unfinished:
         complain(f"{name} is unfinished and left out; run it again to go on with it")
     for problem in result.problems:

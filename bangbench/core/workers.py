@@ -25,20 +25,31 @@ def start_workers(count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), prepare_worker)
 
 
-def run_tasks(pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: Iterable[object]) -> list[Result]:
-    """Return ``map(function, *arguments)`` computed by the pool, in order.
+def run_tasks(
+    pool: ProcessPoolExecutor,
+    function: Callable[..., Result],
+    *arguments: Iterable[object],
+    done: Callable[[], None] | None = None,
+) -> list[Result]:
+    """Return ``map(function, *arguments)`` computed by the pool, in order; `done` is called after each.
 
     An exception from a task cancels those that have not begun. A worker that dies raises `BenchError`.
     """
     try:
         with interrupts_held():
             results = pool.map(function, *arguments)
-        return list(results)
+        return [_noted(result, done) for result in results]
     except BrokenProcessPool as error:
         raise BenchError(
             "a worker process died (out of memory, killed, or started from a script without "
             "`if __name__ == '__main__':`); free memory or guard the script, or compute with workers=1"
         ) from error
+
+
+def _noted(result: Result, done: Callable[[], None] | None) -> Result:
+    if done is not None:
+        done()
+    return result
 
 
 @contextmanager

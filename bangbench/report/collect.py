@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import permutations
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from bangbench.core.errors import BenchError, unknown_name
 from bangbench.report.per_image import AttackRows, NoiseRows, read_attack_rows, read_noise_rows
 from bangbench.report.training_log import TrainingLog, read_training_log
 from bangbench.store.examples import Examples, examples_file, read_examples
-from bangbench.store.layout import pair_name
-from bangbench.store.records import AttackRecord, AttackSummary, NoiseRecord, NoiseSummary, read_record
+from bangbench.store.layout import CARD, model_folder, pair_name
+from bangbench.store.records import (
+    AttackRecord,
+    AttackSummary,
+    ModelCard,
+    NoiseRecord,
+    NoiseSummary,
+    find_record,
+    read_record,
+)
 
 _REPORT_FOLDER = "report"
 _NOISE_FILE = "noise.json"
+
+Content = TypeVar("Content")
 
 
 class FoundAttack(NamedTuple):
@@ -53,11 +63,13 @@ class Unfinished(NamedTuple):
 class Collected(NamedTuple):
     """Everything found; `problems` has one message for each file that cannot be used.
 
-    logs: the course of training of the models that have results, by name, as far as they were trained here.
+    cards, logs: what is known of the training of the models that have results, by name, where it happened under the
+    same root.
     """
 
     attacks: tuple[FoundAttack, ...]
     noise: tuple[FoundNoise, ...]
+    cards: Mapping[str, ModelCard]
     logs: Mapping[str, TrainingLog]
     unfinished: tuple[Unfinished, ...]
     problems: tuple[str, ...]
@@ -85,7 +97,8 @@ def collect(root: Path, models: tuple[str, ...]) -> Collected:
     return Collected(
         attacks=attacks,
         noise=tuple(_with_counts(record, problems) for record in records if isinstance(record, FoundNoise)),
-        logs=_logs(root, attacks, problems),
+        cards=_of_models(attacks, lambda name: find_record(model_folder(root, name) / CARD, ModelCard), problems),
+        logs=_of_models(attacks, lambda name: read_training_log(root, name), problems),
         unfinished=tuple(record for record in records if isinstance(record, Unfinished)),
         problems=tuple(problems),
     )
@@ -137,17 +150,20 @@ def _with_counts(found: FoundNoise, problems: list[str]) -> FoundNoise:
     return found
 
 
-def _logs(root: Path, attacks: tuple[FoundAttack, ...], problems: list[str]) -> dict[str, TrainingLog]:
-    logs: dict[str, TrainingLog] = {}
+def _of_models(
+    attacks: tuple[FoundAttack, ...], read: Callable[[str], Content | None], problems: list[str]
+) -> dict[str, Content]:
+    """Return what `read` finds for each model, by name; what is wrong with a file is added to `problems`."""
+    contents: dict[str, Content] = {}
     for name in dict.fromkeys(attack.name for attack in attacks):
         try:
-            log = read_training_log(root, name)
+            content = read(name)
         except BenchError as error:
             problems.append(str(error))
             continue
-        if log is not None:
-            logs[name] = log
-    return logs
+        if content is not None:
+            contents[name] = content
+    return contents
 
 
 def _read_attack(name: str, path: Path) -> FoundAttack | Unfinished:

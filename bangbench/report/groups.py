@@ -11,7 +11,7 @@ from bangbench.report.collect import Collected, FoundAttack, FoundNoise, Unfinis
 from bangbench.report.per_image import AttackRows
 from bangbench.report.training_log import TrainingLog
 from bangbench.store.examples import Examples
-from bangbench.store.records import AttackSummary, DataInfo, ModelInfo
+from bangbench.store.records import AttackSummary, DataInfo, ModelCard, ModelInfo
 
 _NO_PREFIX = "models"
 _FAMILIES = {"R": 0, "B": 1}
@@ -20,12 +20,13 @@ _FAMILIES = {"R": 0, "B": 1}
 class ModelResults(NamedTuple):
     """What was measured of one model on one data set; `attacks` maps names such as ``fgs`` to what was found.
 
-    log: the course of its training, where it was trained under the same root.
+    card, log: its training and the course of it, where it was trained under the same root.
     """
 
     name: str
     model: ModelInfo
     attacks: Mapping[str, FoundAttack]
+    card: ModelCard | None = None
     log: TrainingLog | None = None
 
     def summary(self, attack: str) -> AttackSummary | None:
@@ -83,7 +84,7 @@ def group_records(collected: Collected) -> Grouped:
         Group(
             name=names[key],
             data=data[key],
-            models=_models(attacks[key], collected.logs),
+            models=_models(attacks[key], collected),
             noise=tuple(sorted(noise[key], key=lambda found: natural_key(short_name(found.name)))),
             unfinished=tuple(item for item in collected.unfinished if (prefix_of(item.name), item.fingerprint) == key),
         )
@@ -121,12 +122,18 @@ def _row_order(name: str) -> tuple[int, tuple[tuple[int, int, str], ...]]:
     return family, natural_key(row_id)
 
 
-def _models(found: Iterable[FoundAttack], logs: Mapping[str, TrainingLog]) -> tuple[ModelResults, ...]:
+def _models(found: Iterable[FoundAttack], collected: Collected) -> tuple[ModelResults, ...]:
     by_name: dict[str, dict[str, FoundAttack]] = defaultdict(dict)
     for item in found:
         by_name[item.name][item.record.attack] = item
     return tuple(
-        ModelResults(name, next(iter(attacks.values())).record.model, attacks, logs.get(name))
+        ModelResults(
+            name=name,
+            model=next(iter(attacks.values())).record.model,
+            attacks=attacks,
+            card=collected.cards.get(name),
+            log=collected.logs.get(name),
+        )
         for name, attacks in sorted(by_name.items(), key=lambda entry: _row_order(entry[0]))
     )
 

@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Callable, Mapping
 
-from bangbench.report.spec import Format
 from bangbench.report.table import Row, Table, cell_text, printed_columns
 
 _LATEX = {
@@ -92,8 +91,8 @@ def to_csv(table: Table) -> str:
     return stream.getvalue()
 
 
-#: What each format of `ReportSpec` is rendered by; its name is the file's suffix.
-RENDERERS: Mapping[Format, Callable[[Table], str]] = {"md": to_markdown, "tex": to_latex, "csv": to_csv}
+#: What each format of a table is rendered by; its name is the file's suffix.
+RENDERERS: Mapping[str, Callable[[Table], str]] = {"md": to_markdown, "tex": to_latex, "csv": to_csv}
 
 
 def latex_escape(text: str) -> str:

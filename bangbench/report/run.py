@@ -1,76 +1,128 @@
-"""The report: from records on disk to tables and figures on disk."""
+"""The report: from records on disk to tables, figures and the page on disk."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from bangbench.core.errors import BenchError
 from bangbench.core.progress import SILENT, Progress
-from bangbench.report.bench_rows import bench_table
+from bangbench.report.chapter import Chapter, WrittenFigure, chapter_of
+from bangbench.report.claim_rows import claim_table
 from bangbench.report.collect import collect
-from bangbench.report.figures.noise import write_noise_figure
-from bangbench.report.groups import Group, group_records
-from bangbench.report.masking_rows import masking_table
-from bangbench.report.noise_rows import noise_table
+from bangbench.report.comparison import compare, paragraph
+from bangbench.report.document import to_json
+from bangbench.report.figures.catalogue import plots_of
+from bangbench.report.figures.write import write_figures
+from bangbench.report.groups import Group, Grouped, group_records
+from bangbench.report.page.build import build_page
+from bangbench.report.page.contents import page_content
 from bangbench.report.render import RENDERERS
-from bangbench.report.rows import paper_table
 from bangbench.report.spec import ReportSpec
 from bangbench.report.table import Table
 from bangbench.store.files import check_writable, write_text
 
+PAGE = "report.html"
+DOCUMENT = "report.json"
+_FIGURES = "figures"
+
 
 class ReportResult(NamedTuple):
-    """The tables made, the files written, and one message for each record that is unusable or doubtful.
+    """The chapters, the files written, and one message for each record that is unusable or doubtful.
 
     `unfinished` names the runs that were started and have no numbers yet, such as ``table1/R0 fgs``.
     """
 
-    tables: tuple[Table, ...]
+    chapters: tuple[Chapter, ...]
     files: tuple[Path, ...]
+    problems: tuple[str, ...]
+    unfinished: tuple[str, ...]
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Return the main tables of all chapters."""
+        return tuple(table for chapter in self.chapters for table in chapter.tables)
+
+
+class Found(NamedTuple):
+    """The groups under a root, and what is wrong or unfinished there."""
+
+    groups: tuple[Group, ...]
     problems: tuple[str, ...]
     unfinished: tuple[str, ...]
 
 
 def report(spec: ReportSpec, progress: Progress = SILENT) -> ReportResult:
-    """Write the tables and figures of what was asked for; whatever cannot be read is left out and named.
+    """Write tables, figures and page of what was asked for; whatever cannot be read is left out and named.
 
-    Raises `UsageError` for a name without results, `BenchError` where there are none at all or the report cannot
-    be written.
+    Figures are drawn for the page and the JSON document, which refer to them. Raises `UsageError` for a name without
+    results, `BenchError` where there are none at all or the report cannot be written.
     """
-    collected = collect(spec.root, spec.models)
-    grouped = group_records(collected)
-    tables = [table for group in grouped.groups for table in tables_of(group)]
+    found = find(spec.root, spec.models)
+    chapters = [chapter_of(group) for group in found.groups]
+    tables = [table for chapter in chapters for table in chapter.all_tables]
     _check_names(tables)
-    noise = [found for group in grouped.groups for found in group.noise]
+    formats = dict.fromkeys(spec.format)
+    plots = [plots_of(chapter.group) if {"html", "json"} & {*formats} else [] for chapter in chapters]
     folder = spec.folder()
     if tables:
         check_writable(folder)
-    progress.start("report", len(tables) + len(noise), unit="tables and figures")
     files: list[Path] = []
-    for table in tables:
-        files += _write_table(table, spec)
-        progress.advance()
-    for found in noise:
-        files += write_noise_figure(found, folder / "figures")
-        progress.advance()
-    progress.finish()
-    return ReportResult(
-        tables=tuple(tables),
-        files=tuple(files),
-        problems=(*collected.problems, *grouped.problems),
-        unfinished=tuple(f"{item.name} {item.run}" for item in collected.unfinished),
+    progress.start("report", len(tables) + sum(map(len, plots)), unit="tables and figures")
+    try:
+        for table in tables:
+            files += _write_table(table, spec)
+            progress.advance()
+        flat = [plot for some in plots for plot in some]
+        written = iter(write_figures(flat, folder / _FIGURES, progress))
+    finally:
+        progress.finish()
+    for number, some in enumerate(plots):
+        paths = [next(written) for _ in some]
+        files += [path for several in paths for path in several]
+        figures = (
+            WrittenFigure(plot, tuple(path.relative_to(folder).as_posix() for path in several))
+            for plot, several in zip(some, paths, strict=True)
+        )
+        chapters[number] = chapters[number]._replace(figures=tuple(figures))
+    files += _write_whole(chapters, found, spec, files)
+    return ReportResult(tuple(chapters), tuple(files), found.problems, found.unfinished)
+
+
+def find(root: Path, models: tuple[str, ...] = ()) -> Found:
+    """Return the groups of `models` (empty: of everything under `root`); errors as in `report`."""
+    collected = collect(root, models)
+    grouped: Grouped = group_records(collected)
+    unfinished = tuple(f"{item.name} {item.run}" for item in collected.unfinished)
+    return Found(grouped.groups, (*collected.problems, *grouped.problems), unfinished)
+
+
+def compare_models(root: Path, first: str, second: str) -> str:
+    """Return one paragraph on how two models measured on the same images compare.
+
+    Raises `UsageError` for a name without results, `BenchError` where they were measured on different images or
+    their single images are not there.
+    """
+    for group in find(root, (first, second)).groups:
+        models = {model.name: model for model in group.models}
+        if first in models and second in models:
+            return paragraph(compare(models[first], models[second]))
+    raise BenchError(
+        f"{first} and {second} have no results on the same images; attack both on the same data to compare them"
     )
 
 
-def tables_of(group: Group) -> list[Table]:
-    """Return every table that a group has numbers for, the paper's first."""
-    attacks = [paper_table(group), bench_table(group), masking_table(group)] if group.models else []
-    return [table for table in (*attacks, noise_table(group)) if table is not None]
+def check_claims(root: Path, models: tuple[str, ...]) -> tuple[Table, ...]:
+    """Return the table of claims of every group that has published numbers; `BenchError` where none has."""
+    tables = tuple(table for group in find(root, models).groups if (table := claim_table(group)) is not None)
+    if not tables:
+        raise BenchError("none of these results stands for a row of the paper; name models table1/R0, table2/B0 ...")
+    return tables
 
 
-def _check_names(tables: list[Table]) -> None:
+def _check_names(tables: Sequence[Table]) -> None:
     """Raise `BenchError` where two tables would be one file, as with models in folders table1 and table1-bench."""
     counts = Counter(table.name for table in tables)
     name, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
@@ -81,7 +133,22 @@ def _check_names(tables: list[Table]) -> None:
 def _write_table(table: Table, spec: ReportSpec) -> list[Path]:
     paths = []
     for name in dict.fromkeys(spec.format):
-        path = spec.folder() / f"{table.name}.{name}"
-        write_text(path, RENDERERS[name](table))
-        paths.append(path)
+        if name in RENDERERS:
+            path = spec.folder() / f"{table.name}.{name}"
+            write_text(path, RENDERERS[name](table))
+            paths.append(path)
     return paths
+
+
+def _write_whole(chapters: Sequence[Chapter], found: Found, spec: ReportSpec, files: Sequence[Path]) -> list[Path]:
+    """Write the files that hold everything: the document and the page."""
+    folder, written = spec.folder(), []
+    if "json" in spec.format:
+        written.append(folder / DOCUMENT)
+        write_text(written[-1], to_json(chapters, found.problems, found.unfinished))
+    if "html" in spec.format:
+        written.append(folder / PAGE)
+        downloads = [path.relative_to(folder).as_posix() for path in (*files, *written[:-1])]
+        content = page_content(chapters, found.problems, found.unfinished, folder, downloads)
+        write_text(written[-1], build_page(content))
+    return written

@@ -9,17 +9,27 @@ from pydantic import Field
 
 from bangbench.core.spec import Spec
 
-Format = Literal["md", "tex", "csv"]
+Format = Literal["md", "tex", "csv", "html", "json"]
 
 
 class ReportSpec(Spec):
-    """Which results to tabulate, in which formats, and where to write them."""
+    """Which results to report, in which formats, and where to write them; or one question to answer from them."""
 
     circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"out"}
 
     models: tuple[str, ...] = Field((), description="Names under results/ (default: everything found there).")
-    format: tuple[Format, ...] = Field(("md", "tex", "csv"), min_length=1, description="Formats of the tables.")
+    format: tuple[Format, ...] = Field(
+        ("md", "tex", "csv", "html", "json"),
+        min_length=1,
+        description="md, tex, csv: the tables; html: the page with all figures; json: everything, for scripts.",
+    )
     out: Path | None = Field(None, description="Directory to write to (default: ROOT/results/report).")
+    compare: tuple[str, str] | None = Field(
+        None, description="Write no report, say in one paragraph how two models compare."
+    )
+    against: Literal["paper"] | None = Field(
+        None, description="Write no report, check each number that the paper prints."
+    )
 
     def folder(self) -> Path:
         """Return the directory that the report is written to."""

@@ -6,7 +6,7 @@ import io
 import zipfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,24 +15,43 @@ from bangbench.core.errors import BenchError
 from bangbench.store.files import write_bytes
 
 Pixels = NDArray[np.uint8]
+Whole = NDArray[np.int64]
+
+_AXES = 4
 
 
 class Examples(NamedTuple):
     """Images as they were and as the attack left them.
 
     indices: places in the test split, int64 (N,), ascending; original, adversarial: uint8 (N, C, H, W), the adversarial
-    image all zero where the attack failed; flipped: bool (N,).
+    image all zero where the attack failed; flipped: bool (N,); labels, predictions: the true class and the one that
+    the model sees in the adversarial image, int64 (N,); ranks: int64 (N,), how many flipped images of the whole run
+    have a smaller L_inf (of those with the same one, a smaller index). predictions and ranks are -1 where the attack
+    failed.
     """
 
-    indices: NDArray[np.int64]
+    indices: Whole
     original: Pixels
     adversarial: Pixels
     flipped: NDArray[np.bool_]
+    labels: Whole
+    predictions: Whole
+    ranks: Whole
 
     def place(self, index: int) -> int | None:
         """Return where the test image `index` is among the examples, or None."""
         found = np.flatnonzero(self.indices == index)
         return int(found[0]) if len(found) else None
+
+    def ranked(self, first: int, last: int) -> NDArray[np.intp]:
+        """Return where the images with first <= rank < last are among the examples, the smallest L_inf first."""
+        order = np.argsort(self.ranks, kind="stable")
+        return order[(self.ranks[order] >= first) & (self.ranks[order] < last)]
+
+    def linf(self) -> Whole:
+        """Return the largest change of each image in grey levels, 0..255; -1 where the attack failed."""
+        change = np.abs(np.subtract(self.adversarial, self.original, dtype=np.int16))
+        return np.where(self.flipped, change.max(axis=(1, 2, 3), initial=0), -1).astype(np.int64)
 
 
 def examples_file(record: Path) -> Path:
@@ -54,9 +73,20 @@ def read_examples(path: Path) -> Examples | None:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             found = Examples(**{name: archive[name] for name in Examples._fields})
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise BenchError(f"{path}: not a whole file of examples ({error}); make the measurement again") from error
-    shape = (len(found.indices), *found.original.shape[1:])
-    if found.original.ndim != 4 or {found.original.shape, found.adversarial.shape} != {shape}:
-        raise BenchError(f"{path}: expected originals and adversarial images of one shape; make the measurement again")
+    _check_shapes(path, found)
     return found
+
+
+def _check_shapes(path: Path, found: Examples) -> None:
+    """Raise `BenchError` unless there are uint8 images of one shape and one value of everything else per image."""
+    images: tuple[NDArray[Any], ...] = (found.original, found.adversarial)
+    values: tuple[NDArray[Any], ...] = (found.indices, found.flipped, found.labels, found.predictions, found.ranks)
+    shape = found.original.shape
+    whole = len(shape) == _AXES and all(array.shape == shape and array.dtype == np.uint8 for array in images)
+    if not whole or any(array.shape != shape[:1] for array in values):
+        raise BenchError(
+            f"{path}: expected uint8 originals and adversarial images of one shape (N, C, H, W) and N values of "
+            "everything else; make the measurement again"
+        )

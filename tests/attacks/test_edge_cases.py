@@ -44,7 +44,7 @@ class Hopeless(nn.Module):
 
 
 def attacked(tools, name, net, images, labels, pool=None):
-    target = Target(tools.wrap(net), ATTACKS.load(name), 16, pool, False)
+    target = Target(tools.wrap(net), ATTACKS.load(name), 16, pool)
     return attack_chunk(target, images, np.asarray(labels, dtype=np.int64), 0)
 
 

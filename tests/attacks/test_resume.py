@@ -9,6 +9,7 @@ from bangbench.attacks import run
 from bangbench.attacks.run import attack
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.errors import BenchError
+from bangbench.store.examples import read_examples
 from bangbench.store.records import AttackRecord, read_record
 
 NAME = "fgs-unmasked"
@@ -55,8 +56,8 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(spec_of, comput
     (record,) = attack(spec_of(halved), progress)
     assert computed == [0, 4, 8]
     assert progress.stretches == [(f"tiny {NAME}", 10, 8)]
-    for kind in ("parquet", "npz"):
-        file = f"{FOLDER}/{NAME}.{kind}"
+    for ending in (".parquet", ".npz", "-examples.npz"):
+        file = f"{FOLDER}/{NAME}{ending}"
         assert (halved / file).read_bytes() == (whole / file).read_bytes()
     assert record.summary.model_copy(update={"seconds": 0}) == reference.summary.model_copy(update={"seconds": 0})
 
@@ -114,7 +115,54 @@ def test_overwriting_replaces_all_that_other_settings_left(spec_of, tools, tmp_p
     interrupted(spec_of(tmp_path, limit=9, overwrite=True), tools)
     (record,) = attack(spec_of(tmp_path, limit=6, save_images=False, overwrite=True))
     assert record.summary.images == 6
-    assert {path.name for path in (tmp_path / FOLDER).iterdir()} == {f"{NAME}.json", f"{NAME}.parquet"}
+    left = {path.name for path in (tmp_path / FOLDER).iterdir()}
+    assert left == {f"{NAME}{ending}" for ending in (".json", ".parquet", "-examples.npz")}
+    examples = read_examples(tmp_path / FOLDER / f"{NAME}-examples.npz")
+    assert examples.indices.max() < 6
+
+
+def test_an_overwritten_run_that_is_interrupted_leaves_nothing_of_the_old_one(spec_of, tools, tmp_path):
+    attack(spec_of(tmp_path))
+    interrupted(spec_of(tmp_path, limit=9, overwrite=True), tools)
+    assert {path.name for path in (tmp_path / FOLDER).iterdir()} == {f"{NAME}.json", f".chunks-{NAME}"}
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".npz"])
+def test_a_finished_record_without_its_rows_or_images_is_measured_again(spec_of, computed, tmp_path, ending):
+    attack(spec_of(tmp_path))
+    computed.clear()
+    lost = tmp_path / FOLDER / f"{NAME}{ending}"
+    before = lost.read_bytes()
+    lost.unlink()
+    attack(spec_of(tmp_path))
+    assert computed == [0, 4, 8]
+    assert lost.read_bytes() == before
+
+
+def test_a_finished_record_without_examples_stays_valid(spec_of, computed, tmp_path):
+    first = attack(spec_of(tmp_path))
+    computed.clear()
+    (tmp_path / FOLDER / f"{NAME}-examples.npz").unlink()
+    assert attack(spec_of(tmp_path)) == first
+    assert computed == []
+
+
+def test_images_that_were_not_asked_for_are_not_missed(spec_of, computed, tmp_path):
+    first = attack(spec_of(tmp_path, save_images=False))
+    computed.clear()
+    assert not (tmp_path / FOLDER / f"{NAME}.npz").exists()
+    assert attack(spec_of(tmp_path, save_images=False)) == first
+    assert computed == []
+
+
+def test_chunks_of_another_format_are_computed_again(spec_of, computed, tools, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "CHUNK_FORMAT", 1)
+        interrupted(spec_of(tmp_path), tools)
+    computed.clear()
+    (record,) = attack(spec_of(tmp_path))
+    assert computed == [0, 4, 8]
+    assert record.status == "done"
 
 
 def test_results_on_other_images_are_protected(spec_of, digits, tmp_path):

@@ -182,7 +182,8 @@ def test_the_record_on_disk_is_the_one_returned_and_plain_json(result, finished,
 
 def test_nothing_is_left_beside_the_results(finished):
     root, _ = finished
-    expected = {f"{name}.{kind}" for name in STANDARD_ATTACKS for kind in ("json", "npz", "parquet")}
+    endings = (".json", ".npz", ".parquet", "-examples.npz")
+    expected = {f"{name}{ending}" for name in STANDARD_ATTACKS for ending in endings}
     assert {path.name for path in (root / "results/tiny").iterdir()} == expected
 
 

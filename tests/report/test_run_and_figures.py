@@ -6,10 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from matplotlib.collections import QuadMesh
 
 from bangbench.core.errors import BenchError, UsageError
-from bangbench.report.figures.noise import noise_figure
 from bangbench.report.run import report
 from bangbench.report.spec import ReportSpec
 
@@ -101,46 +99,3 @@ def test_reporting_needs_no_torch():
     code = "import bangbench.report.run, bangbench.cli.tables, sys; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def surfaces(figure):
-    """Return the three heat maps of a figure, left to right."""
-    return [item for axes in figure.axes[:3] for item in axes.collections if isinstance(item, QuadMesh)]
-
-
-def test_both_models_share_a_colour_scale_and_the_difference_is_centred(records):
-    percent = {"regular": ((1.0, 20.0), (2.0, 24.0)), "bang": ((1.5, 8.0), (3.0, 4.0))}
-    found = records.found_noise("R0", "B1", stages=(500, 1000), sigmas=(50.0, 100.0), flipped_percent=percent)
-
-    regular, bang, difference = surfaces(noise_figure(found))
-
-    assert regular.get_clim() == bang.get_clim() == (0.0, 24.0)
-    assert difference.get_clim() == (-20.0, 20.0)
-    assert regular.get_array().tolist() == [[1.0, 2.0], [20.0, 24.0]]
-    assert difference.get_array().tolist() == [[-0.5, -1.0], [12.0, 20.0]]
-
-
-def test_axes_are_labelled_with_units_and_counts(records):
-    figure = noise_figure(records.found_noise("table1/R0", "table1/B1", draws=50))
-
-    panels = figure.axes[:3]
-    assert [axes.get_title() for axes in panels] == ["regular (R0)", "BANG (B1)", "regular minus BANG"]
-    assert {axes.get_xlabel() for axes in panels} == {"iteration"}
-    assert panels[0].get_ylabel().endswith("(grey levels)")
-    assert [axes.get_ylabel() for axes in figure.axes[3:]] == [
-        "flipped copies (%)",
-        "difference (percentage points)",
-    ]
-    assert "1,000 images correct at all stages, 50 draws each" in figure.get_suptitle()
-    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["2,500", "5,000", "7,500", "10,000"]
-
-
-def test_a_single_stage_a_single_sigma_and_no_flips_are_drawn(records, tmp_path):
-    percent = {"regular": ((0.0,),), "bang": ((0.0,),)}
-    found = records.found_noise("R0", "B1", stages=(300,), sigmas=(10.0,), flipped_percent=percent)
-
-    figure = noise_figure(found)
-    figure.savefig(tmp_path / "figure.png")
-
-    assert [item.get_clim() for item in surfaces(figure)] == [(0.0, 1.0), (0.0, 1.0), (-1.0, 1.0)]
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["300"]

@@ -1,83 +1,257 @@
-"""Figures 3 and 5: how often noise flips the regular model, the BANG model, and by how much they differ."""
+"""Figures 3 and 5: how often noise flips the regular and the BANG model while they are trained."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+import textwrap
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from scipy.special import stdtrit
 
 from bangbench.report.collect import FoundNoise
-from bangbench.report.groups import short_name
+from bangbench.report.figures.style import COLUMN, DIVERGING, LINES, MARKERS, PAGE, SEQUENTIAL, colour, new_figure
+from bangbench.report.groups import Group, short_name
+from bangbench.report.noise_rows import PAPER_DRAWS, pair_title
+from bangbench.report.per_image import Numbers
+from bangbench.report.plot import Plot
+from bangbench.report.published import (
+    FigureReference,
+    PublishedFigure,
+    published_figure,
+    published_label,
+    published_row,
+)
 from bangbench.report.table import SIGMA
-from bangbench.store.files import write_atomically
 
-Surface = NDArray[np.float64]
+_CONFIDENCE = 0.95
+#: Percent; a noise strength that flips fewer copies than this at every stage, of either model, makes no line.
+_NEGLIGIBLE = 1.0
+#: Labels that fit under a surface without touching: of iterations up to five digits and of longer ones; and beside it.
+_MOST_STAGES, _MOST_LONG_STAGES, _MOST_SIGMAS = 4, 3, 10
+_LONG_STAGE = 100_000
+#: Inches that one letter of a tick's label and the gap between two labels take.
+_LETTER, _GAP = 0.08, 0.12
+_TITLE_LETTERS = 30
+_SIGMA_LABEL = f"noise {SIGMA} (grey levels)"
+_FLIPPED_LABEL = "flipped copies (%)"
 
-#: Labels that fit under a panel without touching, even for iterations of six digits; beside it there is more room.
-_MOST_STAGES, _MOST_SIGMAS = 4, 10
 
+class Evolution(NamedTuple):
+    """What a pair's figures show, noise strengths in ascending order.
 
-def noise_figure(found: FoundNoise) -> Figure:
-    """Return three heat maps over iteration and sigma: regular, BANG (one colour scale), regular minus BANG.
-
-    The numbers are percent of noisy copies not classified as the image's class; sigma is in grey levels.
+    names: regular, BANG; percent: flipped copies, (2, stages, sigmas), first regular, then BANG; interval: low and
+    high ends for `percent`, None where the single images are missing; published: the paper's numbers for the last
+    stage, where it measured the same data at a sigma that is there.
     """
-    summary = found.summary
-    regular, bang = _surface(found, "regular"), _surface(found, "bang")
-    figure = Figure(figsize=(11, 3.9), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 3, sharey=True)
-    highest = max(regular.max(), bang.max(), 1.0)
-    _draw(axes[0], found, regular, f"regular ({short_name(found.record.regular.name)})", "viridis", (0.0, highest))
-    shared = _draw(axes[1], found, bang, f"BANG ({short_name(found.record.bang.name)})", "viridis", (0.0, highest))
-    largest = max(float(np.abs(regular - bang).max()), 1.0)
-    difference = _draw(axes[2], found, regular - bang, "regular minus BANG", "PuOr", (-largest, largest))
-    axes[0].set_ylabel(f"noise {SIGMA} (grey levels)")
-    figure.colorbar(shared, ax=axes[:2], label="flipped copies (%)")
-    figure.colorbar(difference, ax=axes[2], label="difference (percentage points)")
-    figure.suptitle(
-        f"Gaussian noise on {found.record.data.name}: {summary.images:,} images correct at all stages, "
-        f"{summary.draws:,} draws each"
+
+    names: tuple[str, str]
+    stages: tuple[int, ...]
+    sigmas: tuple[float, ...]
+    percent: Numbers
+    interval: tuple[Numbers, Numbers] | None
+    published: PublishedFigure | None
+
+
+def noise_plots(group: Group) -> list[Plot]:
+    """Return for each pair the surfaces over iteration and sigma, and the lines at chosen sigmas.
+
+    A pair measured at one stage has no surface, only flipped copies against sigma.
+    """
+    plots = []
+    for found in group.noise:
+        evolution = evolution_of(found)
+        if len(evolution.stages) > 1:
+            plots.append(_surfaces_plot(found, evolution))
+        plots.append(_lines_plot(found, evolution))
+    return plots
+
+
+def mean_t_interval(values: Numbers, low: float, high: float) -> tuple[Numbers, Numbers]:
+    """Return both ends of the 95 % t interval of the mean over the last axis, clipped at `low` and `high`.
+
+    The values of the last axis have to be independent of each other; NaN where there are fewer than two.
+    """
+    count = values.shape[-1]
+    mean = values.mean(axis=-1)
+    if count < 2:
+        return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    factor = float(stdtrit(count - 1, 0.5 + _CONFIDENCE / 2))
+    margin = factor * values.std(axis=-1, ddof=1) / np.sqrt(count)
+    return np.clip(mean - margin, low, high), np.clip(mean + margin, low, high)
+
+
+def evolution_of(found: FoundNoise) -> Evolution:
+    """Return what the figures of a pair show."""
+    record, summary = found.record, found.summary
+    order = np.argsort(summary.sigmas, kind="stable")
+    surfaces = [summary.flipped_percent["regular"], summary.flipped_percent["bang"]]
+    interval = None
+    if found.rows is not None and summary.images > 1:
+        low, high = mean_t_interval(100.0 * found.rows.flipped[:, :, order] / found.rows.draws, 0.0, 100.0)
+        interval = low, high
+    reference = _reference(found)
+    return Evolution(
+        names=(short_name(record.regular.name), short_name(record.bang.name)),
+        stages=summary.stages,
+        sigmas=tuple(float(summary.sigmas[place]) for place in order),
+        percent=np.array(surfaces, dtype=np.float64)[:, :, order],
+        interval=interval,
+        published=reference.figure if reference is not None and reference.dataset == record.data.name else None,
     )
+
+
+def chosen_sigmas(evolution: Evolution) -> list[int]:
+    """Return the indices of the sigmas to draw lines at: a third, two thirds and all of those that flip anything.
+
+    The largest sigma and one for which there are published numbers are always among them.
+    """
+    flips = np.flatnonzero(evolution.percent.max(axis=(0, 1)) >= _NEGLIGIBLE)
+    chosen = {len(evolution.sigmas) - 1}
+    if len(flips):
+        chosen |= {int(flips[-(-len(flips) * part // 3) - 1]) for part in (1, 2)}
+    if evolution.published is not None:
+        chosen.add(evolution.sigmas.index(evolution.published.sigma))
+    return sorted(chosen)
+
+
+def _reference(found: FoundNoise) -> FigureReference | None:
+    """Return the paper's figure about this pair, where its sigma was measured."""
+    record = found.record
+    reference = published_figure(
+        published_row(record.regular.name, record.regular), published_row(record.bang.name, record.bang)
+    )
+    return None if reference is None or reference.figure.sigma not in found.summary.sigmas else reference
+
+
+def _surfaces_plot(found: FoundNoise, evolution: Evolution) -> Plot:
+    return Plot(
+        name=f"{found.name.replace('/', '-')}-noise",
+        section="noise",
+        title=f"Gaussian noise during training: {pair_title(found)}",
+        caption=(
+            f"{_definition(found)} over the iterations of training and {SIGMA}: {_both(evolution)}, and regular minus "
+            f"BANG in percentage points, above 0 where BANG is flipped less. {_counts(found)}"
+        ),
+        alternative=f"Three heat maps over iteration and {SIGMA}. {_in_words(evolution)}",
+        draw=partial(draw_surfaces, evolution),
+    )
+
+
+def _lines_plot(found: FoundNoise, evolution: Evolution) -> Plot:
+    if len(evolution.stages) > 1:
+        sigmas = ", ".join(f"{evolution.sigmas[place]:g}" for place in chosen_sigmas(evolution))
+        over = f"against the iteration of training at {SIGMA} {sigmas}, each panel with its own scale"
+        kind, draw = "Lines over iteration.", partial(draw_lines, evolution)
+    else:
+        over = f"against {SIGMA} at iteration {evolution.stages[0]:,}"
+        kind, draw = f"Lines over {SIGMA}.", partial(draw_one_stage, evolution)
+    return Plot(
+        name=f"{found.name.replace('/', '-')}-noise-lines",
+        section="noise",
+        title=f"Gaussian noise at chosen strengths: {pair_title(found)}",
+        caption=f"{_definition(found)} {over}: {_both(evolution)}. {_counts(found)} {_interval_note(found)}",
+        alternative=f"{kind} {_in_words(evolution)}",
+        draw=draw,
+    )
+
+
+def _definition(found: FoundNoise) -> str:
+    unclipped = ", neither rounded nor clipped to 0 to 255," if found.record.spec.get("clip") is False else ""
+    return f"Percent of copies with Gaussian noise ({SIGMA} in grey levels){unclipped} not classified as their class"
+
+
+def _both(evolution: Evolution) -> str:
+    return f"regular {evolution.names[0]}, BANG {evolution.names[1]}"
+
+
+def _counts(found: FoundNoise) -> str:
+    """Return which images were measured, how many draws, and what the paper says of the same place."""
+    summary = found.summary
+    paper = f" (the paper: {PAPER_DRAWS:,})" if summary.draws != PAPER_DRAWS else ""
+    counts = (
+        f"n = {summary.images:,} images of {found.record.data.name} that both models classify correctly at all "
+        f"stages, {summary.draws:,} draws each{paper}."
+    )
+    reference = _reference(found)
+    if reference is None:
+        return counts
+    figure, label = reference.figure, published_label(found.record.data.name, reference.dataset)
+    return (
+        f"{counts} {label[0].upper()}{label[1:]}, figure {reference.number} at "
+        f"{SIGMA} {figure.sigma:g}, last stage: regular about {figure.regular_percent:g} %, BANG about "
+        f"{figure.bang_percent:g} %."
+    )
+
+
+def _interval_note(found: FoundNoise) -> str:
+    """Say what the bands are, or why there are none; and how far the models are apart at the strongest noise."""
+    if found.rows is None:
+        return "Without confidence intervals: the counts of the single images are missing."
+    if found.summary.images < 2:
+        return "Without confidence intervals: there is one image only."
+    strongest = int(np.argmax(found.summary.sigmas))
+    regular, bang = 100.0 * found.rows.flipped[:, -1, strongest] / found.rows.draws
+    low, high = mean_t_interval(regular - bang, -100.0, 100.0)
+    shape = "Bands" if len(found.summary.stages) > 1 else "Bars"
+    return (
+        f"{shape}: 95 % t intervals of the mean over images (the draws of one image are not independent). Regular "
+        f"minus BANG at {SIGMA} {found.summary.sigmas[strongest]:g}, last stage: {np.mean(regular - bang):.2f} "
+        f"percentage points [{low:.2f}, {high:.2f}]."
+    )
+
+
+def _in_words(evolution: Evolution) -> str:
+    """Return the first and the last stage under the strongest noise."""
+    regular, bang = evolution.percent[:, :, -1]
+    sentences = [f"At {SIGMA} {evolution.sigmas[-1]:g}"]
+    for place in sorted({0, len(evolution.stages) - 1}):
+        sentences.append(
+            f"iteration {evolution.stages[place]:,}: {regular[place]:.2f} % of the copies flipped for regular "
+            f"{evolution.names[0]}, {bang[place]:.2f} % for BANG {evolution.names[1]}"
+        )
+    return f"{sentences[0]}, {'; '.join(sentences[1:])}."
+
+
+def draw_surfaces(evolution: Evolution) -> Figure:
+    """Draw three heat maps: regular and BANG on one colour scale (percent), regular minus BANG around 0 (points)."""
+    regular, bang = (surface.T for surface in evolution.percent)
+    figure = new_figure(PAGE, 3.3)
+    panels = figure.subplots(1, 3, sharey=True)
+    highest = max(regular.max(), bang.max(), 1.0)
+    _draw_surface(panels[0], evolution, regular, SEQUENTIAL, (0.0, highest))
+    shared = _draw_surface(panels[1], evolution, bang, SEQUENTIAL, (0.0, highest))
+    largest = max(float(np.abs(regular - bang).max()), 1.0)
+    difference = _draw_surface(panels[2], evolution, regular - bang, DIVERGING, (-largest, largest))
+    for axes, title in zip(panels, (*_titles(evolution), "regular minus BANG"), strict=True):
+        axes.set_title(title)
+        axes.tick_params(left=axes is panels[0])
+    panels[0].set_ylabel(_SIGMA_LABEL)
+    figure.colorbar(shared, ax=panels[:2], label=_FLIPPED_LABEL, aspect=25)
+    figure.colorbar(difference, ax=panels[2], label="difference (percentage points)", aspect=25)
     return figure
 
 
-def write_noise_figure(found: FoundNoise, folder: Path) -> list[Path]:
-    """Write the noise figure of a pair as PNG (200 dpi) and PDF and return both paths."""
-    figure = noise_figure(found)
-    paths = [folder / f"{found.name.replace('/', '-')}-noise.{suffix}" for suffix in ("png", "pdf")]
-    for path in paths:
-        _save(figure, path)
-    return paths
+def _titles(evolution: Evolution) -> tuple[str, str]:
+    regular, bang = evolution.names
+    return textwrap.fill(f"regular ({regular})", _TITLE_LETTERS), textwrap.fill(f"BANG ({bang})", _TITLE_LETTERS)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    """Save a figure without the time of day, so that the same records give the same bytes."""
-    kind = path.suffix.removeprefix(".")
-    metadata = {"CreationDate": None} if kind == "pdf" else None
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format=kind, dpi=200, metadata=metadata))
-
-
-def _surface(found: FoundNoise, kind: Literal["regular", "bang"]) -> Surface:
-    """Return one model's percentages, (sigmas, stages)."""
-    return np.array(found.summary.flipped_percent[kind], dtype=np.float64).T
-
-
-def _draw(
-    axes: Axes, found: FoundNoise, surface: Surface, title: str, colours: str, scale: tuple[float, float]
+def _draw_surface(
+    axes: Axes, evolution: Evolution, surface: Numbers, colours: str, scale: tuple[float, float]
 ) -> QuadMesh:
-    """Draw one surface; each measured point is one rectangle, whatever the distance to the next."""
+    """Draw one surface, (sigmas, stages); each measured point is one rectangle, whatever the distance to the next."""
     mesh = axes.pcolormesh(surface, cmap=colours, vmin=scale[0], vmax=scale[1], rasterized=True)
-    axes.set_title(title)
+    axes.grid(visible=False)
     axes.set_xlabel("iteration")
-    stages, sigmas = found.summary.stages, found.summary.sigmas
-    chosen = _ticks(len(stages), _MOST_STAGES)
+    stages, sigmas = evolution.stages, evolution.sigmas
+    chosen = _ticks(len(stages), _MOST_STAGES if stages[-1] < _LONG_STAGE else _MOST_LONG_STAGES)
     axes.set_xticks([place + 0.5 for place in chosen], [f"{stages[place]:,}" for place in chosen])
     chosen = _ticks(len(sigmas), _MOST_SIGMAS)
     axes.set_yticks([place + 0.5 for place in chosen], [f"{sigmas[place]:g}" for place in chosen])
@@ -88,3 +262,94 @@ def _ticks(count: int, most: int) -> list[int]:
     """Return at most so many indices to label: evenly spaced, the last one always among them."""
     step = -(-count // most)
     return list(range(count - 1, -1, -step))[::-1]
+
+
+def draw_lines(evolution: Evolution) -> Figure:
+    """Draw flipped copies (percent) against iteration, one panel per chosen sigma."""
+    chosen = chosen_sigmas(evolution)
+    width = COLUMN if len(chosen) == 1 else PAGE
+    figure = new_figure(width, 3.3)
+    panels = figure.subplots(1, len(chosen), squeeze=False)[0]
+    label_width = _LETTER * len(f"{evolution.stages[-1]:,}") + _GAP
+    intervals = int(0.75 * width / len(chosen) / label_width) + 1
+    for axes, place in zip(panels, chosen, strict=True):
+        for number in range(2):
+            _draw_line(axes, evolution, number, place)
+        if evolution.published is not None and evolution.published.sigma == evolution.sigmas[place]:
+            _draw_published(axes, evolution.published, evolution.stages[-1])
+        axes.set_title(f"{SIGMA} = {evolution.sigmas[place]:g}")
+        axes.set_xlabel("iteration")
+        axes.set_ylim(bottom=0.0)
+        axes.xaxis.set_major_locator(MaxNLocator(intervals, steps=[1, 2, 2.5, 5, 10], integer=True))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    panels[0].set_ylabel(_FLIPPED_LABEL)
+    _legend(figure, evolution, "95 % interval" if evolution.interval else None, 2 if len(chosen) == 1 else 5)
+    return figure
+
+
+def _draw_line(axes: Axes, evolution: Evolution, number: int, place: int) -> None:
+    """Draw one model (0: regular, 1: BANG) at one sigma, with its band."""
+    axes.plot(evolution.stages, evolution.percent[number, :, place], **_style(number, marked=False))
+    if evolution.interval is not None:
+        low, high = (end[number, :, place] for end in evolution.interval)
+        axes.fill_between(evolution.stages, low, high, color=colour(number), alpha=0.2, linewidth=0)
+
+
+def draw_one_stage(evolution: Evolution) -> Figure:
+    """Draw flipped copies (percent) of the only stage against sigma (grey levels)."""
+    figure = new_figure(COLUMN, 3.4)
+    axes = figure.subplots()
+    for number in range(2):
+        percent = evolution.percent[number, 0]
+        axes.errorbar(evolution.sigmas, percent, _bars(evolution, number), capsize=3, **_style(number, marked=True))
+    if evolution.published is not None:
+        _draw_published(axes, evolution.published, evolution.published.sigma)
+    axes.set_xlabel(_SIGMA_LABEL)
+    axes.set_ylabel(_FLIPPED_LABEL)
+    axes.set_ylim(bottom=0.0)
+    _legend(figure, evolution, None, 2)
+    return figure
+
+
+def _bars(evolution: Evolution, number: int) -> Numbers | None:
+    """Return how far the interval reaches below and above the percentages of the only stage, (2, sigmas)."""
+    if evolution.interval is None:
+        return None
+    percent, (low, high) = evolution.percent[number, 0], (end[number, 0] for end in evolution.interval)
+    below_and_above: Numbers = np.maximum(np.stack([percent - low, high - percent]), 0.0)
+    return below_and_above
+
+
+def _style(number: int, *, marked: bool) -> dict[str, Any]:
+    """Return how a model is drawn, 0: regular, 1: BANG."""
+    style: dict[str, Any] = {"color": colour(number), "linestyle": LINES[number]}
+    return style | {"marker": MARKERS[number]} if marked else style
+
+
+def _draw_published(axes: Axes, published: PublishedFigure, x: float) -> None:
+    """Mark the paper's two numbers: hollow stars in each model's colour."""
+    for number, percent in enumerate((published.regular_percent, published.bang_percent)):
+        axes.plot([x], [percent], clip_on=False, zorder=5, **_star(colour(number)))
+
+
+def _star(edge: str) -> dict[str, Any]:
+    return {
+        "marker": "*",
+        "markersize": 11.0,
+        "markerfacecolor": "none",
+        "markeredgecolor": edge,
+        "markeredgewidth": 1.4,
+        "linestyle": "none",
+    }
+
+
+def _legend(figure: Figure, evolution: Evolution, band: str | None, columns: int) -> None:
+    single = len(evolution.stages) == 1
+    handles: list[Line2D | Patch] = []
+    for number, label in enumerate(_titles(evolution)):
+        handles.append(Line2D([], [], label=label, **_style(number, marked=single)))
+    if band is not None:
+        handles.append(Patch(facecolor="#555555", alpha=0.3, linewidth=0, label=band))
+    if evolution.published is not None:
+        handles.append(Line2D([], [], label="the paper, last stage", **_star("#333333")))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)), handlelength=3.2)

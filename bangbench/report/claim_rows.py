@@ -1,0 +1,284 @@
+"""Every published number beside the one measured here: where they agree, as far as can be told."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from bangbench.core.statistics import Interval, mean_interval, newcombe_interval, welch_interval
+from bangbench.report.collect import FoundNoise
+from bangbench.report.groups import Group, ModelResults, short_name
+from bangbench.report.noise_rows import pair_title
+from bangbench.report.published import (
+    FigureReference,
+    PublishedAttack,
+    PublishedRow,
+    published,
+    published_figure,
+    published_label,
+    published_row,
+)
+from bangbench.report.rows import group_title, unfinished_note
+from bangbench.report.table import MISSING, SIGMA, Cell, Column, Row, Show, Table, Value, csv_column, number, text
+from bangbench.store.records import AttackSummary, Moments
+
+Verdict = Literal["agrees", "differs", "not measured", "no interval", "other data"]
+Unit = Literal["percent", "grey_levels", "pass"]
+
+#: The paper's test images: 10,000 of MNIST and of CIFAR-10.
+PAPER_IMAGES = 10_000
+
+_UNITS: tuple[Unit, ...] = ("percent", "pass", "grey_levels")
+_PLACES: dict[Unit, int] = {"percent": 2, "pass": 4, "grey_levels": 2}
+_ATTACKS = ("fgs", "hc1")
+
+
+class Claim(NamedTuple):
+    """One published number and ours, in the unit `unit`; interval: of ours minus published (percentage points)."""
+
+    model: str
+    cell: str
+    unit: Unit
+    published: float
+    ours: float | None
+    interval: Interval | None
+    verdict: Verdict
+
+
+def claim_table(group: Group) -> Table | None:
+    """Return a verdict on every published number about a group's models; None where the paper has none."""
+    found = claims(group)
+    if not found:
+        return None
+    return Table(
+        name=f"{group.name}-claims",
+        title=f"{group_title(group)}; published numbers against measured ones",
+        columns=_COLUMNS,
+        rows=tuple(Row("measured", _cells(group, claim)) for claim in found),
+        notes=(_counts(found), *_notes(group, found), *unfinished_note(group)),
+    )
+
+
+def claims(group: Group) -> tuple[Claim, ...]:
+    """Return every published number about the models and noise pairs of a group, with ours where it was measured."""
+    return tuple(claim for part in (_row_claims(group), _noise_claims(group)) for claim in part)
+
+
+def _row_claims(group: Group) -> Iterator[Claim]:
+    for model in group.models:
+        reference = published_row(model.name, model.model)
+        if reference is None:
+            continue
+        same_data = _same_data(group, reference.dataset)
+        yield _accuracy_claim(model, reference.row, same_data)
+        for attack, printed in zip(_ATTACKS, (reference.row.fgs, reference.row.hc1), strict=True):
+            yield from _attack_claims(model, attack, _Printed(reference.row, printed), same_data)
+
+
+def _same_data(group: Group, dataset: str) -> bool:
+    return published_label(group.data.name, dataset) == "published"
+
+
+class _Printed(NamedTuple):
+    """A published attack and the row that it stands in, with the counts that follow from its rounded percentages."""
+
+    row: PublishedRow
+    attack: PublishedAttack
+
+    @property
+    def correct(self) -> int:
+        return _paper_count(self.row.accuracy, PAPER_IMAGES)
+
+    @property
+    def flipped(self) -> int:
+        return _paper_count(self.attack.rate, self.correct)
+
+
+def _paper_count(percent: float, images: int) -> int:
+    return round(percent / 100.0 * images)
+
+
+def _accuracy_claim(model: ModelResults, row: PublishedRow, same_data: bool) -> Claim:
+    ours = next(iter(model.attacks.values())).summary
+    correct = _paper_count(row.accuracy, PAPER_IMAGES)
+    interval = newcombe_interval(ours.correct, ours.images, correct, PAPER_IMAGES)
+    return _claim(short_name(model.name), "accuracy", "percent", (row.accuracy, ours.accuracy), interval, same_data)
+
+
+def _attack_claims(model: ModelResults, attack: str, printed: _Printed, same_data: bool) -> Iterator[Claim]:
+    """Yield rate, PASS and L_inf of one attack."""
+    name, title, paper = short_name(model.name), attack.upper(), printed.attack
+    summary = model.summary(attack)
+    if summary is None:
+        yield _not_measured(name, f"{title} rate", "percent", paper.rate)
+        yield _not_measured(name, f"{title} PASS", "pass", paper.pass_paper[0])
+        yield _not_measured(name, f"{title} L∞", "grey_levels", paper.linf[0])
+        return
+    rate = newcombe_interval(summary.flipped, summary.correct, printed.flipped, printed.correct)
+    score = _mean_interval(summary, summary.pass_paper, paper.pass_paper, printed)
+    linf = _mean_interval(summary, summary.linf, paper.linf, printed)
+    yield _claim(name, f"{title} rate", "percent", (paper.rate, summary.rate), rate, same_data)
+    yield _claim(name, f"{title} PASS", "pass", (paper.pass_paper[0], summary.pass_paper.mean), score, same_data)
+    yield _claim(name, f"{title} L∞", "grey_levels", (paper.linf[0], summary.linf.mean), linf, same_data)
+
+
+def _mean_interval(
+    summary: AttackSummary, ours: Moments, paper: tuple[float, float], printed: _Printed
+) -> Interval | None:
+    """Return Welch's interval of our mean minus the paper's; None where fewer than two images were flipped."""
+    count = summary.flipped
+    if ours.mean is None or ours.std is None or count < 2:
+        return None
+    sample_std = ours.std * math.sqrt(count / (count - 1))  # records hold the population's
+    return welch_interval(ours.mean, sample_std, count, *paper, printed.flipped)
+
+
+def _noise_claims(group: Group) -> Iterator[Claim]:
+    """Yield both ends of the figure about each pair: the last stage under the strongest noise."""
+    for found in group.noise:
+        record = found.record
+        reference = published_figure(
+            published_row(record.regular.name, record.regular), published_row(record.bang.name, record.bang)
+        )
+        if reference is not None:
+            yield _noise_claim(found, reference, 0, _same_data(group, reference.dataset))
+            yield _noise_claim(found, reference, 1, _same_data(group, reference.dataset))
+
+
+def _noise_claim(found: FoundNoise, reference: FigureReference, which: Literal[0, 1], same_data: bool) -> Claim:
+    """Return the end of one of the models: 0 regular, 1 BANG. The published number is taken as exact."""
+    figure, summary = reference.figure, found.summary
+    paper = (figure.regular_percent, figure.bang_percent)[which]
+    cell = f"noise {SIGMA} {figure.sigma:g}, {('regular', 'BANG')[which]}"
+    if figure.sigma not in summary.sigmas:
+        return _not_measured(pair_title(found), cell, "percent", paper)
+    place = summary.sigmas.index(figure.sigma)
+    surface = summary.flipped_percent["regular"] if which == 0 else summary.flipped_percent["bang"]
+    interval = None
+    if found.rows is not None:
+        estimate = mean_interval(100.0 * found.rows.flipped[which, -1, place] / found.rows.draws)
+        if estimate is not None and estimate.interval is not None:
+            interval = estimate.interval[0] - paper, estimate.interval[1] - paper
+    return _claim(pair_title(found), cell, "percent", (paper, surface[-1][place]), interval, same_data)
+
+
+def _not_measured(model: str, cell: str, unit: Unit, paper: float) -> Claim:
+    return Claim(model, cell, unit, paper, None, None, "not measured")
+
+
+def _claim(
+    model: str, cell: str, unit: Unit, numbers: tuple[float, float | None], interval: Interval | None, same_data: bool
+) -> Claim:
+    """Return a claim that was measured, `numbers` being the published one and ours, with its verdict."""
+    paper, ours = numbers
+    verdict: Verdict = "other data"
+    if same_data:
+        verdict = _verdict(interval)
+    return Claim(model, cell, unit, paper, ours, interval if ours is not None else None, verdict)
+
+
+def _verdict(interval: Interval | None) -> Verdict:
+    if interval is None:
+        return "no interval"
+    return "differs" if interval[0] > 0.0 or interval[1] < 0.0 else "agrees"
+
+
+def _by_unit(prefix: str, ends: tuple[str, ...] = ("",)) -> tuple[str, ...]:
+    """Return a CSV header for every unit and end; a row fills those of its own unit."""
+    difference = prefix == "difference"
+    names = ["points" if difference and unit == "percent" else unit for unit in _UNITS]
+    return tuple(f"{prefix}{end}_{name}" for name in names for end in ends)
+
+
+def _in_unit(claim: Claim, values: tuple[Value, ...]) -> Cell:
+    """Return values in the places of the claim's unit."""
+    empty = (None,) * len(values)
+    return tuple(value for unit in _UNITS for value in (values if unit == claim.unit else empty))
+
+
+def _shown(show: Callable[[tuple[Value, ...], int], str], size: int) -> Show:
+    """Return a function that shows the numbers of the one unit that a cell has, `size` of them per unit."""
+
+    def shown(cell: Cell) -> str:
+        for place, unit in enumerate(_UNITS):
+            values = cell[place * size : (place + 1) * size]
+            if values[0] is not None:
+                return show(values, _PLACES[unit])
+        return MISSING
+
+    return shown
+
+
+def _show_interval(values: tuple[Value, ...], places: int) -> str:
+    low, high = values
+    return f"[{number(low, places)}, {number(high, places)}]"
+
+
+def _show_one(values: tuple[Value, ...], places: int) -> str:
+    return number(values[0], places)
+
+
+_COLUMNS = (
+    Column("Model", "Model", ("model",), text, "left"),
+    csv_column("data"),
+    Column("Number", "Number", ("cell",), text, "left"),
+    Column("Published", "Published", _by_unit("published"), _shown(_show_one, 1)),
+    Column("Ours", "Ours", _by_unit("ours"), _shown(_show_one, 1)),
+    Column("Difference", "Difference", _by_unit("difference"), _shown(_show_one, 1)),
+    Column("95 % interval", "Interval", _by_unit("difference", ("_low", "_high")), _shown(_show_interval, 2)),
+    Column("Verdict", "Verdict", ("verdict",), text, "left"),
+)
+
+
+def _cells(group: Group, claim: Claim) -> tuple[Cell, ...]:
+    difference = None if claim.ours is None else claim.ours - claim.published
+    return (
+        (claim.model,),
+        (group.data.name,),
+        (claim.cell,),
+        _in_unit(claim, (claim.published,)),
+        _in_unit(claim, (claim.ours,)),
+        _in_unit(claim, (difference,)),
+        _in_unit(claim, claim.interval or (None, None)),
+        (claim.verdict,),
+    )
+
+
+def _counts(found: Sequence[Claim]) -> str:
+    """Return how many numbers agree, differ, were not measured, and, where there are such, the others."""
+    counts = Counter(claim.verdict for claim in found)
+    parts = [
+        f"{counts['agrees']} agree",
+        f"{counts['differs']} differ",
+        f"{counts['not measured']} are not measured",
+        *([f"{counts['no interval']} have no interval"] if counts["no interval"] else []),
+        *([f"{counts['other data']} were measured on other data"] if counts["other data"] else []),
+    ]
+    return f"Of {len(found)} published numbers {', '.join(parts)}."
+
+
+def _notes(group: Group, found: Sequence[Claim]) -> tuple[str, ...]:
+    notes = [
+        f"Published: {published().source.title} (arXiv {published().source.arxiv}). Accuracy, rates and noise in "
+        "percent, their difference (ours minus published) in percentage points; L∞ in grey levels; PASS of ours is "
+        "pass_paper, which was matched empirically to the paper's Table 1.",
+        "A number agrees where the 95 % interval of the difference includes zero. The interval covers the sampling of "
+        "images, not training with another seed: a model trained again can differ and the paper still be right.",
+        f"Intervals: Newcombe's for accuracy (the paper: {PAPER_IMAGES:,} images) and rates (the paper: its correct "
+        "images), Welch's for means over flipped images with the paper's standard deviations. The two sets of "
+        "images are taken as independent, since the paper gives no single images: on the same test images the "
+        "intervals are rather too wide. Of 100 numbers that are equal in truth, about 5 differ by chance.",
+    ]
+    if any(claim.cell.startswith("noise") for claim in found):
+        notes.append(
+            "Noise: at the last stage. The paper gives no counts (and round numbers for figure 3), so its numbers are "
+            "taken as exact; the interval is that of ours, a bootstrap over images, and needs noise.parquet."
+        )
+    if any(claim.verdict == "other data" for claim in found):
+        notes.append(
+            f"Other data: measured on {group.data.name}, not on the images of the published numbers; no verdict can "
+            "be given."
+        )
+    return tuple(notes)

@@ -1,0 +1,99 @@
+"""What a reader has to know before relying on the numbers, as plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bangbench.core.provenance import Provenance
+from bangbench.report.groups import Group, short_name
+from bangbench.report.noise_rows import PAPER_DRAWS, pair_title
+from bangbench.report.page.facts import (
+    attacks_of,
+    commit_text,
+    machine_text,
+    models_of,
+    owners,
+    runs_of,
+    versions_text,
+)
+
+
+def limits(group: Group) -> tuple[str, ...]:
+    """Return what limits the numbers of a group: images, seeds, attacks left out, draws, mixed or changed sources."""
+    return (
+        *_limited(group),
+        *_few_draws(group),
+        *_one_seed(group),
+        *_missing_attacks(group),
+        *_dirty(group),
+        *_mixed(group, "commits", commit_text),
+        *_mixed(group, "versions", versions_text),
+        *_mixed(group, "machines", machine_text),
+    )
+
+
+def _limited(group: Group) -> list[str]:
+    runs: dict[str, list[str]] = {}
+    for run in runs_of(group):
+        if run.spec.get("limit") is not None:
+            runs.setdefault(str(run.spec["limit"]), []).append(run.label)
+    return [
+        f"Measured on the first {limit} test images only, not on the full test split: {', '.join(labels)}."
+        for limit, labels in runs.items()
+    ]
+
+
+def _few_draws(group: Group) -> list[str]:
+    return [
+        f"The noise evolution of {pair_title(found)} has {found.summary.draws:,} noisy copies of each image; the "
+        f"paper has {PAPER_DRAWS:,}."
+        for found in group.noise
+        if found.summary.draws < PAPER_DRAWS
+    ]
+
+
+def _one_seed(group: Group) -> list[str]:
+    """Name the models that stand alone: nothing else was trained in the same way from another seed."""
+    alike: dict[str, dict[str, int | None]] = {}
+    for info in models_of(group):
+        way = repr((info.net, info.method, sorted(info.method_settings.items()), info.data, info.iterations))
+        alike.setdefault(way, {})[short_name(info.name)] = info.seed
+    alone = [name for models in alike.values() if len(models) == 1 for name in models]
+    if not alone:
+        return []
+    return [
+        f"Trained from one seed only: {', '.join(alone)}. How much such a model's numbers change from one training to "
+        "the next cannot be told from this page."
+    ]
+
+
+def _missing_attacks(group: Group) -> list[str]:
+    every = attacks_of(group)
+    missing: dict[str, list[str]] = {}
+    for model in group.models:
+        lacks = ", ".join(attack for attack in every if attack not in model.attacks)
+        if lacks:
+            missing.setdefault(lacks, []).append(short_name(model.name))
+    return [f"Not run on {', '.join(models)}: {attacks}." for attacks, models in missing.items()]
+
+
+def _dirty(group: Group) -> list[str]:
+    runs = [run for run in runs_of(group) if run.provenance.dirty]
+    if not runs:
+        return []
+    return [
+        f"Measured with source that had been changed since its commit, so that the commit alone does not reproduce "
+        f"it: {owners(runs)}."
+    ]
+
+
+def _mixed(group: Group, what: str, describe: Callable[[Provenance], str]) -> list[str]:
+    labels: dict[str, list[str]] = {}
+    for run in runs_of(group):
+        names = labels.setdefault(describe(run.provenance), [])
+        if run.owner not in names:
+            names.append(run.owner)
+    if len(labels) < 2:
+        return []
+    found = "; ".join(f"{value} ({', '.join(names)})" for value, names in labels.items())
+    return [f"The runs were made with different {what}: {found}."]

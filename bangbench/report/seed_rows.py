@@ -1,0 +1,149 @@
+"""The same recipe trained with several seeds: how far the numbers move when nothing but the seed changes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bangbench.core.statistics import t_interval
+from bangbench.report.bench_rows import ATTACK_ORDER
+from bangbench.report.groups import Group, ModelResults, natural_key, short_name
+from bangbench.report.rows import group_title, unfinished_note
+from bangbench.report.table import Cell, Column, Row, Show, Table, csv_column, mean_and_std, number, text
+from bangbench.store.records import AttackSummary, ModelInfo
+
+_FEWEST = 2
+_NO_NUMBERS: Cell = (None, None, None, None)
+
+
+class _Seeds(NamedTuple):
+    """Models of one recipe, each with a seed and weights of its own, that have results of `attack`."""
+
+    models: tuple[ModelResults, ...]
+    attack: str
+
+
+def seed_table(group: Group) -> Table | None:
+    """Return mean, standard deviation and t interval over seeds, per recipe and attack; None without two seeds."""
+    recipes = [models for models in _recipes(group) if len(models) >= _FEWEST]
+    compared = [seeds for models in recipes for seeds in _attacks(models)]
+    if not compared:
+        return None
+    return Table(
+        name=f"{group.name}-seeds",
+        title=f"{group_title(group)}; the same recipe with several seeds",
+        columns=_COLUMNS,
+        rows=tuple(Row("measured", _cells(group, seeds)) for seeds in compared),
+        notes=(*_NOTES, *_two_seeds_note(compared), *unfinished_note(group)),
+    )
+
+
+_NOTES = (
+    "Mean ± standard deviation (n - 1) over seeds, n as in the column Seeds, and the mean's 95 % t interval in "
+    "brackets. Each seed gives one number: its accuracy, its rate (percent of its correct images), its mean L∞ (grey "
+    "levels) and mean PASS (paper) over its flipped images; empty where some seed has none.",
+    "One recipe: the same net, method and settings of the method, iterations, training data and preprocessing, with "
+    "different seeds and different weights. Other options of the training are not compared.",
+    "The spread covers training with another seed on the same test images; an interval is not cut off at 0 or 100 %.",
+)
+
+
+def _recipes(group: Group) -> list[list[ModelResults]]:
+    """Return the models of each recipe, one for every seed and for every set of weights."""
+    recipes: dict[Hashable, list[ModelResults]] = defaultdict(list)
+    for model in group.models:
+        others = recipes[_recipe(model.model)]
+        if _is_trained(model.model) and all(_independent(model, other) for other in others):
+            others.append(model)
+    return list(recipes.values())
+
+
+def _is_trained(info: ModelInfo) -> bool:
+    """Tell whether it is known how a model was trained."""
+    return info.method is not None and info.seed is not None
+
+
+def _recipe(info: ModelInfo) -> Hashable:
+    """Return what models trained alike have in common."""
+    settings = tuple(sorted(info.method_settings.items()))
+    preprocessing = info.preprocessing.model_dump_json()
+    return info.net, info.parameters, info.method, settings, info.iterations, info.data, preprocessing
+
+
+def _independent(model: ModelResults, other: ModelResults) -> bool:
+    """Tell whether two models differ in their seed and are not known to be copies of the same weights."""
+    first, second = model.model, other.model
+    same_weights = first.weights_sha256 is not None and first.weights_sha256 == second.weights_sha256
+    return first.seed != second.seed and not same_weights
+
+
+def _attacks(models: Sequence[ModelResults]) -> Iterator[_Seeds]:
+    """Yield each attack that at least two of the models have, the bench's own first."""
+    names = {attack for model in models for attack in model.attacks}
+    strangers = sorted(names - set(ATTACK_ORDER), key=natural_key)
+    for attack in (*ATTACK_ORDER, *strangers):
+        having = tuple(model for model in models if attack in model.attacks)
+        if len(having) >= _FEWEST:
+            yield _Seeds(having, attack)
+
+
+def _show(places: int) -> Show:
+    """Return a function that shows (mean, standard deviation, low, high) as ``92.1 ± 0.8 [85.2, 99.0]``."""
+
+    def show(cell: Cell) -> str:
+        mean, std, low, high = cell
+        shown = mean_and_std(places)((mean, std))
+        return shown if low is None or high is None else f"{shown} [{number(low, places)}, {number(high, places)}]"
+
+    return show
+
+
+def _column(header: str, short: str | None, field: str, unit: str, places: int) -> Column:
+    spread = "_points" if unit == "_percent" else unit
+    fields = (f"{field}_mean{unit}", f"{field}_sd{spread}", f"{field}_low{unit}", f"{field}_high{unit}")
+    return Column(header, short, fields, _show(places))
+
+
+_COLUMNS = (
+    Column("Models", "Models", ("models",), text, "left"),
+    csv_column("data"),
+    Column("Attack", "Attack", ("attack",), text, "left"),
+    Column("Seeds", "Seeds", ("seeds",), text),
+    _column("Accuracy (%)", "Acc.\n%", "accuracy", "_percent", 2),
+    _column("Rate (%)", "Rate %", "rate", "_percent", 2),
+    _column("L∞", "L∞", "linf", "_grey_levels", 2),
+    _column("PASS (paper)", None, "pass_paper", "", 4),
+)
+
+
+def _cells(group: Group, seeds: _Seeds) -> tuple[Cell, ...]:
+    return (
+        (", ".join(short_name(model.name) for model in seeds.models),),
+        (group.data.name,),
+        (seeds.attack,),
+        (len(seeds.models),),
+        _over_seeds(seeds, lambda summary: summary.accuracy),
+        _over_seeds(seeds, lambda summary: summary.rate),
+        _over_seeds(seeds, lambda summary: summary.linf.mean),
+        _over_seeds(seeds, lambda summary: summary.pass_paper.mean),
+    )
+
+
+def _over_seeds(seeds: _Seeds, number_of: Callable[[AttackSummary], float | None]) -> Cell:
+    """Return mean, standard deviation, low and high of one number; nothing where it is missing for some seed."""
+    values = [number_of(model.attacks[seeds.attack].summary) for model in seeds.models]
+    present = np.array([value for value in values if value is not None], dtype=np.float64)
+    estimate = t_interval(present) if len(present) == len(values) else None
+    return _NO_NUMBERS if estimate is None else tuple(estimate)
+
+
+def _two_seeds_note(compared: Sequence[_Seeds]) -> tuple[str, ...]:
+    if min(len(seeds.models) for seeds in compared) > _FEWEST:
+        return ()
+    return (
+        "With two seeds the t interval reaches 12.7 standard errors, which are 9 standard deviations, to both sides: "
+        "it says little more than that two seeds are too few.",
+    )

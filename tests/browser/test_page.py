@@ -1,0 +1,177 @@
+"""The page in a browser: offline, sortable, in both themes, on a phone and on paper."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+_FIRST_COLUMN = """
+const caption = [...document.querySelectorAll("caption")].find((item) => item.textContent.startsWith("table1"));
+return [...caption.parentElement.tBodies].map((unit) => [...unit.rows].map((row) => row.cells[0].textContent));
+"""
+_HEADER = """
+const caption = [...document.querySelectorAll("caption")].find((item) => item.textContent.startsWith("table1"));
+return [...caption.parentElement.tHead.rows[0].cells].find((cell) => cell.textContent === arguments[0]);
+"""
+
+
+@pytest.fixture
+def page(browser: Any, page_file: Path) -> Any:
+    """Return the browser with the page freshly opened, its logs emptied before."""
+    browser.get_log("browser")
+    browser.get_log("performance")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [_scheme("light")]})
+    browser.get(page_file.as_uri())
+    return browser
+
+
+def _scheme(name: str) -> dict[str, str]:
+    return {"name": "prefers-color-scheme", "value": name}
+
+
+def _measured(page: Any) -> list[str]:
+    """Return the models in the order of the main table, having seen that each kept its other rows."""
+    units = page.execute_script(_FIRST_COLUMN)
+    assert all(unit[1:] == ["published", "difference"] for unit in units)
+    return [unit[0] for unit in units]
+
+
+def _ground(page: Any) -> str:
+    return str(page.execute_script("return getComputedStyle(document.body).backgroundColor"))
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_it_opens_without_a_word_of_complaint_and_asks_no_one(page: Any) -> None:
+    assert page.execute_script("return [...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+    assert page.execute_script("return getComputedStyle(document.body).fontVariantNumeric !== undefined")
+    requests = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    asked = [
+        message["params"]["request"]["url"] for message in requests if message["method"] == "Network.requestWillBeSent"
+    ]
+    assert asked
+    assert not [address[:80] for address in asked if not address.startswith(("file:", "data:"))]
+    assert page.get_log("browser") == []
+
+
+def test_a_column_is_sorted_by_click_and_by_key(page: Any) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    assert _measured(page) == ["R0", "R1", "B0", "B1"]
+    header = page.execute_script(_HEADER, "FGS rate (%)")
+    button = header.find_element("tag name", "button")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+    button.click()
+    assert _measured(page) == ["B1", "B0", "R0", "R1"]
+    assert header.get_attribute("aria-sort") == "ascending"
+    button.send_keys(Keys.ENTER)
+    assert _measured(page) == ["R1", "R0", "B0", "B1"]
+    assert header.get_attribute("aria-sort") == "descending"
+    other = page.execute_script(_HEADER, "ID")
+    other.find_element("tag name", "button").send_keys(Keys.SPACE)
+    assert _measured(page) == ["B0", "B1", "R0", "R1"]
+    assert header.get_attribute("aria-sort") is None
+    beta = page.execute_script(_HEADER, "β").find_element("tag name", "button")
+    for _ in range(2):
+        beta.send_keys(Keys.ENTER)
+        assert _measured(page)[2:] == ["R0", "R1"], "a missing number comes last in both directions"
+
+
+def test_the_theme_follows_the_system_until_it_is_chosen(page: Any) -> None:
+    light = _ground(page)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [_scheme("dark")]})
+    dark = _ground(page)
+    assert dark != light
+    button = page.find_element("id", "theme")
+    _wait_for(lambda: button.get_attribute("aria-pressed") == "true")
+    button.click()
+    assert (_ground(page), button.get_attribute("aria-pressed")) == (light, "false")
+    button.click()
+    assert (_ground(page), button.get_attribute("aria-pressed")) == (dark, "true")
+    frame = "return getComputedStyle(document.querySelector('.frame')).backgroundColor"
+    assert page.execute_script(frame) == "rgb(255, 255, 255)"
+    page.execute_script("localStorage.clear()")
+
+
+def test_figures_are_saved_in_the_formats_there_are(page: Any) -> None:
+    for button in page.find_elements("css selector", "[data-save]"):
+        page.execute_script("arguments[0].click()", button)
+    files = {"curves.svg": b"<?xml", "curves.png": b"\x89PNG", "gallery.png": b"\x89PNG"}
+    for name, start in files.items():
+        path = page.downloads / name
+        _wait_for(path.exists)
+        _wait_for(lambda path=path: path.stat().st_size > 1000)  # type: ignore[misc]
+        assert path.read_bytes().startswith(start)
+    assert not [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_a_command_is_copied_or_selected(page: Any) -> None:
+    button = page.find_element("css selector", "[data-copy]")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+    button.click()
+    status = page.find_element("id", "status")
+    _wait_for(lambda: status.get_attribute("textContent") != "")
+    selected = page.execute_script("return getSelection().toString()")
+    assert button.text == "Copied" or selected == "bangbench reproduce table1"
+
+
+def test_the_first_tab_leads_past_the_contents(page: Any) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page.find_element("tag name", "body").send_keys(Keys.TAB)
+    assert page.switch_to.active_element.text == "Skip to the content"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_nothing_but_tables_scrolls_sideways(page: Any, width: int, scheme: str, tmp_path: Path) -> None:
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [_scheme(scheme)]})
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    wide = page.execute_script("return [document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert wide == [width, width]
+    if width < 500:
+        tables = page.execute_script("return [...document.querySelectorAll('.scroll')].map((t) => t.scrollWidth)")
+        assert max(tables) > width
+    picture = page.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
+    path = tmp_path / f"{scheme}-{width}.png"
+    path.write_bytes(base64.b64decode(picture["data"]))
+    assert path.stat().st_size > 10_000
+
+
+def test_it_prints_with_its_headers_and_without_its_buttons(page: Any, tmp_path: Path) -> None:
+    printed = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {})["data"])
+    (tmp_path / "page.pdf").write_bytes(printed)
+    assert printed.startswith(b"%PDF")
+    assert len(printed) > 10_000
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": [_scheme("dark")]})
+    assert _ground(page) == "rgb(255, 255, 255)"
+    seen = "return arguments[0].checkVisibility()"
+    assert page.execute_script(seen, page.execute_script(_HEADER, "FGS rate (%)").find_element("tag name", "button"))
+    assert not page.execute_script(seen, page.find_element("id", "theme"))
+    assert not page.execute_script(seen, page.find_element("tag name", "nav"))
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_without_the_script_everything_can_be_read(page: Any) -> None:
+    page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        page.refresh()
+        assert [cell.text for cell in page.find_elements("css selector", "thead th")][:2] == ["Model", "Net"]
+        assert not [button for button in page.find_elements("tag name", "button") if button.is_displayed()]
+    finally:
+        page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

@@ -1,0 +1,269 @@
+"""Every interval against scipy, a closed form or a published example."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from bangbench.core.statistics import (
+    censored_quantiles,
+    mcnemar,
+    mean_interval,
+    newcombe_interval,
+    paired_mean_difference,
+    paired_rate_difference,
+    t_interval,
+    welch_interval,
+    wilson_interval,
+)
+
+SEEDS = st.integers(0, 2**32 - 1)
+Z = stats.norm.ppf(0.975)
+
+
+@st.composite
+def proportions(draw):
+    trials = draw(st.integers(1, 12000))
+    return draw(st.integers(0, trials)), trials
+
+
+def wilson(successes, trials):
+    """Return the closed form, as proportions."""
+    rate = successes / trials
+    middle = (rate + Z**2 / (2 * trials)) / (1 + Z**2 / trials)
+    half = Z * math.sqrt(rate * (1 - rate) / trials + Z**2 / (4 * trials**2)) / (1 + Z**2 / trials)
+    return middle - half, middle + half
+
+
+def table(both, only_first, only_second, neither):
+    """Return two arrays of flags with these counts, in mixed order."""
+    order = np.random.default_rng(1).permutation(both + only_first + only_second + neither)
+    first = np.repeat([True, True, False, False], [both, only_first, only_second, neither])
+    second = np.repeat([True, False, True, False], [both, only_first, only_second, neither])
+    return first[order], second[order]
+
+
+@settings(max_examples=30, deadline=None)
+@given(proportions())
+def test_the_wilson_interval_is_the_closed_form_in_percent(counts):
+    assert wilson_interval(*counts) == pytest.approx([100 * end for end in wilson(*counts)], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("counts", "interval"),
+    [
+        # Newcombe 1998, table II, method 10
+        ((56, 70, 48, 80), (5.24, 33.39)),
+        ((9, 10, 3, 10), (17.05, 80.90)),
+        ((5, 56, 0, 29), (-3.81, 19.26)),
+        ((0, 10, 0, 20), (-16.11, 27.75)),
+        ((10, 10, 0, 20), (67.91, 100.00)),
+    ],
+)
+def test_newcombes_interval_gives_newcombes_own_examples(counts, interval):
+    assert newcombe_interval(*counts) == pytest.approx(interval, abs=0.006)
+
+
+@settings(max_examples=30, deadline=None)
+@given(proportions(), proportions())
+def test_newcombes_interval_is_the_closed_form_and_turns_its_sign_with_the_order(first, second):
+    (low1, high1), (low2, high2) = wilson(*first), wilson(*second)
+    rate1, rate2 = first[0] / first[1], second[0] / second[1]
+    low = rate1 - rate2 - math.sqrt((rate1 - low1) ** 2 + (high2 - rate2) ** 2)
+    high = rate1 - rate2 + math.sqrt((high1 - rate1) ** 2 + (rate2 - low2) ** 2)
+
+    found = newcombe_interval(*first, *second)
+
+    assert found == pytest.approx((100 * low, 100 * high), abs=1e-9)
+    assert newcombe_interval(*second, *first) == pytest.approx((-found[1], -found[0]), abs=1e-9)
+
+
+def test_without_trials_there_is_no_interval_of_a_proportion():
+    assert wilson_interval(0, 0) is None
+    assert newcombe_interval(0, 0, 1, 2) is None
+    assert newcombe_interval(1, 2, 0, 0) is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_mcnemar_is_the_exact_binomial_test_of_the_images_that_differ(only_first, only_second):
+    tail = stats.binom.cdf(min(only_first, only_second), only_first + only_second, 0.5)
+
+    assert mcnemar(only_first, only_second) == pytest.approx(min(1.0, 2 * tail))
+    assert mcnemar(only_first, only_second) == mcnemar(only_second, only_first)
+
+
+def test_the_rates_differ_by_the_images_that_only_one_of_them_gets():
+    first, second = table(both=50, only_first=30, only_second=10, neither=10)
+
+    difference, (low, high) = paired_rate_difference(first, second)
+
+    assert difference == pytest.approx(20.0)
+    assert -5.0 < low < 20.0 < high < 40.0
+    assert paired_rate_difference(first, second) == (difference, (low, high)), "the same seed, the same interval"
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.tuples(*[st.integers(15, 60)] * 4), SEEDS)
+def test_the_interval_of_rates_is_scipys_paired_bootstrap_over_images(cells, seed):
+    first, second = table(*cells)
+    scipys = stats.bootstrap(
+        (100.0 * first, 100.0 * second),
+        lambda one, two, axis: one.mean(axis=axis) - two.mean(axis=axis),
+        paired=True,
+        method="percentile",
+        n_resamples=4999,
+        rng=np.random.default_rng(seed),
+    )
+
+    _, interval = paired_rate_difference(first, second, seed)
+
+    assert interval == pytest.approx(scipys.confidence_interval, abs=0.2 * scipys.standard_error)
+
+
+def test_models_that_do_not_differ_on_any_image_have_a_difference_of_zero():
+    assert paired_rate_difference(*table(40, 0, 0, 60)) == (0.0, (0.0, 0.0))
+    assert mcnemar(0, 0) == 1.0
+
+
+def expanded(count):
+    """Return the confidence level at which scipy's plain percentile interval is the expanded one."""
+    return 1.0 - 2.0 * stats.norm.sf(stats.t.ppf(0.975, count - 1) * math.sqrt(count / (count - 1)))
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sampled_from([20, 60, 199, 201, 400]), st.sampled_from(["normal", "exponential", "integers"]), SEEDS)
+def test_the_interval_of_a_mean_is_scipys_bootstrap_whether_resampled_or_computed(count, kind, seed):
+    generator = np.random.default_rng(seed)
+    values = {
+        "normal": lambda: generator.normal(3.0, 2.0, count),
+        "exponential": lambda: generator.exponential(5.0, count),
+        "integers": lambda: generator.integers(0, 256, count).astype(float),
+    }[kind]()
+    scipys = stats.bootstrap(
+        (values,), np.mean, method="percentile", confidence_level=expanded(count), n_resamples=4999, rng=generator
+    )
+
+    found = mean_interval(values)
+
+    assert found.value == pytest.approx(values.mean())
+    assert found.interval == pytest.approx(scipys.confidence_interval, abs=0.2 * scipys.standard_error)
+
+
+def test_the_computed_quantiles_follow_the_skewness_of_the_values():
+    values = np.random.default_rng(0).gamma(0.15, size=250)
+    low, high = mean_interval(values).interval
+    below, above = values.mean() - low, high - values.mean()
+    resampled = values[np.random.default_rng(1).integers(250, size=(40000, 250))].mean(axis=1)
+    tail = (1.0 - expanded(250)) / 2.0
+
+    assert above > 1.1 * below
+    assert (low, high) == pytest.approx(np.quantile(resampled, [tail, 1.0 - tail]), abs=0.05 * resampled.std())
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(6, 400), SEEDS)
+def test_pairs_are_compared_pair_by_pair(count, seed):
+    generator = np.random.default_rng(seed)
+    first = generator.normal(100.0, 30.0, count)
+    second = first - 1.0 + generator.normal(0.0, 0.1, count)
+
+    value, (low, high) = paired_mean_difference(first, second, seed)
+
+    assert value == pytest.approx(np.mean(first) - np.mean(second))
+    assert 0.7 < low <= value <= high < 1.3, "the spread between images is no part of it"
+
+
+def test_a_bootstrap_of_a_few_values_is_not_called_an_interval():
+    assert mean_interval(np.array([])) is None
+    assert mean_interval(np.array([4.0])) == (4.0, None)
+    assert mean_interval(np.arange(5.0)) == (2.0, None)
+    assert mean_interval(np.arange(6.0)).interval is not None
+
+
+@pytest.mark.parametrize("count", [10, 1000])
+def test_the_interval_of_equal_values_is_their_value(count):
+    assert mean_interval(np.full(count, 7.5)) == (7.5, (7.5, 7.5))
+
+
+@pytest.mark.parametrize(("count", "fewest"), [(8, 180), (300, 186)])
+def test_the_interval_of_a_mean_holds_the_true_mean_in_most_of_200_samples(count, fewest):
+    generator = np.random.default_rng(5)
+    held = 0
+    for _ in range(200):
+        low, high = mean_interval(generator.normal(2.0, 1.0, count), resamples=1999).interval
+        held += low <= 2.0 <= high
+
+    # the plain percentile interval of 8 values holds it in fewer than 180
+    assert fewest <= held <= 197
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=12))
+def test_the_t_interval_is_that_of_the_one_sample_t_test(values):
+    found = t_interval(np.array(values))
+    std = np.std(values, ddof=1)
+
+    assert found[:2] == pytest.approx((np.mean(values), std))
+    if std > 1e-6 * (1.0 + abs(found.mean)):
+        assert (found.low, found.high) == pytest.approx(
+            tuple(stats.ttest_1samp(values, 0.0).confidence_interval(0.95)), rel=1e-6, abs=1e-6
+        )
+
+
+def test_the_t_interval_of_two_values_is_twelve_times_as_wide_as_their_error():
+    found = t_interval(np.array([1.0, 3.0]))
+
+    assert found.high - found.mean == pytest.approx(12.7062 * math.sqrt(2.0) / math.sqrt(2.0), abs=1e-4)
+    assert found.std == pytest.approx(math.sqrt(2.0))
+
+
+def test_one_value_has_a_mean_and_no_spread():
+    assert t_interval(np.array([99.1])) == (99.1, None, None, None)
+    assert t_interval(np.array([])) is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 500), st.integers(2, 500), st.floats(0.1, 100.0), SEEDS)
+def test_welchs_interval_is_scipys(count1, count2, scale, seed):
+    generator = np.random.default_rng(seed)
+    first, second = generator.normal(1.0, 1.0, count1), generator.normal(0.0, scale, count2)
+    expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+
+    found = welch_interval(first.mean(), first.std(ddof=1), count1, second.mean(), second.std(ddof=1), count2)
+
+    assert found == pytest.approx((expected.low, expected.high), rel=1e-9, abs=1e-9)
+
+
+def test_welchs_interval_needs_two_values_of_both_and_survives_values_without_spread():
+    assert welch_interval(1.0, 0.0, 1, 2.0, 1.0, 50) is None
+    assert welch_interval(1.0, 1.0, 50, 2.0, 0.0, 1) is None
+    assert welch_interval(3.0, 0.0, 5, 2.0, 0.0, 6) == (1.0, 1.0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0.0, 255.0), min_size=1, max_size=40))
+def test_quantiles_of_finite_values_are_numpys_midpoints(values):
+    wanted = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+
+    found = censored_quantiles(np.array(values), wanted)
+
+    assert found == pytest.approx(np.quantile(values, wanted, method="midpoint"))
+    assert found[3] == pytest.approx(np.median(values))
+
+
+@pytest.mark.parametrize(
+    ("values", "median"),
+    [([1, 2, np.inf], 2.0), ([1, np.inf, 3, np.inf], np.inf), ([np.inf, np.inf], np.inf), ([5, 1, np.inf, 2], 3.5)],
+)
+def test_a_quantile_is_infinite_where_a_value_beside_it_is_and_never_nan(values, median):
+    assert censored_quantiles(np.array(values, dtype=float), (0.5,)) == (median,)
+
+
+def test_without_values_there_are_no_quantiles():
+    assert censored_quantiles(np.array([]), (0.5,)) is None
