@@ -108,4 +108,7 @@ def number(value: Value, places: int) -> str:
     """Return one number with so many decimals; None is an en dash, infinity its sign."""
     if value is None or isinstance(value, str):
         return value or MISSING
-    return INFINITE if math.isinf(value) else f"{value:.{places}f}"
+    if math.isinf(value):
+        return INFINITE if value > 0 else f"-{INFINITE}"
+    shown = f"{value:.{places}f}"
+    return shown if float(shown) else f"{0:.{places}f}"  # what rounds to nothing has no sign

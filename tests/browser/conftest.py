@@ -73,14 +73,13 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Return a browser of its own, which logs its console and every request."""
-    selenium = pytest.importorskip("selenium", reason="needs selenium: pip install selenium")
+    pytest.importorskip("selenium", reason="needs selenium: pip install selenium")
     missing = [str(program) for program in (CHROMIUM, DRIVER) if not program.exists()]
     if missing:
         pytest.skip(f"needs {' and '.join(missing)}: apt-get install chromium chromium-driver")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
-    assert selenium is not None
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):

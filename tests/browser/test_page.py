@@ -108,14 +108,16 @@ def test_the_theme_follows_the_system_until_it_is_chosen(page: Any) -> None:
 
 
 def test_figures_are_saved_in_the_formats_there_are(page: Any) -> None:
+    starts = {"svg": b"<?xml", "png": b"\x89PNG"}
+    names = []
     for button in page.find_elements("css selector", "[data-save]"):
-        page.execute_script("arguments[0].click()", button)
-    files = {"curves.svg": b"<?xml", "curves.png": b"\x89PNG", "gallery.png": b"\x89PNG"}
-    for name, start in files.items():
-        path = page.downloads / name
-        _wait_for(path.exists)
-        _wait_for(lambda path=path: path.stat().st_size > 1000)  # type: ignore[misc]
-        assert path.read_bytes().startswith(start)
+        kind = button.get_attribute("data-save")
+        names.append(f"{button.get_attribute('data-name')}.{kind}")
+        page.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        button.click()
+        _wait_for((page.downloads / names[-1]).exists)
+        assert (page.downloads / names[-1]).read_bytes().startswith(starts[kind])
+    assert names == ["curves.svg", "curves.png", "gallery.png"]
     assert not [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
 
 
@@ -143,7 +145,7 @@ def test_nothing_but_tables_scrolls_sideways(page: Any, width: int, scheme: str,
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     wide = page.execute_script("return [document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    assert wide == [width, width]
+    assert wide[0] == wide[1] <= width
     if width < 500:
         tables = page.execute_script("return [...document.querySelectorAll('.scroll')].map((t) => t.scrollWidth)")
         assert max(tables) > width

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from bangbench.core.errors import BenchError, UsageError
-from bangbench.core.progress import Silent
 from bangbench.core.jobs import SHARE, Job, run_jobs
+from bangbench.core.progress import Silent
 
 #: What the jobs do. A module of its own, since a worker process imports it by name.
 FUNCTIONS = """

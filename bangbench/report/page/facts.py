@@ -108,7 +108,7 @@ def environments_table(group: Group) -> Table:
     headers = ("Environment", "Commit", "Versions", "Machine", "Runs")
     return Table(
         name=f"{group.name}-environments",
-        title=f"{group_title(group)}; where it was measured",
+        title=f"{group_title(group)}; where it was run",
         columns=tuple(map(_text_column, headers)),
         rows=tuple(rows),
         notes=(),

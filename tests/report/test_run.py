@@ -1,4 +1,4 @@
-"""The whole report: which files it writes, what it says of broken records, and the figure of the noise."""
+"""The whole report: which files it writes, what it says of broken records, and the questions it answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from bangbench.core.errors import BenchError, UsageError
-from bangbench.report.run import report
+from bangbench.report.figures import write
+from bangbench.report.run import check_claims, compare_models, report
 from bangbench.report.spec import ReportSpec
 
 
@@ -20,19 +21,32 @@ def measured(records):
     return records
 
 
-def test_it_writes_every_table_in_every_format_and_the_figure(measured):
+def test_it_writes_every_table_and_figure_in_every_format(measured):
     measured.noise("table1/R0", "table1/B1")
 
     result = report(ReportSpec(root=measured.root))
 
     folder = measured.root / "results" / "report"
-    tables = ("table1", "table1-bench", "table1-masking", "table1-noise")
+    tables = ("table1", "table1-bench", "table1-masking", "table1-noise", "table1-claims")
+    figures = ("table1-R0-vs-B1-noise", "table1-R0-vs-B1-noise-lines")
     expected = [f"{name}.{suffix}" for name in tables for suffix in ("md", "tex", "csv")]
-    expected += [f"figures/table1-R0-vs-B1-noise.{suffix}" for suffix in ("png", "pdf")]
+    expected += [f"figures/{name}.{suffix}" for name in figures for suffix in ("svg", "pdf", "png")]
+    expected += ["report.json", "report.html"]
     assert [path.relative_to(folder).as_posix() for path in result.files] == expected
     assert sorted(path for path in folder.rglob("*") if path.is_file()) == sorted(result.files)
-    assert [table.name for table in result.tables] == list(tables)
+    assert [table.name for table in result.tables] == list(tables[:4])
     assert (result.problems, result.unfinished) == ((), ())
+
+
+def test_workers_draw_what_this_process_draws(measured, monkeypatch):
+    measured.noise("table1/R0", "table1/B1", stages=(500, 1000), sigmas=(10.0, 20.0))
+    spec = ReportSpec(root=measured.root, format=("html",))
+    alone = {path: path.read_bytes() for path in report(spec).files}
+    monkeypatch.setattr(write, "_IN_PROCESS", 0)
+    monkeypatch.setattr(write, "available_cores", lambda: 2)
+    monkeypatch.setattr(write, "draw", lambda plot: pytest.fail("drawn in this process"))
+
+    assert {path: path.read_bytes() for path in report(spec).files} == alone
 
 
 def test_formats_and_folder_can_be_chosen(measured):
@@ -56,12 +70,51 @@ def test_a_corrupt_record_is_a_problem_and_the_rest_is_written(measured):
     corrupt.write_bytes(b"\xff\xfe{")
     measured.attack("table1/B2", "fgs", status="started")
 
-    result = report(ReportSpec(root=measured.root))
+    result = report(ReportSpec(root=measured.root, format=("csv",)))
 
     assert len(result.problems) == 1
     assert result.problems[0].startswith(f"{corrupt}: cannot be read as JSON")
     assert result.unfinished == ("table1/B2 fgs",)
-    assert len(result.files) == 9
+    assert len(result.files) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("fgs.parquet", "not a whole Parquet file"), ("fgs-examples.npz", "not a whole file of examples")],
+)
+def test_a_damaged_file_of_single_images_is_named_and_the_summaries_stay(measured, name, reason):
+    damaged = measured.root / "results" / "table1" / "B1" / name
+    damaged.write_bytes(b"PAR1 no more than this")
+
+    result = report(ReportSpec(root=measured.root, format=("csv",)))
+
+    assert [reason in problem and str(damaged) in problem for problem in result.problems] == [True]
+    assert "B1" in {row.cells[1][0] for row in result.tables[0].rows}
+
+
+def test_a_record_of_another_schema_is_named_with_what_to_do(measured):
+    old = measured.attack("table1/B1", "hc1-unmasked")
+    old.write_text(old.read_text().replace('"schema": 1', '"schema": 0'))
+
+    problems = report(ReportSpec(root=measured.root, format=("csv",))).problems
+
+    assert problems == (f"{old}: record of schema 0, this bangbench reads schema 1; measure it again",)
+
+
+def test_comparing_needs_results_on_the_same_images(measured):
+    measured.attack("other/R0", "fgs", data="digits")
+
+    with pytest.raises(BenchError, match="table1/R0 and other/R0 have no results on the same images"):
+        compare_models(measured.root, "table1/R0", "other/R0")
+    with pytest.raises(UsageError, match=r"did you mean 'table1/R0'\?"):
+        compare_models(measured.root, "table1/R", "table1/B1")
+
+
+def test_claims_need_a_row_of_the_paper(measured, records):
+    assert [table.name for table in check_claims(measured.root, ())] == ["table1-claims"]
+    records.attack("mine/R0", "fgs")
+    with pytest.raises(BenchError, match="none of these results stands for a row of the paper"):
+        check_claims(measured.root, ("mine/R0",))
 
 
 def test_only_the_models_asked_for_are_reported(measured):
