@@ -68,10 +68,10 @@ def show_report(result: ReportResult, spec: ReportSpec, output: Output) -> None:
         console = output.console()
         for table in result.tables:
             print_table(table, console)
-        output.say(f"{len(result.files)} files in {spec.folder()}")
         page = next((path for path in result.files if path.suffix == ".html"), None)
         if page is not None:
-            output.say(f"open {page}")
+            output.say(f"the page: {page}")
+        output.say(f"{len(result.files)} files in {spec.folder()}")
     for name in result.unfinished:
         complain(f"{name} is unfinished and left out; run it again to go on with it")
     for problem in result.problems:

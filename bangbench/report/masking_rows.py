@@ -96,7 +96,7 @@ def _fgs_sentence(compared: list[_Compared]) -> str:
     numbers = "; ".join(
         f"{item.name} {_rates(item)}, {number(item.masked.blank, 2)} % of gradients blank" for item in low
     )
-    meaning = "the low rate comes from vanished float32 gradients, not robustness"
+    meaning = "what FGS misses comes from vanished float32 gradients, not from robustness"
     return f"FGS against fgs-unmasked ({numbers}): {meaning}."
 
 

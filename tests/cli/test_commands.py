@@ -125,6 +125,42 @@ def test_report_without_names_takes_everything(here: Path, bangbench: Invoke) ->
     assert " B1 " in result.stdout
 
 
+def test_report_makes_a_page_with_figures_of_what_there_is(here: Path, bangbench: Invoke) -> None:
+    assert bangbench(*ATTACK, "--quiet").returncode == 0
+    result = bangbench("report", "--format", "html")
+    assert result.returncode == 0
+    assert "the page: results/report/report.html" in result.stdout
+    page = (here / "results/report/report.html").read_text()
+    figures = {path.stem for path in (here / "results/report/figures").glob("*.svg")}
+    assert {"models-blobs-robustness", "models-blobs-margins"} <= figures
+    assert page.count("<img") == len(figures)
+
+
+def test_two_models_are_compared_in_one_paragraph(here: Path, bangbench: Invoke) -> None:
+    assert bangbench(*ATTACK, "--quiet").returncode == 0
+    result = bangbench("report", "--compare", "R0", "B1")
+    assert result.returncode == 0
+    assert len(result.stdout.strip().splitlines()) == 1
+    assert "R0" in result.stdout
+    assert "B1" in result.stdout
+    value = json_of(bangbench("report", "--compare", "R0", "B1", "--json"))
+    assert value["compared"] == ["R0", "B1"]
+    assert value["text"] == result.stdout.strip()
+    assert not (here / "results/report").exists()
+
+
+def test_the_paper_is_checked_only_where_it_says_something(here: Path, bangbench: Invoke, alike: list[str]) -> None:
+    assert bangbench("attack", "R0", "--attack", "fgs", "--quiet").returncode == 0
+    result = bangbench("report", "--against", "paper")
+    assert result.returncode == 1
+    assert "none of these results stands for a row of the paper" in result.stderr
+    assert bangbench("train", "table1/R0", *alike, "--quiet").returncode == 0
+    assert bangbench("attack", "table1/R0", "--attack", "fgs", "--quiet").returncode == 0
+    claims = json_of(bangbench("report", "--against", "paper", "--json"))["claims"]
+    assert [table["name"] for table in claims] == ["table1-claims"]
+    assert {row["verdict"] for row in claims[0]["rows"]} <= {"other data", "not measured"}
+
+
 def test_models_are_listed(here: Path, bangbench: Invoke) -> None:
     value = json_of(bangbench("models", "--json"))
     assert list(value["models"]) == ["B1", "R0"]

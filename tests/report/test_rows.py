@@ -178,8 +178,8 @@ def test_a_gap_in_fgs_rate_is_called_vanished_gradients(records):
     assert column(table, "fgs_rate_percent") + column(table, "fgs_unmasked_rate_percent") == [1.683128, 100.0]
     assert column(table, "hc1_rate_percent") == [None]
     assert table.notes[1:] == (
-        "FGS against fgs-unmasked (B1 1.68 against 100.00 %, 98.30 % of gradients blank): the low rate comes from "
-        "vanished float32 gradients, not robustness.",
+        "FGS against fgs-unmasked (B1 1.68 against 100.00 %, 98.30 % of gradients blank): what FGS misses comes from "
+        "vanished float32 gradients, not from robustness.",
     )
 
 
@@ -190,7 +190,7 @@ def test_five_points_decide_what_is_said_of_fgs(records, rate, called):
 
     sentence = masking_table(only_group(records)).notes[1]
 
-    assert ("not robustness" in sentence) is called
+    assert ("not from robustness" in sentence) is called
     assert ("are not held down by vanished gradients" in sentence) is not called
 
 
