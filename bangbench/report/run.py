@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,6 +123,21 @@ def check_claims(root: Path, models: tuple[str, ...]) -> tuple[Table, ...]:
     return tables
 
 
+def single_images(group: Group) -> list[Path]:
+    """Return the Parquet files that the numbers of a group were computed from, as far as they are there."""
+    attacks = [found for model in group.models for found in model.attacks.values()]
+    records = [found.path for found in attacks if found.rows is not None]
+    records += [found.path for found in group.noise if found.rows is not None]
+    return [path.with_suffix(".parquet") for path in records]
+
+
+def _links(paths: Sequence[Path], folder: Path, root: Path) -> list[str]:
+    """Return links from a page in `folder` to the results beside it; none where it is written somewhere else."""
+    if not folder.resolve().is_relative_to((root / "results").resolve()):
+        return []
+    return [Path(os.path.relpath(path, folder)).as_posix() for path in paths]
+
+
 def _check_names(tables: Sequence[Table]) -> None:
     """Raise `BenchError` where two tables would be one file, as with models in folders table1 and table1-bench."""
     counts = Counter(table.name for table in tables)
@@ -148,7 +164,9 @@ def _write_whole(chapters: Sequence[Chapter], found: Found, spec: ReportSpec, fi
         write_text(written[-1], to_json(chapters, found.problems, found.unfinished))
     if "html" in spec.format:
         written.append(folder / PAGE)
-        downloads = [path.relative_to(folder).as_posix() for path in (*files, *written[:-1])]
+        beside = [path.relative_to(folder).as_posix() for path in (*files, *written[:-1])]
+        images = [path for chapter in chapters for path in single_images(chapter.group)]
+        downloads = beside + _links(images, folder, spec.root)
         content = page_content(chapters, found.problems, found.unfinished, folder, downloads)
         write_text(written[-1], build_page(content))
     return written

@@ -134,6 +134,9 @@ def test_report_makes_a_page_with_figures_of_what_there_is(here: Path, bangbench
     figures = {path.stem for path in (here / "results/report/figures").glob("*.svg")}
     assert {"models-blobs-robustness", "models-blobs-margins"} <= figures
     assert page.count("<img") == len(figures)
+    assert 'href="../R0/fgs.parquet"' in page
+    assert bangbench("report", "--format", "html", "--out", "elsewhere").returncode == 0
+    assert "fgs.parquet" not in (here / "elsewhere/report.html").read_text()
 
 
 def test_two_models_are_compared_in_one_paragraph(here: Path, bangbench: Invoke) -> None:

@@ -32,6 +32,9 @@ def write_figures(plots: Sequence[Plot], folder: Path, progress: Progress) -> li
 def write_figure(plot: Plot, folder: Path) -> tuple[Path, ...]:
     """Draw one figure and write it in all formats."""
     figure = draw(plot)
+    # the layout is found once; each format would find the same one again
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     paths = tuple(folder / f"{plot.name}.{suffix}" for suffix in FORMATS)
     for path in paths:
         save_figure(figure, path)
