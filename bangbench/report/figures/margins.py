@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from bangbench.report.figures.style import LINES, PAGE, colour, new_figure
 from bangbench.report.groups import Group, ModelResults, short_name
@@ -112,6 +113,8 @@ def _draw(logits: tuple[_Logits, ...]) -> Figure:
     right.axvline(0.0, color="black", linewidth=1.2, label="0: the sign of HC1's weight turns")
     left.set_xlabel("margin of the clean image (logits)")
     right.set_xlabel("true logit of the clean image")
+    right.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    right.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     left.set_ylabel("correct images per bin (%)")
     for axes in (left, right):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), handlelength=2.6)
