@@ -143,7 +143,8 @@ def _attack_chunks(opened: Opened, target: Target, chunks: Chunks, label: str, p
     count = len(opened.data.images)
     starts = range(0, count, CHUNK)
     finished = {number for number in range(len(starts)) if chunks.done(number)}
-    progress.start(label, count, min(count, CHUNK * len(finished)), unit="image")
+    done = sum(min(CHUNK, count - starts[number]) for number in finished)
+    progress.start(label, count, done, unit="image")
     try:
         for number, start in enumerate(starts):
             if number not in finished:

@@ -109,7 +109,7 @@ def _next(messages: Any, running: dict[int, BaseProcess], jobs: Sequence[Job]) -
 def _death(job: Job, process: BaseProcess) -> BenchError:
     return BenchError(
         f"the process working on {job.label} died (exit code {process.exitcode}; out of memory or killed?); "
-        "run the command again to go on, with --jobs 1 to need less memory"
+        "run the command again to go on, with fewer processes (--jobs or --workers) to need less memory"
     )
 
 

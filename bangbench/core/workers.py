@@ -42,7 +42,7 @@ def run_tasks(
     except BrokenProcessPool as error:
         raise BenchError(
             "a worker process died (out of memory, killed, or started from a script without "
-            "`if __name__ == '__main__':`); free memory or guard the script, or compute with workers=1"
+            "`if __name__ == '__main__':`); free memory or guard the script, or compute with fewer workers"
         ) from error
 
 

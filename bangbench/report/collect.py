@@ -11,7 +11,7 @@ from bangbench.core.errors import BenchError, unknown_name
 from bangbench.report.per_image import AttackRows, NoiseRows, read_attack_rows, read_noise_rows
 from bangbench.report.training_log import TrainingLog, read_training_log
 from bangbench.store.examples import Examples, examples_file, read_examples
-from bangbench.store.layout import CARD, model_folder, pair_name
+from bangbench.store.layout import CARD, REPORT, REPORT_DOCUMENT, model_folder, pair_name
 from bangbench.store.records import (
     AttackRecord,
     AttackSummary,
@@ -22,7 +22,6 @@ from bangbench.store.records import (
     read_record,
 )
 
-_REPORT_FOLDER = "report"
 _NOISE_FILE = "noise.json"
 
 Content = TypeVar("Content")
@@ -105,11 +104,15 @@ def collect(root: Path, models: tuple[str, ...]) -> Collected:
 
 
 def _record_files(results: Path) -> dict[str, list[Path]]:
-    """Return the JSON files of each name; the report's own folder and hidden ones hold no records."""
+    """Return the JSON files of each name; the report's own folder and document and hidden folders hold no records."""
     found: dict[str, list[Path]] = {}
     for path in sorted([*results.glob("*/*.json"), *results.glob("*/*/*.json")]):
         place = path.relative_to(results)
-        if place.parts[0] == _REPORT_FOLDER or any(part.startswith(".") for part in place.parts):
+        if (
+            place.parts[0] == REPORT
+            or path.name == REPORT_DOCUMENT
+            or any(part.startswith(".") for part in place.parts)
+        ):
             continue
         found.setdefault(place.parent.as_posix(), []).append(path)
     return found

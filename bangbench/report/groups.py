@@ -20,7 +20,7 @@ _FAMILIES = {"R": 0, "B": 1}
 class ModelResults(NamedTuple):
     """What was measured of one model on one data set; `attacks` maps names such as ``fgs`` to what was found.
 
-    card, log: its training and the course of it, where it was trained under the same root.
+    card, log: the training that made its weights and the course of it, where that happened under the same root.
     """
 
     name: str
@@ -127,15 +127,17 @@ def _models(found: Iterable[FoundAttack], collected: Collected) -> tuple[ModelRe
     for item in found:
         by_name[item.name][item.record.attack] = item
     return tuple(
-        ModelResults(
-            name=name,
-            model=next(iter(attacks.values())).record.model,
-            attacks=attacks,
-            card=collected.cards.get(name),
-            log=collected.logs.get(name),
-        )
+        _model(name, attacks, collected)
         for name, attacks in sorted(by_name.items(), key=lambda entry: _row_order(entry[0]))
     )
+
+
+def _model(name: str, attacks: Mapping[str, FoundAttack], collected: Collected) -> ModelResults:
+    info = next(iter(attacks.values())).record.model
+    card = collected.cards.get(name)
+    if card is None or card.status != "done" or card.model.weights_sha256 != info.weights_sha256:
+        return ModelResults(name, info, attacks)  # what was measured was made elsewhere, or trained again since
+    return ModelResults(name, info, attacks, card, collected.logs.get(name))
 
 
 def _group_names(data: Mapping[tuple[str, str], DataInfo]) -> dict[tuple[str, str], str]:

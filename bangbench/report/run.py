@@ -24,9 +24,9 @@ from bangbench.report.render import RENDERERS
 from bangbench.report.spec import ReportSpec
 from bangbench.report.table import Table
 from bangbench.store.files import check_writable, write_text
+from bangbench.store.layout import REPORT_DOCUMENT
 
 PAGE = "report.html"
-DOCUMENT = "report.json"
 _FIGURES = "figures"
 
 
@@ -101,18 +101,25 @@ def find(root: Path, models: tuple[str, ...] = ()) -> Found:
 
 
 def compare_models(root: Path, first: str, second: str) -> str:
-    """Return one paragraph on how two models measured on the same images compare.
+    """Return one paragraph on how two models measured on the same images compare: on most images, if on several sets.
 
     Raises `UsageError` for a name without results, `BenchError` where they were measured on different images or
     their single images are not there.
     """
-    for group in find(root, (first, second)).groups:
-        models = {model.name: model for model in group.models}
-        if first in models and second in models:
-            return paragraph(compare(models[first], models[second]))
-    raise BenchError(
-        f"{first} and {second} have no results on the same images; attack both on the same data to compare them"
-    )
+    groups = find(root, (first, second)).groups
+    measured = {
+        name: {
+            group.data.fingerprint: (group, model) for group in groups for model in group.models if model.name == name
+        }
+        for name in (first, second)
+    }
+    common = measured[first].keys() & measured[second].keys()
+    if not common:
+        raise BenchError(
+            f"{first} and {second} have no results on the same images; attack both on the same data to compare them"
+        )
+    most = max(sorted(common), key=lambda fingerprint: measured[first][fingerprint][0].data.images)
+    return paragraph(compare(measured[first][most][1], measured[second][most][1]))
 
 
 def check_claims(root: Path, models: tuple[str, ...]) -> tuple[Table, ...]:
@@ -159,14 +166,16 @@ def _write_table(table: Table, spec: ReportSpec) -> list[Path]:
 def _write_whole(chapters: Sequence[Chapter], found: Found, spec: ReportSpec, files: Sequence[Path]) -> list[Path]:
     """Write the files that hold everything: the document and the page."""
     folder, written = spec.folder(), []
+    # a reader elsewhere has no use for the directory that the results lie in
+    problems = tuple(problem.replace(f"{spec.root}{os.sep}", "") for problem in found.problems)
     if "json" in spec.format:
-        written.append(folder / DOCUMENT)
-        write_text(written[-1], to_json(chapters, found.problems, found.unfinished))
+        written.append(folder / REPORT_DOCUMENT)
+        write_text(written[-1], to_json(chapters, problems, found.unfinished))
     if "html" in spec.format:
         written.append(folder / PAGE)
         beside = [path.relative_to(folder).as_posix() for path in (*files, *written[:-1])]
         images = [path for chapter in chapters for path in single_images(chapter.group)]
         downloads = beside + _links(images, folder, spec.root)
-        content = page_content(chapters, found.problems, found.unfinished, folder, downloads)
+        content = page_content(chapters, problems, found.unfinished, folder, downloads)
         write_text(written[-1], build_page(content))
     return written

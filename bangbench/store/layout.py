@@ -13,6 +13,7 @@ CARD = "model.json"
 LOG = "log.csv"
 RESUME = "resume.safetensors"
 REPORT = "report"
+REPORT_DOCUMENT = "report.json"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)?")
 

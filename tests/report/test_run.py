@@ -9,7 +9,7 @@ import pytest
 
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.report.figures import write
-from bangbench.report.run import check_claims, compare_models, report
+from bangbench.report.run import check_claims, compare_models, find, report
 from bangbench.report.spec import ReportSpec
 
 
@@ -152,3 +152,38 @@ def test_reporting_needs_no_torch():
     code = "import bangbench.report.run, bangbench.cli.tables, sys; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_models_of_two_folders_are_compared_where_their_images_are_the_same(measured):
+    measured.attack("mine", "fgs")
+
+    # found, and refused for nothing but the single images, which these records lack
+    with pytest.raises(BenchError, match="single images|Parquet|parquet"):
+        compare_models(measured.root, "table1/R0", "mine")
+
+
+def test_a_report_elsewhere_under_results_is_no_record(measured):
+    report(ReportSpec(root=measured.root, format=("json",), out=measured.root / "results" / "copy"))
+
+    assert report(ReportSpec(root=measured.root, format=("csv",))).problems == ()
+
+
+def test_no_directory_of_this_machine_stands_in_what_is_written(measured):
+    measured.attack("table1/B1", "hc1-unmasked").write_text("{")
+
+    result = report(ReportSpec(root=measured.root, format=("json", "html")))
+
+    assert str(measured.root) in result.problems[0]
+    for name in ("report.json", "report.html"):
+        text = (measured.root / "results" / "report" / name).read_text()
+        assert "results/table1/B1/hc1-unmasked.json" in text
+        assert str(measured.root) not in text
+
+
+def test_a_model_trained_again_since_keeps_its_curves_to_itself(measured):
+    card = {"iteration,loss,rate,training_accuracy,test_accuracy,seconds": "500,0.3,0.01,90.0,97.0,1.0"}
+    folder = measured.root / "models" / "table1" / "R0"
+    folder.mkdir(parents=True)
+    (folder / "log.csv").write_text("\n".join(f"{head}\n{line}" for head, line in card.items()) + "\n")
+
+    assert {model.log for group in find(measured.root).groups for model in group.models} == {None}

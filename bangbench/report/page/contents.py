@@ -44,9 +44,7 @@ def page_content(
 
 def commands(group: Group) -> tuple[str, ...]:
     """Return the commands that made the records of a group, training first, each once, and the one of the report."""
-    training = [model.card.provenance.command for model in group.models if model.card is not None]
-    measuring = [run.provenance.command for run in runs_of(group)]
-    return (*dict.fromkeys([*training, *measuring]), "bangbench report")
+    return (*dict.fromkeys(run.provenance.command for run in runs_of(group)), "bangbench report")
 
 
 def _figure(figure: WrittenFigure, folder: Path) -> PageFigure:
