@@ -16,21 +16,31 @@ Numbers = NDArray[np.float64]
 _LEVEL = 0.95
 _UPPER = (1.0 + _LEVEL) / 2.0
 _RESAMPLES = 9999
-#: From so many values on, a bootstrap is computed from the cumulants of the mean: more exact than its resamples.
+#: Above so many values the bootstrap of a mean may be computed from its cumulants instead of resampled: the series
+#: stops after the fourth, so it is off where the mean is skewed or heavy-tailed (from a few rare values, say).
 _SIMULATED = 200
+_MOST_SKEWNESS, _MOST_KURTOSIS = 0.2, 0.04
+#: Entries of one block of resamples, 8 bytes each.
+_BLOCK = 2**20
+#: Counting how often each distinct value is drawn is faster than drawing the values one by one where this many share
+#: one, on average.
+_SHARED = 8
 #: Five values of one sign are no evidence at 95 % (2 / 2^5 > 0.05), but any resample of them has that sign.
 _FEWEST = 6
 
 
 class Estimate(NamedTuple):
-    """A number with its 95 % interval; None where there are too few values for one."""
+    """A number with its 95 % interval; None where there are too few values for one, or all are the same."""
 
     value: float
     interval: Interval | None
 
 
 class MeanOfFew(NamedTuple):
-    """Mean, standard deviation (n - 1) and the ends of the 95 % t interval; only the mean where n = 1."""
+    """Mean, standard deviation (n - 1) and ends of the 95 % t interval; only the mean where n = 1.
+
+    No ends where all values are the same.
+    """
 
     mean: float
     std: float | None
@@ -100,34 +110,60 @@ def mean_interval(values: Numbers, seed: int = 0, resamples: int = _RESAMPLES) -
     """Return the mean of (N,) values with its 95 % bootstrap interval; None without values.
 
     The expanded percentile interval (Hesterberg 2015, The American Statistician 69): its tail is widened by the t
-    quantile and sqrt(n / (n - 1)), without which few values give too narrow an interval. Fewer than 6 values have
-    none. Up to 200 values are resampled; for more of them the quantiles of the bootstrap distribution follow from
-    its first four cumulants, which are known exactly (Cornish and Fisher 1938), at no cost in time or memory.
+    quantile and sqrt(n / (n - 1)), without which few values give too narrow an interval. It never leaves the range
+    of the values. Fewer than 6 values have none, and neither do values that are all the same: they tell nothing of
+    how far another sample would be off. The values are resampled, in memory that does not grow with them; where
+    there are more than 200 and their mean is nearly normal, the quantiles of the same bootstrap distribution are
+    approximated from its first four cumulants (Cornish and Fisher 1938), which takes next to no time.
     """
     count = len(values)
     if count == 0:
         return None
     mean = float(np.mean(values))
-    if count < _FEWEST:
+    lowest, highest = float(np.min(values)), float(np.max(values))
+    if count < _FEWEST or not math.isfinite(mean) or lowest == highest:
         return Estimate(mean, None)
     reach = float(t.ppf(_UPPER, count - 1)) * math.sqrt(count / (count - 1))
-    if count > _SIMULATED:
-        return Estimate(mean, _cumulant_interval(values, reach))
-    means = values[np.random.default_rng(seed).integers(count, size=(resamples, count))].mean(axis=1)
-    low, high = np.quantile(means, [float(norm.cdf(-reach)), float(norm.cdf(reach))])
-    return Estimate(mean, (float(low), float(high)))
+    ends = _cumulant_interval(values, reach) if count > _SIMULATED else None
+    if ends is None:
+        means = _resampled_means(values, np.random.default_rng(seed), resamples)
+        low, high = np.quantile(means, [float(norm.cdf(-reach)), float(norm.cdf(reach))])
+        ends = float(low), float(high)
+    return Estimate(mean, (max(ends[0], lowest), min(ends[1], highest)))
 
 
-def _cumulant_interval(values: Numbers, reach: float) -> Interval:
-    """Return the quantiles, `reach` standard normal deviations to both sides, of the mean of resampled values."""
+def _resampled_means(values: Numbers, generator: np.random.Generator, resamples: int) -> Numbers:
+    """Return the means of so many samples with replacement, each as large as `values`, block by block."""
+    distinct, counts = np.unique(values, return_counts=True)
+    count, shared = len(values), len(distinct) * _SHARED <= len(values)
+    rows = max(1, _BLOCK // (len(distinct) if shared else count))
+    blocks = []
+    for start in range(0, resamples, rows):
+        size = min(rows, resamples - start)
+        if shared:
+            # how often each value is drawn is multinomial
+            blocks.append(generator.multinomial(count, counts / count, size=size) @ distinct / count)
+        else:
+            blocks.append(values[generator.integers(count, size=(size, count))].mean(axis=1))
+    return np.concatenate(blocks)
+
+
+def _cumulant_interval(values: Numbers, reach: float) -> Interval | None:
+    """Return the quantiles, `reach` standard normal deviations to both sides, of the mean of resampled values.
+
+    None where that mean is too far from normal for its first four cumulants to say.
+    """
     count, mean = len(values), float(np.mean(values))
     deviations = values - mean
+    scale = float(np.abs(deviations).max())
+    deviations /= scale  # squares of tiny deviations underflow
     variance = float(np.mean(deviations**2))
-    if variance == 0.0:
-        return mean, mean
     skewness = float(np.mean(deviations**3)) / variance**1.5 / math.sqrt(count)
     kurtosis = (float(np.mean(deviations**4)) / variance**2 - 3.0) / count
-    low, high = (_cornish_fisher(z, skewness, kurtosis) * math.sqrt(variance / count) for z in (-reach, reach))
+    if abs(skewness) > _MOST_SKEWNESS or abs(kurtosis) > _MOST_KURTOSIS:
+        return None
+    error = scale * math.sqrt(variance / count)
+    low, high = (error * _cornish_fisher(z, skewness, kurtosis) for z in (-reach, reach))
     return mean + low, mean + high
 
 
@@ -142,16 +178,30 @@ def _cornish_fisher(z: float, skewness: float, kurtosis: float) -> float:
 
 
 def t_interval(values: Numbers) -> MeanOfFew | None:
-    """Return mean, standard deviation (n - 1) and 95 % t interval of (N,) values, for a handful; None without any."""
+    """Return mean, standard deviation (n - 1) and 95 % t interval of (N,) values, for a handful; None without any.
+
+    The ends are None where `t_interval_ends` has none.
+    """
     count = len(values)
     if count == 0:
         return None
+    std = float(np.std(values, ddof=1)) if count > 1 else None
+    low, high = (float(end) for end in t_interval_ends(values))
     mean = float(np.mean(values))
-    if count == 1:
-        return MeanOfFew(mean, None, None, None)
-    std = float(np.std(values, ddof=1))
-    reach = float(t.ppf(_UPPER, count - 1)) * std / math.sqrt(count)
-    return MeanOfFew(mean, std, mean - reach, mean + reach)
+    return MeanOfFew(mean, std, None, None) if math.isnan(low) else MeanOfFew(mean, std, low, high)
+
+
+def t_interval_ends(values: Numbers) -> tuple[Numbers, Numbers]:
+    """Return both ends of the 95 % t interval of the mean over the last axis, of values independent of each other.
+
+    NaN where there are fewer than two values or all are the same, which tell nothing of their spread.
+    """
+    count, mean = values.shape[-1], np.mean(values, axis=-1)
+    if count < 2:
+        return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    reach = float(t.ppf(_UPPER, count - 1)) * np.std(values, axis=-1, ddof=1) / math.sqrt(count)
+    margin = np.where(np.ptp(values, axis=-1) > 0.0, reach, np.nan)
+    return mean - margin, mean + margin
 
 
 def welch_interval(mean1: float, std1: float, n1: int, mean2: float, std2: float, n2: int) -> Interval | None:

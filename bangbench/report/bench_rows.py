@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from bangbench.report.groups import Group, ModelResults, short_name
 from bangbench.report.rows import group_title, unfinished_note
@@ -22,6 +23,8 @@ from bangbench.report.table import (
 from bangbench.store.records import AttackSummary
 
 ATTACK_ORDER = ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked")
+
+_TITLES = {"fgs": "FGS", "fgs-unmasked": "FGS-unmasked", "hc1": "HC1", "hc1-unmasked": "HC1-unmasked"}
 
 _NOTES = (
     "Rate: flipped per correct image, with its 95 % Wilson interval. Blank: correct images that give the attack "
@@ -55,6 +58,18 @@ def attack_names(model: ModelResults) -> list[str]:
     """Return the attacks run on a model: the bench's own in their order, then others by name."""
     known = [name for name in ATTACK_ORDER if name in model.attacks]
     return known + sorted(set(model.attacks) - set(known))
+
+
+def attack_title(attack: str) -> str:
+    """Return an attack's name as headings print it: FGS for fgs; the names of other attacks stay as they are."""
+    return _TITLES.get(attack, attack)
+
+
+def not_shown(left_out: Iterable[str], without_images: Iterable[str]) -> tuple[str, ...]:
+    """Return a sentence that names what a figure of single images leaves out, and the models that have none."""
+    lists = (("not shown", ", ".join(left_out)), ("no single images", ", ".join(without_images)))
+    text = "; ".join(f"{what}: {names}" for what, names in lists if names)
+    return (f"{text[0].upper()}{text[1:]}.",) if text else ()
 
 
 def median_censored(summary: AttackSummary) -> float | None:

@@ -29,6 +29,8 @@ Unit = Literal["percent", "grey_levels", "pass"]
 
 #: The paper's test images: 10,000 of MNIST and of CIFAR-10.
 PAPER_IMAGES = 10_000
+#: With fewer images than this an interval is so wide that agreement says little.
+_FEW_IMAGES = 1000
 
 _UNITS: tuple[Unit, ...] = ("percent", "pass", "grey_levels")
 _PLACES: dict[Unit, int] = {"percent": 2, "pass": 4, "grey_levels": 2}
@@ -36,7 +38,10 @@ _ATTACKS = ("fgs", "hc1")
 
 
 class Claim(NamedTuple):
-    """One published number and ours, in the unit `unit`; interval: of ours minus published (percentage points)."""
+    """One published number and ours, in the unit `unit`.
+
+    interval: of ours minus published (percentage points where the unit is percent); images: behind our number.
+    """
 
     model: str
     cell: str
@@ -45,6 +50,7 @@ class Claim(NamedTuple):
     ours: float | None
     interval: Interval | None
     verdict: Verdict
+    images: int | None = None
 
 
 def claim_table(group: Group) -> Table | None:
@@ -78,7 +84,7 @@ def _row_claims(group: Group) -> Iterator[Claim]:
 
 
 def _same_data(group: Group, dataset: str) -> bool:
-    return published_label(group.data.name, dataset) == "published"
+    return published_label(group.data, dataset) == "published"
 
 
 class _Printed(NamedTuple):
@@ -104,7 +110,8 @@ def _accuracy_claim(model: ModelResults, row: PublishedRow, same_data: bool) -> 
     ours = next(iter(model.attacks.values())).summary
     correct = _paper_count(row.accuracy, PAPER_IMAGES)
     interval = newcombe_interval(ours.correct, ours.images, correct, PAPER_IMAGES)
-    return _claim(short_name(model.name), "accuracy", "percent", (row.accuracy, ours.accuracy), interval, same_data)
+    claim = _claim(short_name(model.name), "accuracy", "percent", (row.accuracy, ours.accuracy), interval, same_data)
+    return claim._replace(images=ours.images)
 
 
 def _attack_claims(model: ModelResults, attack: str, printed: _Printed, same_data: bool) -> Iterator[Claim]:
@@ -119,9 +126,11 @@ def _attack_claims(model: ModelResults, attack: str, printed: _Printed, same_dat
     rate = newcombe_interval(summary.flipped, summary.correct, printed.flipped, printed.correct)
     score = _mean_interval(summary, summary.pass_paper, paper.pass_paper, printed)
     linf = _mean_interval(summary, summary.linf, paper.linf, printed)
-    yield _claim(name, f"{title} rate", "percent", (paper.rate, summary.rate), rate, same_data)
-    yield _claim(name, f"{title} PASS", "pass", (paper.pass_paper[0], summary.pass_paper.mean), score, same_data)
-    yield _claim(name, f"{title} L∞", "grey_levels", (paper.linf[0], summary.linf.mean), linf, same_data)
+    scores, sizes = (paper.pass_paper[0], summary.pass_paper.mean), (paper.linf[0], summary.linf.mean)
+    found = _claim(name, f"{title} rate", "percent", (paper.rate, summary.rate), rate, same_data)
+    yield found._replace(images=summary.correct)
+    yield _claim(name, f"{title} PASS", "pass", scores, score, same_data)._replace(images=summary.flipped)
+    yield _claim(name, f"{title} L∞", "grey_levels", sizes, linf, same_data)._replace(images=summary.flipped)
 
 
 def _mean_interval(
@@ -161,7 +170,8 @@ def _noise_claim(found: FoundNoise, reference: FigureReference, which: Literal[0
         estimate = mean_interval(100.0 * found.rows.flipped[which, -1, place] / found.rows.draws)
         if estimate is not None and estimate.interval is not None:
             interval = estimate.interval[0] - paper, estimate.interval[1] - paper
-    return _claim(pair_title(found), cell, "percent", (paper, surface[-1][place]), interval, same_data)
+    claim = _claim(pair_title(found), cell, "percent", (paper, surface[-1][place]), interval, same_data)
+    return claim._replace(images=summary.images)
 
 
 def _not_measured(model: str, cell: str, unit: Unit, paper: float) -> Claim:
@@ -247,7 +257,7 @@ def _cells(group: Group, claim: Claim) -> tuple[Cell, ...]:
 
 
 def _counts(found: Sequence[Claim]) -> str:
-    """Return how many numbers agree, differ, were not measured, and, where there are such, the others."""
+    """Return how many numbers agree, differ, were not measured, and what that says; where there are such, the others."""
     counts = Counter(claim.verdict for claim in found)
     parts = [
         f"{counts['agrees']} agree",
@@ -256,7 +266,25 @@ def _counts(found: Sequence[Claim]) -> str:
         *([f"{counts['no interval']} have no interval"] if counts["no interval"] else []),
         *([f"{counts['other data']} were measured on other data"] if counts["other data"] else []),
     ]
-    return f"Of {len(found)} published numbers {', '.join(parts)}."
+    return (
+        f"Of {len(found)} published numbers {', '.join(parts)}, as far as the sampling of images goes, not training with "
+        "another seed; that a number agrees says that no difference was found, not that there is none."
+    )
+
+
+def _few_images(found: Sequence[Claim]) -> list[str]:
+    """Name the numbers that agree on the strength of few images."""
+    few = [
+        f"{claim.model} {claim.cell} ({claim.images:,})"
+        for claim in found
+        if claim.verdict == "agrees" and claim.images is not None and claim.images < _FEW_IMAGES
+    ]
+    if not few:
+        return []
+    return [
+        f"Few images agree with nearly every number. Fewer than {_FEW_IMAGES:,} are behind ours where it agrees in: "
+        f"{', '.join(few)}."
+    ]
 
 
 def _notes(group: Group, found: Sequence[Claim]) -> tuple[str, ...]:
@@ -266,15 +294,17 @@ def _notes(group: Group, found: Sequence[Claim]) -> tuple[str, ...]:
         "pass_paper, which was matched empirically to the paper's Table 1.",
         "A number agrees where the 95 % interval of the difference includes zero. The interval covers the sampling of "
         "images, not training with another seed: a model trained again can differ and the paper still be right.",
+        *_few_images(found),
         f"Intervals: Newcombe's for accuracy (the paper: {PAPER_IMAGES:,} images) and rates (the paper: its correct "
         "images), Welch's for means over flipped images with the paper's standard deviations. The two sets of "
         "images are taken as independent, since the paper gives no single images: on the same test images the "
-        "intervals are rather too wide. Of 100 numbers that are equal in truth, about 5 differ by chance.",
+        "intervals are rather too wide, so that of 100 numbers that are equal in truth at most about 5 differ by chance.",
     ]
     if any(claim.cell.startswith("noise") for claim in found):
         notes.append(
             "Noise: at the last stage. The paper gives no counts (and round numbers for figure 3), so its numbers are "
-            "taken as exact; the interval is that of ours, a bootstrap over images, and needs noise.parquet."
+            "taken as exact; the interval is that of ours, a bootstrap over images (the figure's are t intervals). It "
+            "needs noise.parquet, at least 6 images, and not the same count for all of them."
         )
     if any(claim.verdict == "other data" for claim in found):
         notes.append(

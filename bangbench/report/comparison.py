@@ -319,7 +319,8 @@ def _told_rates(rates: PairedRates, names: tuple[str, str], what: str) -> str:
 
 def _told_means(means: PairedMeans, places: int, names: tuple[str, str], what: str) -> str:
     if means.difference.interval is None:
-        return f"{means.difference.value:.{places}f}, too few images for an interval: no difference can be told"
+        reason = "no interval from so few images or from the same difference in each"
+        return f"{means.difference.value:.{places}f}, {reason}: no difference can be told"
     if not excludes_zero(means.difference):
         return f"{_signed(means.difference, places)}: no difference can be told"
     return f"{_larger(means.difference, names)} {what}, by {_size(means.difference, places)}"

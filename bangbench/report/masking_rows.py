@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from bangbench.report.bench_rows import median_censored
+from bangbench.report.bench_rows import attack_title, median_censored
 from bangbench.report.groups import Group, ModelResults, short_name
 from bangbench.report.rows import group_title, unfinished_note
 from bangbench.report.table import Cell, Column, Row, Table, csv_column, decimals, mean_and_std, number, text
@@ -15,6 +15,12 @@ from bangbench.store.records import AttackSummary
 _RATE_GAP = 5.0
 #: How many times larger the median L_inf has to be.
 _MEDIAN_FACTOR = 1.25
+#: An unmasked rate, in percent, below which the images that withstand it are put into words.
+_NEARLY_ALL = 95.0
+
+_UNMASKED = "-unmasked"
+#: The bench's own attacks that have an unmasked twin.
+_OWN = ("fgs", "hc1")
 
 
 class _Compared(NamedTuple):
@@ -27,26 +33,38 @@ class _Compared(NamedTuple):
 
 def masking_table(group: Group) -> Table | None:
     """Return rate and L_inf of each attack beside its unmasked twin; None where no unmasked attack was run."""
-    if not any(attack.endswith("-unmasked") for model in group.models for attack in model.attacks):
+    if not any(attack.endswith(_UNMASKED) for model in group.models for attack in model.attacks):
         return None
+    stems = _stems(group)
+    attacks = [attack for stem in stems for attack in (stem, f"{stem}{_UNMASKED}")]
     return Table(
         name=f"{group.name}-masking",
         title=f"{group_title(group)}; masked against unmasked",
-        columns=_COLUMNS,
-        rows=tuple(Row("measured", _cells(group, model)) for model in group.models),
+        columns=(*_NAMES, *(column for attack in attacks for column in _attack_columns(attack))),
+        rows=tuple(Row("measured", _cells(group, model, attacks)) for model in group.models),
         notes=(
             "Rates in percent of the correct images; L∞ in grey levels, mean ± standard deviation over the "
             "flipped images.",
-            *_sentence(group, "fgs", _fgs_sentence),
-            *_sentence(group, "hc1", _hc1_sentence),
+            *(sentence for stem in stems for sentence in _sentence(group, stem)),
             *unfinished_note(group),
         ),
     )
 
 
+def _stems(group: Group) -> list[str]:
+    """Return the attacks to show beside their unmasked twins: the bench's own first, then others by name.
+
+    The bench's own are shown where either of the two was run on some model, others where the twin was.
+    """
+    run = {attack for model in group.models for attack in model.attacks}
+    own = [stem for stem in _OWN if run & {stem, f"{stem}{_UNMASKED}"}]
+    return own + sorted({attack.removesuffix(_UNMASKED) for attack in run if attack.endswith(_UNMASKED)} - set(own))
+
+
 def _attack_columns(attack: str) -> tuple[Column, ...]:
-    title, field = attack.replace("fgs", "FGS").replace("hc1", "HC1"), attack.replace("-", "_")
-    short = title.replace("-unmasked", "\nunm.") if "-" in title else f"{title}\n"
+    title, field = attack_title(attack), attack.replace("-", "_")
+    stem = title.removesuffix(_UNMASKED)
+    short = f"{stem}\n" if stem == title else f"{stem}\nunm."
     linf = (f"{field}_linf_mean_grey_levels", f"{field}_linf_std_grey_levels")
     return (
         Column(f"{title} rate (%)", f"{short}\nrate %", (f"{field}_rate_percent",), decimals(2)),
@@ -54,50 +72,46 @@ def _attack_columns(attack: str) -> tuple[Column, ...]:
     )
 
 
-_COLUMNS = (
+_NAMES = (
     Column("ID", "ID", ("id",), text, "left"),
     csv_column("source"),
     csv_column("model"),
     csv_column("data"),
-    *_attack_columns("fgs"),
-    *_attack_columns("fgs-unmasked"),
-    *_attack_columns("hc1"),
-    *_attack_columns("hc1-unmasked"),
 )
 
 
-def _cells(group: Group, model: ModelResults) -> tuple[Cell, ...]:
+def _cells(group: Group, model: ModelResults, attacks: Sequence[str]) -> tuple[Cell, ...]:
     cells: list[Cell] = [(short_name(model.name),), ("measured",), (model.name,), (group.data.name,)]
-    for attack in ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked"):
+    for attack in attacks:
         summary = model.summary(attack)
         cells.append((None if summary is None else summary.rate,))
         cells.append((None, None) if summary is None else (summary.linf.mean, summary.linf.std))
     return tuple(cells)
 
 
-def _sentence(group: Group, attack: str, say: Callable[[list[_Compared]], str]) -> tuple[str, ...]:
+def _sentence(group: Group, attack: str) -> tuple[str, ...]:
     """Return what the difference means, where both attacks were run on some model that has correct images."""
     compared = []
     for model in group.models:
-        masked, unmasked = model.summary(attack), model.summary(f"{attack}-unmasked")
+        masked, unmasked = model.summary(attack), model.summary(f"{attack}{_UNMASKED}")
         if masked is not None and unmasked is not None and masked.correct and unmasked.correct:
             compared.append(_Compared(short_name(model.name), masked, unmasked))
-    return (say(compared),) if compared else ()
+    if not compared:
+        return ()
+    own = {"fgs": _fgs_sentence, "hc1": _hc1_sentence}
+    return (own[attack](compared) if attack in own else _other_sentence(attack, compared),)
 
 
 def _fgs_sentence(compared: list[_Compared]) -> str:
     """Say what separates FGS from fgs-unmasked: the underflow of the gradient, and nothing else."""
     low = [item for item in compared if _rate_gap(item) > _RATE_GAP]
     if not low:
-        return (
-            f"FGS flips at most {_RATE_GAP:g} points less than fgs-unmasked: its rates are not held down by "
-            "vanished gradients."
-        )
+        return f"FGS against fgs-unmasked: vanished gradients hold its rates down by at most {_RATE_GAP:g} points."
     numbers = "; ".join(
         f"{item.name} {_rates(item)}, {number(item.masked.blank, 2)} % of gradients blank" for item in low
     )
-    meaning = "what FGS misses comes from vanished float32 gradients, not from robustness"
-    return f"FGS against fgs-unmasked ({numbers}): {meaning}."
+    meaning = "what fgs-unmasked flips beyond FGS was hidden by vanished float32 gradients, not resisted"
+    return f"FGS against fgs-unmasked ({numbers}): {meaning}{_withstood('fgs', low)}."
 
 
 def _hc1_sentence(compared: list[_Compared]) -> str:
@@ -111,7 +125,28 @@ def _hc1_sentence(compared: list[_Compared]) -> str:
     numbers = "; ".join(f"{item.name} {_rates(item)}, median L∞ {_medians(item)}" for item in harder)
     return (
         f"HC1 against hc1-unmasked ({numbers}): where the true logit is negative, HC1's weight pushes towards the "
-        "true class; what holds HC1 back is that sign, not robustness."
+        f"true class; that sign makes the gap between the two, not robustness{_withstood('hc1', harder)}."
+    )
+
+
+def _other_sentence(attack: str, compared: list[_Compared]) -> str:
+    """Say how far an attack of another package falls behind its twin, of which no more than the name is known."""
+    low = [item for item in compared if _rate_gap(item) > _RATE_GAP]
+    if not low:
+        return f"{attack} flips at most {_RATE_GAP:g} points less than {attack}{_UNMASKED}."
+    numbers = "; ".join(f"{item.name} {_rates(item)}" for item in low)
+    return (
+        f"{attack} against {attack}{_UNMASKED} ({numbers}): what {attack}{_UNMASKED} flips beyond {attack} is not "
+        f"resisted{_withstood(attack, low)}."
+    )
+
+
+def _withstood(attack: str, compared: list[_Compared]) -> str:
+    """Return how many images the unmasked attack does not flip either, for the models where these are many."""
+    return "".join(
+        f"; {number(100.0 - item.unmasked.rate, 2)} % of {item.name}'s images withstand even {attack}{_UNMASKED}"
+        for item in compared
+        if item.unmasked.rate is not None and item.unmasked.rate < _NEARLY_ALL
     )
 
 

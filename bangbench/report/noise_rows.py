@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bangbench.report.collect import FoundNoise
-from bangbench.report.groups import Group, short_name
+from bangbench.report.groups import Group, prefix_of, short_name
 from bangbench.report.published import published_figure, published_label, published_row
 from bangbench.report.rows import group_title, unfinished_note
 from bangbench.report.table import SIGMA, Column, Row, Table, csv_column, decimals, text
@@ -47,8 +47,17 @@ def noise_table(group: Group) -> Table | None:
 
 
 def pair_title(found: FoundNoise) -> str:
-    """Return the pair as a table names it: R0 vs B1."""
-    return f"{short_name(found.record.regular.name)} vs {short_name(found.record.bang.name)}"
+    """Return the pair as a table names it: R0 vs B1; with their folders where these differ."""
+    regular, bang = found.record.regular.name, found.record.bang.name
+    if prefix_of(regular) != prefix_of(bang):
+        return f"{regular} vs {bang}"
+    return f"{short_name(regular)} vs {short_name(bang)}"
+
+
+def _stage(found: FoundNoise) -> int | None:
+    """Return the iteration of the last stage; None where it is not known, as for imported weights."""
+    unknown = found.summary.stages == (0,) and found.record.regular.iterations is None
+    return None if unknown else found.summary.stages[-1]
 
 
 def _rows(found: FoundNoise) -> list[Row]:
@@ -63,7 +72,7 @@ def _rows(found: FoundNoise) -> list[Row]:
                 (record.regular.name,),
                 (record.bang.name,),
                 (record.data.name,),
-                (summary.stages[-1],),
+                (_stage(found),),
                 (summary.images,),
                 (summary.draws,),
                 (sigma,),
@@ -78,17 +87,21 @@ def _rows(found: FoundNoise) -> list[Row]:
 
 def _notes(found: FoundNoise) -> list[str]:
     summary, pair = found.summary, pair_title(found)
-    stages = f"{len(summary.stages)} stages, the last" if len(summary.stages) > 1 else "one stage,"
     paper = f" (the paper: {PAPER_DRAWS:,})" if summary.draws != PAPER_DRAWS else ""
-    notes = [
-        f"{pair}: {stages} at iteration {summary.stages[-1]:,}; {summary.images:,} images, "
-        f"{summary.draws:,} draws each{paper}."
-    ]
+    notes = [f"{pair}: {_stages(found)}; {summary.images:,} images, {summary.draws:,} draws each{paper}."]
     if short := _short_classes(found):
         notes.append(f"{pair}: {short} (the paper: {PAPER_IMAGES_PER_CLASS}).")
     if found.record.spec.get("clip") is False:
         notes.append(f"{pair}: noisy copies neither rounded nor clipped to 0 to 255.")
     return notes + _published_note(found)
+
+
+def _stages(found: FoundNoise) -> str:
+    """Return how many stages were measured, and the iteration of the last one."""
+    stage, count = _stage(found), len(found.summary.stages)
+    if stage is None:
+        return "the final models"
+    return f"{count} stages, the last at iteration {stage:,}" if count > 1 else f"one stage, at iteration {stage:,}"
 
 
 def _short_classes(found: FoundNoise) -> str:
@@ -106,8 +119,9 @@ def _published_note(found: FoundNoise) -> list[str]:
     )
     if reference is None:
         return []
-    figure, label = reference.figure, published_label(record.data.name, reference.dataset)
+    figure, label = reference.figure, published_label(record.data, reference.dataset)
+    about = "about " if figure.approximate else ""
     return [
         f"{pair_title(found)}, {label}, figure {reference.number} at {SIGMA} {figure.sigma:g}, last stage: "
-        f"regular {figure.regular_percent:g} %, BANG {figure.bang_percent:g} %."
+        f"regular {about}{figure.regular_percent:g} %, BANG {about}{figure.bang_percent:g} %."
     ]

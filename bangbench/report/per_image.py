@@ -17,33 +17,26 @@ Whole = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
 
-_WHOLE = ("index", "label", "prediction")
-_FLAGS = ("attacked", "blank", "flipped")
-_NUMBERS = ("linf", "l2", "pass", "pass_paper", "ssim", "margin", "true_logit", "gradient_max")
+_FLAGS = ("attacked", "flipped")
+_NUMBERS = ("linf", "pass", "margin", "true_logit")
+#: Percentage points by which rounding may move a record's percentages from those of its counts.
+_TOLERANCE = 1e-6
 
 
 class AttackRows(NamedTuple):
-    """One attack on every test image, each field (N,), in the order of the images.
+    """What the report shows of one attack on every test image, each field (N,), in the order of the images.
 
-    indices (places in the test split), label, prediction (of the clean image) are whole numbers; attacked (correctly
-    classified), blank and flipped are flags; distances (grey levels) and scores are NaN where the image was not
-    flipped. margin: true logit minus the largest other one; gradient_max: NaN where the image was not attacked.
+    indices: places in the test split; attacked: correctly classified. linf (grey levels) and pass_definition are NaN
+    where the image was not flipped. margin: true logit of the clean image minus the largest other one.
     """
 
     indices: Whole
-    label: Whole
-    prediction: Whole
     attacked: Flags
-    blank: Flags
     flipped: Flags
     linf: Numbers
-    l2: Numbers
     pass_definition: Numbers
-    pass_paper: Numbers
-    ssim: Numbers
     margin: Numbers
     true_logit: Numbers
-    gradient_max: Numbers
 
     def linf_or_infinite(self) -> Numbers:
         """Return L_inf of the attacked images (grey levels), infinite where the attack failed; (attacked,)."""
@@ -51,10 +44,8 @@ class AttackRows(NamedTuple):
 
 
 class NoiseRows(NamedTuple):
-    """Flipped draws of each image: indices and label (N,), flipped (2, stages, sigmas, N): first regular, then BANG."""
+    """Flipped draws of each image, of `draws`: flipped is (2, stages, sigmas, N), first regular, then BANG."""
 
-    indices: Whole
-    label: Whole
     draws: int
     flipped: Whole
 
@@ -67,9 +58,9 @@ def read_attack_rows(path: Path, summary: AttackSummary) -> AttackRows | None:
     if not path.exists():
         return None
     table = read_table(path)
-    columns = [_column(table, name, path) for name in (*_WHOLE, *_FLAGS, *_NUMBERS)]
-    kinds: list[Any] = [np.int64] * len(_WHOLE) + [np.bool_] * len(_FLAGS) + [np.float64] * len(_NUMBERS)
-    rows = AttackRows(*(values.astype(kind) for values, kind in zip(columns, kinds, strict=True)))
+    indices = _column(table, "index", path).astype(np.int64)
+    flags = [_column(table, name, path).astype(np.bool_) for name in _FLAGS]
+    rows = AttackRows(indices, *flags, *(_column(table, name, path).astype(np.float64) for name in _NUMBERS))
     found = len(rows.indices), int(rows.attacked.sum()), int(rows.flipped.sum())
     expected = summary.images, summary.correct, summary.flipped
     if found != expected:
@@ -91,14 +82,23 @@ def read_noise_rows(path: Path, summary: NoiseSummary) -> NoiseRows | None:
             f"{path}: expected {np.prod(shape):,} rows for the record beside it, found {table.num_rows:,}; "
             "make the measurement again"
         )
-    indices, label, flipped = (_column(table, name, path) for name in ("index", "label", "flipped"))
-    images = summary.images
-    return NoiseRows(
-        indices[:images].astype(np.int64),
-        label[:images].astype(np.int64),
-        summary.draws,
-        flipped.astype(np.int64).reshape(shape),
-    )
+    flipped = _column(table, "flipped", path).astype(np.int64).reshape(shape)
+    _check_percentages(path, flipped, summary)
+    return NoiseRows(summary.draws, flipped)
+
+
+def _check_percentages(path: Path, flipped: Whole, summary: NoiseSummary) -> None:
+    """Raise `BenchError` unless the counts, (2, stages, sigmas, images), give the percentages of the record."""
+    found = 100.0 * flipped.sum(axis=-1) / (summary.images * summary.draws)
+    expected = np.array([summary.flipped_percent["regular"], summary.flipped_percent["bang"]])
+    wrong = np.argwhere(np.abs(found - expected) > _TOLERANCE)
+    if len(wrong):
+        which, stage, sigma = place = tuple(wrong[0])
+        raise BenchError(
+            f"{path}: does not belong to the record beside it: expected {expected[place]:.4f} % flipped of "
+            f"{('regular', 'BANG')[which]} at stage {summary.stages[stage]} and sigma {summary.sigmas[sigma]:g}, "
+            f"found {found[place]:.4f} %; make the measurement again"
+        )
 
 
 def _column(table: pa.Table, name: str, path: Path) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bangbench.store.records import ModelInfo
+from bangbench.store.records import DataInfo, ModelInfo
 
 TableName = Literal["table1", "table2"]
 
@@ -58,13 +58,17 @@ class PublishedTable(_Published):
 
 
 class PublishedFigure(_Published):
-    """Percent of noisy copies misclassified at the last stage under the strongest noise."""
+    """Percent of noisy copies misclassified at the last stage under the strongest noise.
+
+    approximate: the paper says about how many, instead of printing a number of its own measurement.
+    """
 
     regular: str
     bang: str
     sigma: float
     regular_percent: float
     bang_percent: float
+    approximate: bool = False
 
 
 class Published(_Published):
@@ -126,12 +130,13 @@ def published_figure(regular: RowReference | None, bang: RowReference | None) ->
     return FigureReference(number, regular.dataset, figure)
 
 
-def published_label(measured_on: str, dataset: str) -> str:
+def published_label(measured_on: DataInfo, dataset: str) -> str:
     """Return what a published number is called beside one measured on the data `measured_on`.
 
-    The data set is named where the two differ, so that a lossy copy of CIFAR-10 never passes for CIFAR-10.
+    The data set is named where the source of the images is not the registered one, whatever its name: a copy, such
+    as ``npz:cifar10.npz`` with the name cifar10, may hold other images and never passes for CIFAR-10.
     """
-    return "published" if measured_on == dataset else f"published ({_DISPLAY.get(dataset, dataset)})"
+    return "published" if measured_on.source == dataset else f"published ({_DISPLAY.get(dataset, dataset)})"
 
 
 def _tables() -> Mapping[str, tuple[TableName, PublishedTable]]:

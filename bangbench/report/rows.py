@@ -115,7 +115,7 @@ def _measured_attack(summary: AttackSummary | None) -> tuple[Cell, Cell, Cell]:
 def _published(group: Group, model: ModelResults, reference: RowReference) -> Row:
     row = reference.row
     cells: tuple[Cell, ...] = (
-        (published_label(group.data.name, reference.dataset),),
+        (published_label(group.data, reference.dataset),),
         (short_name(model.name),),
         ("published",),
         (f"{reference.table}/{row.id}",),
@@ -156,10 +156,13 @@ def _published_notes(group: Group, pairs: list[_Pair]) -> tuple[str, ...]:
     ]
     if renamed:
         notes.append(f"{'; '.join(renamed)}.")
-    labels = {published_label(group.data.name, reference.dataset) for _, reference in references} - {"published"}
+    labels = {published_label(group.data, reference.dataset) for _, reference in references} - {"published"}
     if labels:
+        # a copy may bear the name of the original; what was asked for tells them apart
+        same_name = group.data.name in {reference.dataset for _, reference in references}
+        measured_on = group.data.source if same_name else group.data.name
         notes.append(
-            f"The rows above those marked {', '.join(sorted(labels))} were measured on {group.data.name}: other "
+            f"The rows above those marked {', '.join(sorted(labels))} were measured on {measured_on}: other "
             "images than the published numbers."
         )
     return tuple(notes)

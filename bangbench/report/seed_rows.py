@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +28,7 @@ class _Seeds(NamedTuple):
 
 def seed_table(group: Group) -> Table | None:
     """Return mean, standard deviation and t interval over seeds, per recipe and attack; None without two seeds."""
-    recipes = [models for models in _recipes(group) if len(models) >= _FEWEST]
-    compared = [seeds for models in recipes for seeds in _attacks(models)]
+    compared = [seeds for alike in recipes(group.models) for seeds in _attacks(independent(alike))]
     if not compared:
         return None
     return Table(
@@ -44,25 +43,34 @@ def seed_table(group: Group) -> Table | None:
 _NOTES = (
     "Mean ± standard deviation (n - 1) over seeds, n as in the column Seeds, and the mean's 95 % t interval in "
     "brackets. Each seed gives one number: its accuracy, its rate (percent of its correct images), its mean L∞ (grey "
-    "levels) and mean PASS (paper) over its flipped images; empty where some seed has none.",
+    "levels) and mean PASS (paper) over its flipped images; empty where some seed has none, and without an interval "
+    "where all seeds give the same number.",
     "One recipe: the same net, method and settings of the method, iterations, training data and preprocessing, with "
     "different seeds and different weights. Other options of the training are not compared.",
     "The spread covers training with another seed on the same test images; an interval is not cut off at 0 or 100 %.",
 )
 
 
-def _recipes(group: Group) -> list[list[ModelResults]]:
-    """Return the models of each recipe, one for every seed and for every set of weights."""
-    recipes: dict[Hashable, list[ModelResults]] = defaultdict(list)
-    for model in group.models:
-        others = recipes[_recipe(model.model)]
-        if _is_trained(model.model) and all(_independent(model, other) for other in others):
-            others.append(model)
-    return list(recipes.values())
+def recipes(models: Iterable[ModelResults]) -> list[list[ModelResults]]:
+    """Return the models trained alike but for their seed, recipe by recipe; those of which that is known."""
+    found: dict[Hashable, list[ModelResults]] = defaultdict(list)
+    for model in models:
+        if is_training_known(model.model):
+            found[_recipe(model.model)].append(model)
+    return list(found.values())
 
 
-def _is_trained(info: ModelInfo) -> bool:
-    """Tell whether it is known how a model was trained."""
+def independent(alike: Iterable[ModelResults]) -> list[ModelResults]:
+    """Return those of one recipe that tell something new: the first of every seed and of every set of weights."""
+    found: list[ModelResults] = []
+    for model in alike:
+        if all(_independent(model, other) for other in found):
+            found.append(model)
+    return found
+
+
+def is_training_known(info: ModelInfo) -> bool:
+    """Tell whether the record of a model says how it was trained: by which method, from which seed."""
     return info.method is not None and info.seed is not None
 
 

@@ -18,6 +18,7 @@ from bangbench.core.statistics import (
     paired_mean_difference,
     paired_rate_difference,
     t_interval,
+    t_interval_ends,
     welch_interval,
     wilson_interval,
 )
@@ -187,8 +188,39 @@ def test_a_bootstrap_of_a_few_values_is_not_called_an_interval():
 
 
 @pytest.mark.parametrize("count", [10, 1000])
-def test_the_interval_of_equal_values_is_their_value(count):
-    assert mean_interval(np.full(count, 7.5)) == (7.5, (7.5, 7.5))
+def test_equal_values_have_no_interval(count):
+    assert mean_interval(np.full(count, 7.1)) == (pytest.approx(7.1), None)
+    assert t_interval(np.full(count, 7.1))[2:] == (None, None)
+
+
+def test_a_mean_that_is_not_a_number_has_no_interval():
+    assert mean_interval(np.array([1.0, np.nan] * 150)).interval is None
+
+
+@pytest.mark.parametrize("rare", [(100.0,), (100.0, 100.0), (-100.0, 100.0), (5.0,) * 3])
+@pytest.mark.parametrize("count", [201, 1000])
+def test_the_interval_of_rare_values_is_that_of_the_resamples(rare, count):
+    values = np.zeros(count)
+    values[: len(rare)] = rare
+    resampled = values[np.random.default_rng(9).integers(count, size=(20000, count), dtype=np.int16)].mean(axis=1)
+    tail = (1.0 - expanded(count)) / 2.0
+
+    assert mean_interval(values).interval == pytest.approx(np.quantile(resampled, [tail, 1.0 - tail]), abs=1e-9)
+
+
+def test_no_interval_leaves_the_range_of_the_values():
+    one = np.array([100.0] + [0.0] * 200)
+
+    assert mean_interval(one).interval[0] == 0.0
+    assert mean_interval(100.0 - one).interval[1] == 100.0
+
+
+def test_many_distinct_skewed_values_are_resampled_in_blocks():
+    values = np.random.default_rng(0).lognormal(0.0, 2.5, 5000)
+    low, high = mean_interval(values, resamples=999).interval
+
+    assert (low, high) == mean_interval(values, resamples=999).interval, "the same seed, the same interval"
+    assert values.mean() - low < 0.9 * (high - values.mean())
 
 
 @pytest.mark.parametrize(("count", "fewest"), [(8, 180), (300, 186)])
@@ -221,6 +253,28 @@ def test_the_t_interval_of_two_values_is_twelve_times_as_wide_as_their_error():
 
     assert found.high - found.mean == pytest.approx(12.7062 * math.sqrt(2.0) / math.sqrt(2.0), abs=1e-4)
     assert found.std == pytest.approx(math.sqrt(2.0))
+
+
+def test_the_ends_of_many_t_intervals_are_scipys():
+    values = np.random.default_rng(3).normal(40, 12, (2, 3, 25))
+
+    ends = t_interval_ends(values)
+
+    expected = stats.t.interval(0.95, 24, loc=values.mean(-1), scale=stats.sem(values, axis=-1))
+    np.testing.assert_allclose(ends, expected, rtol=1e-12)
+
+
+def test_a_t_interval_covers_the_mean_as_often_as_it_says():
+    low, high = t_interval_ends(np.random.default_rng(5).normal(50.0, 9.0, (20_000, 6)))
+
+    assert np.mean((low <= 50.0) & (high >= 50.0)) == pytest.approx(0.95, abs=0.006)
+
+
+def test_the_ends_are_unknown_for_one_value_and_for_equal_ones():
+    low, high = t_interval_ends(np.array([[0.0, 0.0, 1.0], [0.1, 0.1, 0.1]]))
+
+    assert low[0] < 0.0 < high[0]
+    assert np.isnan([low[1], high[1], *t_interval_ends(np.array([3.0]))]).all()
 
 
 def test_one_value_has_a_mean_and_no_spread():

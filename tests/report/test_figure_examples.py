@@ -40,11 +40,10 @@ def rows_of(examples, wrong=()):
     indices = np.concatenate([examples.indices, np.array(wrong, dtype=np.int64)])
     attacked = np.concatenate([np.ones(len(examples.indices), bool), np.zeros(len(wrong), bool)])
     numbers = np.full(len(indices), np.nan)
-    labels = np.concatenate([examples.labels, np.zeros(len(wrong), np.int64)])
     flipped = np.concatenate([examples.flipped, np.zeros(len(wrong), bool)])
     passes = np.where(flipped, 0.5, np.nan)
     return AttackRows(
-        indices, labels, labels, attacked, ~attacked, flipped, *[numbers] * 2, passes, passes, *[numbers] * 4
+        indices, attacked, flipped, numbers, pass_definition=passes, margin=numbers, true_logit=numbers
     )
 
 
@@ -140,6 +139,27 @@ def test_caption_and_alternative_state_counts_and_units(pair):
     )
     assert "HC1 against R0 (regular) on mnist: 2 of 3 attacked images were flipped." in gallery.caption
     assert "easiest 40 to 60" in gallery.alternative
+
+
+def test_distances_and_scores_in_words_are_those_of_the_same_pictures(group_of):
+    regular, bang = examples_of([5, 7], [0, 1]), examples_of([9], [0])
+    rows = rows_of(examples_of([9, 7], [0, 1]))
+    scored = rows._replace(pass_definition=np.array([0.25, 0.75]))
+    group = group_of({"R0": {"hc1": regular}, "B1": {"hc1": (bang, scored)}})
+
+    assert example_plots(group)[0].alternative.endswith("B1: 1 flipped, L∞ 9 to 9 grey levels, PASS 0.250 to 0.250.")
+
+
+def test_another_package_s_attack_keeps_its_name(group_of):
+    (gallery,) = example_plots(group_of({"R0": {"rfgsm": examples_of([9], [0])}}))
+
+    assert gallery.title == "rfgsm against R0: the easiest and the hardest images"
+
+
+def test_one_class_is_one_class(group_of):
+    (comparison, _) = example_plots(group_of({"R0": {"hc1": examples_of([9], [0])}}))
+
+    assert "one column per class (1 class):" in comparison.alternative
 
 
 def test_without_rows_the_distance_comes_from_the_pixels_alone(group_of):

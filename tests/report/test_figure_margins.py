@@ -19,13 +19,11 @@ def attack_rows(margin, true_logit, wrong=0):
     """Return rows with these logits on the correct images, and so many wrong ones with a margin of -1000 after them."""
     margins, logits = (np.array([*values, *[-1000.0] * wrong], dtype=np.float64) for values in (margin, true_logit))
     total = len(margins)
-    label = np.zeros(total, np.int64)
-    attacked = np.arange(total) < len(margin)
-    none = np.zeros(total, np.bool_)
+    attacked, flipped = np.arange(total) < len(margin), np.zeros(total, np.bool_)
     missing = np.full(total, np.nan)
     return AttackRows(
-        np.arange(total), label, label, attacked, none, none, *[missing] * 5, margins, logits, missing
-    )  # fmt: skip
+        np.arange(total), attacked, flipped, missing, pass_definition=missing, margin=margins, true_logit=logits
+    )
 
 
 def group_with(records, rows, **changes):
@@ -111,8 +109,16 @@ def test_at_most_four_models_are_drawn_each_looking_different(records):
     left, _ = drawn(plot)
 
     assert [label.split(":")[0] for label in labels(left)[:-1]] == ["R0", "R1", "R2", "B0"]
+    assert plot.caption.endswith(" Not shown: R3, R4.")
     assert len({patch.get_linestyle() for patch in outlines(left)}) == 4
     assert len({patch.get_edgecolor() for patch in outlines(left)}) == 4
+
+
+def test_models_without_single_images_are_named(records):
+    rows = {("t/R0", "fgs"): attack_rows([1.0], [1.0]), ("t/R1", "fgs"): None, ("t/B0", "fgs"): None}
+    (plot,) = margin_plots(group_with(records, rows))
+
+    assert plot.caption.endswith("pushes towards the true class. No single images: R1, B0.")
 
 
 def test_logits_that_are_not_finite_are_left_out(records):

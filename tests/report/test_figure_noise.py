@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 from matplotlib.collections import PolyCollection, QuadMesh
 
-from bangbench.report.figures.noise import chosen_sigmas, evolution_of, mean_t_interval, noise_plots
+from bangbench.report.figures.noise import chosen_sigmas, evolution_of, noise_plots
 from bangbench.report.figures.style import draw
 from bangbench.report.groups import Group
 from bangbench.report.per_image import NoiseRows
@@ -38,7 +38,7 @@ def with_rows(found, seed=0):
             "flipped_percent": {name: tuple(map(tuple, percent[row].tolist())) for row, name in enumerate(NAMES)},
         }
     )
-    rows = NoiseRows(np.arange(images), np.zeros(images, dtype=np.int64), draws, flipped)
+    rows = NoiseRows(draws, flipped)
     return found._replace(summary=summary, rows=rows)
 
 
@@ -61,31 +61,6 @@ def bands(axes):
 
 def legend_of(figure):
     return [label.get_text() for legend in figure.legends for label in legend.get_texts()]
-
-
-def test_the_interval_is_that_of_a_mean_by_student_s_t():
-    values = np.random.default_rng(3).normal(40, 12, (2, 3, 25))
-
-    low, high = mean_t_interval(values, -np.inf, np.inf)
-
-    expected = scipy.stats.t.interval(0.95, 24, loc=values.mean(-1), scale=scipy.stats.sem(values, axis=-1))
-    np.testing.assert_allclose((low, high), expected, rtol=1e-12)
-
-
-def test_the_interval_covers_the_mean_as_often_as_it_says():
-    samples = np.random.default_rng(5).normal(50.0, 9.0, (20_000, 6))
-
-    low, high = mean_t_interval(samples, -np.inf, np.inf)
-
-    assert np.mean((low <= 50.0) & (high >= 50.0)) == pytest.approx(0.95, abs=0.006)
-
-
-def test_the_interval_is_clipped_and_unknown_for_a_single_value():
-    low, high = mean_t_interval(np.array([[0.0, 0.0, 100.0], [100.0, 100.0, 0.0], [7.0, 7.0, 7.0]]), 0.0, 100.0)
-
-    assert (low[0], high[1]) == (0.0, 100.0)
-    assert low[2] == high[2] == 7.0
-    assert np.isnan(mean_t_interval(np.array([[3.0]]), 0.0, 100.0)).all()
 
 
 def test_the_files_of_a_pair_are_named_by_its_results(records):
@@ -294,3 +269,47 @@ def test_noise_that_was_not_clipped_is_said_to_be_so(records):
     found = records.found_noise("R0", "B1", spec={"clip": False})
 
     assert all("neither rounded nor clipped" in plot.caption for plot in plots_of(found))
+
+
+def test_images_that_are_all_alike_have_neither_a_band_nor_an_interval_in_words(records):
+    found = with_rows(records.found_noise("R0", "B1", stages=(500, 1000), sigmas=(100.0,)))
+    never = found._replace(
+        rows=found.rows._replace(flipped=np.zeros_like(found.rows.flipped)),
+        summary=found.summary.model_copy(update={"flipped_percent": dict.fromkeys(NAMES, ((0.0,), (0.0,)))}),
+    )
+
+    plot = plots_of(never)[1]
+
+    assert np.isnan(evolution_of(never).interval).all()
+    assert plot.caption.endswith("0.00 percentage points the same for every image, so without an interval.")
+    assert draw(plot).axes
+
+
+def test_models_of_unknown_iterations_are_called_the_final_ones(records):
+    found = with_rows(records.found_noise("x/R0", "x/B1", stages=(0,), sigmas=(50.0, 100.0)))
+
+    (plot,) = noise_plots(group_of(found))
+
+    assert "against σ, the final models: regular R0" in plot.caption  # noqa: RUF001
+    assert "Regular minus BANG at σ 100: " in plot.caption  # noqa: RUF001
+    assert "At σ 100, the final models: " in plot.alternative  # noqa: RUF001
+    assert "iteration" not in plot.caption + plot.alternative
+
+
+def test_models_at_iteration_0_that_is_known_are_not_called_final(records):
+    found = records.found_noise("x/R0", "x/B1", stages=(0,), sigmas=(100.0,))
+    regular = found.record.regular.model_copy(update={"iterations": 0})
+    found = found._replace(record=found.record.model_copy(update={"regular": regular}))
+
+    (plot,) = noise_plots(group_of(found))
+
+    assert "at iteration 0" in plot.caption
+
+
+def test_the_paper_is_not_drawn_over_a_copy_of_its_data(records):
+    found = records.found_noise("table1/R0", "table1/B1")
+    data = found.record.data.model_copy(update={"source": "npz:mnist.npz"})
+    copied = found._replace(record=found.record.model_copy(update={"data": data}))
+
+    assert evolution_of(found).published is not None
+    assert evolution_of(copied).published is None

@@ -20,9 +20,8 @@ def attack_rows(linf, wrong=0):
     distances = np.array([*linf, *[math.inf] * wrong], dtype=np.float64)
     flipped, attacked = np.isfinite(distances), np.arange(len(distances)) < len(linf)
     numbers = np.where(flipped, distances, np.nan)
-    label = np.zeros(len(distances), np.int64)
-    blank = np.zeros(len(distances), np.bool_)
-    return AttackRows(np.arange(len(distances)), label, label, attacked, blank, flipped, *[numbers] * 8)
+    indices = np.arange(len(distances))
+    return AttackRows(indices, attacked, flipped, numbers, pass_definition=numbers, margin=numbers, true_logit=numbers)
 
 
 def group_with(records, rows):

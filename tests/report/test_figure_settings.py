@@ -131,7 +131,9 @@ def test_a_quantity_that_nobody_has_is_left_out(records):
 
 def test_a_rate_without_correct_images_is_no_point(records):
     measure(records, SETTINGS, attacks=("fgs",))
-    records.attack("table1/B4", "fgs", method_settings={"beta": 1.5, "epsilon": 0.84}, rate=None, correct=0)
+    records.attack(
+        "table1/B4", "fgs", method_settings={"beta": 1.5, "epsilon": 0.84, "ratio": 1.0}, rate=None, correct=0
+    )
 
     figure = draw(settings_plots(grouped(records))[0])
 
@@ -144,6 +146,51 @@ def test_fewer_than_two_settings_of_bang_have_no_figure(records):
 
     group = measure(records, {"B0": (1.0, 0.8), "B1": (1.0, 0.8)})
     assert settings_plots(group) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"net": "other"},
+        {"iterations": 500},
+        {"data": "digits"},
+        {"method_settings": {"beta": 1.0, "epsilon": 0.785, "ratio": 0.5}},
+    ],
+)
+def test_models_trained_in_another_way_are_left_out_and_named(records, changes):
+    measure(records, SETTINGS)
+    given = {"method_settings": {"beta": 1.0, "epsilon": 0.785, "ratio": 1.0}, "rate": 90.0} | changes
+    data = given.pop("data", None)  # for the writer of records it is the data measured on
+    records.attack("table1/B7", "fgs", **given)
+    records.attack("table1/R0", "fgs", rate=4.0)
+    group = grouped(records)
+    if data is not None:
+        group = trained_on(group, "B7", data)
+
+    (plot,) = settings_plots(group)
+
+    assert points(panels_of(draw(plot))[1])[0] == [1.0, 0.785, 2.0]
+    assert "4 BANG models" in plot.caption
+    assert "Not shown, since net, iterations, ratio or training data differ: B7." in plot.caption
+    assert "Regular: R0." in plot.caption
+
+
+def trained_on(group, name, data):
+    """Return the group with one model's training data replaced."""
+    models = [
+        model._replace(model=model.model.model_copy(update={"data": data})) if model.name.endswith(name) else model
+        for model in group.models
+    ]
+    return group._replace(models=tuple(models))
+
+
+def test_regular_models_trained_in_another_way_are_no_level(records):
+    records.attack("table1/R0", "fgs", rate=4.0, iterations=500)
+    (plot,) = settings_plots(measure(records, SETTINGS))
+
+    assert "Regular" not in plot.caption
+    assert "Not shown" not in plot.caption
+    assert panels_of(draw(plot))[1].get_title() == "FGS rate"
 
 
 def test_other_methods_with_the_same_settings_are_not_bang(records):

@@ -22,12 +22,8 @@ def attack_rows(flipped, failed=3, similarity=None):
     linf[:flipped] = np.arange(1, flipped + 1) % 256
     score = np.full(total, np.nan)
     score[:flipped] = np.linspace(1, 0, flipped) if similarity is None else similarity
-    label = np.zeros(total, np.int64)
-    hits = np.arange(total) < flipped
-    every = np.ones(total, np.bool_)
-    return AttackRows(
-        np.arange(total), label, label, every, ~every, hits, linf, linf, score, score, score, linf, linf, linf
-    )
+    hits, every = np.arange(total) < flipped, np.ones(total, np.bool_)
+    return AttackRows(np.arange(total), every, hits, linf, pass_definition=score, margin=linf, true_logit=linf)
 
 
 def group_with(records, rows):
@@ -76,6 +72,15 @@ def test_of_many_models_three_are_drawn_with_every_method_among_them(records):
     (plot,) = similarity_plots(group_with(records, {(name, "fgs"): attack_rows(9) for name in names}))
 
     assert titles(plot) == ["R0 fgs: 9 flipped", "R1 fgs: 9 flipped", "B0 fgs: 9 flipped"]
+    assert plot.caption.endswith(" Not shown: R2, R3.")
+
+
+def test_models_attacks_and_panels_that_are_missing_are_named(records):
+    rows = {("t/R0", attack): attack_rows(9) for attack in ("fgs", "hc1", "fgs-unmasked")}
+    rows |= {("t/B0", "fgs"): attack_rows(9), ("t/B0", "hc1"): attack_rows(0), ("t/B1", "fgs"): None}
+    (plot,) = similarity_plots(group_with(records, rows))
+
+    assert plot.caption.endswith(" Not shown: fgs-unmasked, B0 hc1; no single images: B1.")
 
 
 def test_few_images_are_dots_and_many_a_density_on_one_scale(records):

@@ -24,10 +24,13 @@ from bangbench.report.groups import Group, group_records
 from bangbench.report.masking_rows import masking_table
 from bangbench.report.noise_rows import noise_table
 from bangbench.report.page.build import PageChapter, PageContent, PageFigure, build_page
+from bangbench.report.page.facts import models_table, owners, runs_of
+from bangbench.report.page.limits import limits
 from bangbench.report.plot import Plot, Section
 from bangbench.report.render import to_csv
 from bangbench.report.rows import paper_table
 from bangbench.report.table import Column, Row, Table, cell_text, printed_columns, text
+from bangbench.store.records import Preprocessing
 
 ATTACKS = ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked")
 PIXEL = base64.b64decode(
@@ -306,6 +309,16 @@ def test_a_noise_evolution_alone_names_its_models(records: Any) -> None:
     assert [row[0].text for row in tables_in(html)["The models"]] == ["Model", "R0", "B1"]
 
 
+def test_models_of_the_same_name_in_two_folders_are_kept_apart(records: Any) -> None:
+    records.attack("table1/R0", "fgs")
+    records.noise("table1/R0", "demo/R0")
+    (group,) = groups_under(records.root)
+    rows = [[cell[0] for cell in row.cells] for row in models_table(group).rows]
+    assert [(row[0], row[-1]) for row in rows] == [("table1/R0", "E1"), ("demo/R0", None)]
+    assert owners(runs_of(group)) == "table1/R0: fgs; table1/R0 vs demo/R0: noise"
+    assert "all test images" not in " ".join(models_table(group).notes)
+
+
 def test_nothing_measured_makes_a_page_all_the_same(tmp_path: Path) -> None:
     html = build_page(PageContent("Empty", (), ("A record is damaged.",), ("table1/R0 fgs",), (), "0.1.0"))
     assert texts(html, "h2") == ["Limits and warnings"]
@@ -334,7 +347,7 @@ def test_masking_is_said_above_its_table(measured: Path) -> None:
     html = page(measured)
     callouts = [e.text for e in read(html) if e.attributes.get("class") == "callout"]
     assert callouts == list(table.notes[1:])
-    assert "vanished float32 gradients, not robustness." in " ".join(texts(html, "strong"))
+    assert "vanished float32 gradients, not resisted." in " ".join(texts(html, "strong"))
     assert not set(table.notes[1:]) & set(texts(html, "li"))
 
 
@@ -358,6 +371,37 @@ def test_limits_are_whole_sentences(measured: Path) -> None:
     assert any(line.endswith("the commit alone does not reproduce it: R0: fgs.") for line in said)
     assert any(line.startswith("The runs were made with different commits: abababab") for line in said)
     assert any(line.startswith("The runs were made with different versions: bangbench 0.1.0") for line in said)
+
+
+def seed_limits(records: Any) -> list[str]:
+    """Return the sentences about how the models were trained."""
+    (group,) = groups_under(records.root)
+    return [line for line in limits(group) if "rained" in line]
+
+
+def test_two_copies_of_the_same_seed_are_one_seed(records: Any) -> None:
+    records.attack("t/R0", "fgs", seed=0, weights_sha256="00" * 32)
+    records.attack("t/copy", "fgs", seed=0, weights_sha256="00" * 32, method="regular", method_settings={})
+    (line,) = seed_limits(records)
+    assert line.startswith("Trained from one seed only: R0, copy. ")
+
+    records.attack("t/R1", "fgs", seed=1, weights_sha256="01" * 32)
+    assert seed_limits(records) == []
+
+
+def test_models_that_are_preprocessed_in_another_way_are_no_second_seed(records: Any) -> None:
+    records.attack("t/R0", "fgs", seed=0, weights_sha256="00" * 32)
+    records.attack("t/R1", "fgs", seed=1, weights_sha256="01" * 32, preprocessing=Preprocessing(input_scale=255.0))
+    (line,) = seed_limits(records)
+    assert line.startswith("Trained from one seed only: R0, R1. ")
+
+
+def test_of_models_of_unknown_training_nothing_is_said_about_seeds(records: Any) -> None:
+    records.attack("t/theirs", "fgs", method=None, seed=None, method_settings={})
+    assert seed_limits(records) == ["How theirs was trained is not recorded."]
+
+    records.attack("t/ours", "fgs", seed=None, weights_sha256="01" * 32)
+    assert seed_limits(records) == ["How ours and theirs were trained is not recorded."]
 
 
 def test_a_table_links_its_own_files(measured: Path) -> None:

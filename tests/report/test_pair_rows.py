@@ -18,10 +18,11 @@ IMAGES = 60
 def rows_of(flipped, linf=10.0):
     """Return rows in which all images are correct and the first `flipped` are flipped."""
     flags = np.arange(IMAGES) < flipped
-    whole, unknown = np.zeros(IMAGES, np.int64), np.full(IMAGES, np.nan)
-    linf, score = np.where(flags, linf, np.nan), np.where(flags, 0.5, np.nan)
-    counts = np.arange(IMAGES), whole, whole, np.ones(IMAGES, bool), ~flags, flags
-    return AttackRows(*counts, linf, linf, score, score, score, unknown, unknown, unknown)
+    linf, score, unknown = np.where(flags, linf, np.nan), np.where(flags, 0.5, np.nan), np.full(IMAGES, np.nan)
+    return AttackRows(
+        np.arange(IMAGES), np.ones(IMAGES, bool), flags, linf,
+        pass_definition=score, margin=unknown, true_logit=unknown,
+    )  # fmt: skip
 
 
 def group_of(records, attacks):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bangbench.report.published import published, published_figure, published_label, published_row
-from bangbench.store.records import AttackRecord
+from bangbench.store.records import AttackRecord, DataInfo
 
 
 def test_both_tables_have_eight_rows_and_the_numbers_of_the_paper():
@@ -53,6 +53,20 @@ def test_a_figure_belongs_to_its_own_pair_only(records):
     assert published_figure(row("table1/R0"), None) is None
 
 
-def test_the_label_names_the_data_set_where_it_is_another_one():
-    assert published_label("mnist", "mnist") == "published"
-    assert published_label("cifar10-jpeg", "cifar10") == "published (CIFAR-10)"
+@pytest.mark.parametrize(
+    ("name", "source", "dataset", "expected"),
+    [
+        ("mnist", "mnist", "mnist", "published"),
+        ("cifar10-jpeg", "folder:cifar10-jpeg.zip", "cifar10", "published (CIFAR-10)"),
+        ("cifar10", "npz:cifar10.npz", "cifar10", "published (CIFAR-10)"),
+        ("cifar10", "folder:cifar10", "cifar10", "published (CIFAR-10)"),
+    ],
+)
+def test_the_label_names_the_data_set_where_the_source_is_another_one(name, source, dataset, expected):
+    measured_on = DataInfo(name=name, source=source, fingerprint="ab" * 32, images=10, class_names=("0", "1"))
+
+    assert published_label(measured_on, dataset) == expected
+
+
+def test_only_figure_3_is_approximate():
+    assert (published().figure3.approximate, published().figure5.approximate) == (True, False)

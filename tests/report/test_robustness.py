@@ -28,9 +28,7 @@ def attack_rows(linf, wrong=0):
     flipped, attacked = np.isfinite(distances), np.arange(len(distances)) < len(linf)
     numbers = np.where(flipped, distances, np.nan)
     indices = np.arange(len(distances))
-    label = np.zeros(len(distances), np.int64)
-    blank = np.zeros(len(distances), np.bool_)
-    return AttackRows(indices, label, label, attacked, blank, flipped, *[numbers] * 8)
+    return AttackRows(indices, attacked, flipped, numbers, pass_definition=numbers, margin=numbers, true_logit=numbers)
 
 
 def group_with(records, rows, **changes):

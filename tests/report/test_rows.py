@@ -176,10 +176,54 @@ def test_a_gap_in_fgs_rate_is_called_vanished_gradients(records):
     table = masking_table(only_group(records))
 
     assert column(table, "fgs_rate_percent") + column(table, "fgs_unmasked_rate_percent") == [1.683128, 100.0]
-    assert column(table, "hc1_rate_percent") == [None]
+    assert not any("HC1" in column.header for column in table.columns)
     assert table.notes[1:] == (
-        "FGS against fgs-unmasked (B1 1.68 against 100.00 %, 98.30 % of gradients blank): what FGS misses comes from "
-        "vanished float32 gradients, not from robustness.",
+        "FGS against fgs-unmasked (B1 1.68 against 100.00 %, 98.30 % of gradients blank): what fgs-unmasked flips "
+        "beyond FGS was hidden by vanished float32 gradients, not resisted.",
+    )
+
+
+def test_images_that_withstand_the_unmasked_attack_are_not_blamed_on_vanished_gradients(records):
+    records.attack("table1/B1", "fgs", rate=30.0)
+    records.attack("table1/B1", "fgs-unmasked", rate=40.0)
+    records.attack("table1/R0", "fgs", rate=92.92)
+    records.attack("table1/R0", "fgs-unmasked", rate=99.92)
+
+    (sentence,) = masking_table(only_group(records)).notes[1:]
+
+    assert "R0 92.92 against 99.92 %" in sentence
+    assert sentence.endswith(", not resisted; 60.00 % of B1's images withstand even fgs-unmasked.")
+
+
+def test_a_pair_has_its_columns_where_one_of_the_two_was_run(records):
+    records.attack("table1/R0", "fgs-unmasked")
+    records.attack("table1/R0", "hc1")
+
+    table = masking_table(only_group(records))
+
+    assert [column.header for column in table.columns if column.header.endswith("rate (%)")] == [
+        "FGS rate (%)", "FGS-unmasked rate (%)", "HC1 rate (%)", "HC1-unmasked rate (%)",
+    ]  # fmt: skip
+    assert column(table, "fgs_rate_percent") == column(table, "hc1_unmasked_rate_percent") == [None]
+    assert len(table.notes) == 1
+
+
+def test_attacks_of_others_are_set_beside_their_twins_under_their_own_names(records):
+    records.attack("table1/R0", "rfgsm", rate=60.0)
+    records.attack("table1/R0", "rfgsm-unmasked", rate=90.0)
+    records.attack("table1/R0", "pgd-unmasked", rate=80.0)
+    records.attack("table1/R0", "plain", rate=70.0)
+
+    table = masking_table(only_group(records))
+
+    assert [column.header for column in table.columns if column.header.endswith("rate (%)")] == [
+        "pgd rate (%)", "pgd-unmasked rate (%)", "rfgsm rate (%)", "rfgsm-unmasked rate (%)",
+    ]  # fmt: skip
+    assert column(table, "pgd_rate_percent") + column(table, "pgd_unmasked_rate_percent") == [None, 80.0]
+    assert column(table, "rfgsm_unmasked_rate_percent") == [90.0]
+    assert table.notes[1:] == (
+        "rfgsm against rfgsm-unmasked (R0 60.00 against 90.00 %): what rfgsm-unmasked flips beyond rfgsm is not "
+        "resisted; 10.00 % of R0's images withstand even rfgsm-unmasked.",
     )
 
 
@@ -190,8 +234,8 @@ def test_five_points_decide_what_is_said_of_fgs(records, rate, called):
 
     sentence = masking_table(only_group(records)).notes[1]
 
-    assert ("not from robustness" in sentence) is called
-    assert ("are not held down by vanished gradients" in sentence) is not called
+    assert ("was hidden by vanished float32 gradients" in sentence) is called
+    assert ("vanished gradients hold its rates down by at most 5 points" in sentence) is not called
 
 
 def test_a_larger_median_of_hc1_is_called_the_sign_of_its_weight(records):
@@ -202,6 +246,7 @@ def test_a_larger_median_of_hc1_is_called_the_sign_of_its_weight(records):
     sentence = masking_table(only_group(records)).notes[-1]
 
     assert sentence.startswith("HC1 against hc1-unmasked (B1 95.20 against 99.80 %, median L∞ 204.25 against 115.00)")
+    assert sentence.endswith("; that sign makes the gap between the two, not robustness.")
     assert "R0" not in sentence
 
 
@@ -229,8 +274,24 @@ def test_the_noise_table_has_the_last_stage_and_the_published_end_of_figure_3(re
     assert table.notes[1:] == (
         "R0 vs B1: 2 stages, the last at iteration 1,000; 990 images, 50 draws each (the paper: 1,000).",
         "R0 vs B1: 90 to 100 images per class (the paper: 100).",
-        "R0 vs B1, published, figure 3 at σ 100, last stage: regular 20 %, BANG 3 %.",  # noqa: RUF001
+        "R0 vs B1, published, figure 3 at σ 100, last stage: regular about 20 %, BANG about 3 %.",  # noqa: RUF001
     )
+
+
+def test_final_models_without_iterations_have_no_iteration(records):
+    records.noise("own/R0", "own/B1", stages=(0,), sigmas=(50.0,))
+
+    table = noise_table(only_group(records))
+
+    assert column(table, "iteration") == [None]
+    assert "R0 vs B1: the final models; 1,000 images, 1,000 draws each." in table.notes
+
+
+def test_models_of_two_folders_keep_their_folders_in_the_name_of_a_pair(records):
+    records.noise("table1/R0", "demo/R0")
+
+    assert column(noise_table(only_group(records)), "bang")[0] == "demo/R0"
+    assert printed(noise_table(only_group(records)), 0)[0] == "table1/R0 vs demo/R0"
 
 
 def test_noise_on_other_data_than_the_paper_s_says_so(records):
@@ -239,6 +300,7 @@ def test_noise_on_other_data_than_the_paper_s_says_so(records):
     notes = noise_table(only_group(records)).notes
 
     assert any(note.startswith("R0 vs B0, published (CIFAR-10), figure 5") for note in notes)
+    assert any(note.endswith("regular 46 %, BANG 39.1 %.") for note in notes)
     assert "R0 vs B0: noisy copies neither rounded nor clipped to 0 to 255." in notes
 
 

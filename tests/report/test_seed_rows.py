@@ -8,7 +8,7 @@ import pytest
 
 from bangbench.report.collect import collect
 from bangbench.report.groups import group_records
-from bangbench.report.seed_rows import seed_table
+from bangbench.report.seed_rows import independent, recipes, seed_table
 from bangbench.report.table import cell_text
 from bangbench.store.records import LinfSummary, Moments, Preprocessing
 
@@ -93,6 +93,29 @@ def test_models_are_one_recipe_only_where_nothing_but_seed_and_weights_differs(r
         )
 
     assert seed_table(group) is None
+
+
+def test_seeds_that_give_the_same_number_have_no_interval(records):
+    trained(records, "t/R0", 0, rate=100.0)
+    trained(records, "t/R1", 1, rate=100.0)
+
+    table = table_of(records)
+
+    assert printed(table, "Rate (%)") == ["100.00 ± 0.00"]
+    assert "without an interval where all seeds give the same number" in table.notes[0]
+
+
+def test_copies_are_of_the_recipe_but_not_independent(records):
+    trained(records, "t/R0", 0)
+    trained(records, "t/copy", 0)
+    trained(records, "t/R1", 1)
+    trained(records, "t/theirs", 2, method=None)
+    (group,) = group_records(collect(records.root, ())).groups
+
+    (alike,) = recipes(group.models)
+
+    assert [model.name for model in alike] == ["t/R0", "t/R1", "t/copy"]
+    assert [model.name for model in independent(alike)] == ["t/R0", "t/R1"]
 
 
 def test_the_settings_of_a_method_may_stand_in_any_order(records):

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from bangbench.report.bench_rows import attack_names
+from bangbench.report.bench_rows import attack_names, attack_title
 from bangbench.report.figures import style
 from bangbench.report.groups import Group, ModelResults, short_name
 from bangbench.report.per_image import AttackRows
@@ -120,10 +120,10 @@ def _comparison(group: Group, shown: list[Shown]) -> Plot | None:
     return Plot(
         name=f"{group.name}-examples-{shown[0].attack}",
         section="examples",
-        title=f"{_title(shown[0].attack)} against {models}: an image of each class",
+        title=f"{attack_title(shown[0].attack)} against {models}: an image of each class",
         caption=" ".join(_comparison_caption(group, shown, sheet, len(labels))),
-        alternative=f"Small pictures, one column for each of {len(indices)} classes: the image, its adversarial image "
-        f"and the perturbation. {' '.join(_spread(item, indices) for item in shown)}",
+        alternative=f"Small pictures, one column per class ({len(indices)} class{'' if len(indices) == 1 else 'es'}): "
+        f"the image, its adversarial image and the perturbation. {' '.join(_spread(item, indices) for item in shown)}",
         draw=partial(draw_sheet, sheet),
     )
 
@@ -147,7 +147,9 @@ def _original(shown: list[Shown], index: int) -> Panel:
 
 def _lines(shown: Shown, indices: list[int]) -> list[Line]:
     """Return a model's adversarial images and, where there are any, their perturbations."""
-    lines = [Line(f"{shown.name}\n{_title(shown.attack)}", "image", tuple(_adversarial(shown, i) for i in indices))]
+    lines = [
+        Line(f"{shown.name}\n{attack_title(shown.attack)}", "image", tuple(_adversarial(shown, i) for i in indices))
+    ]
     changes = tuple(_change(shown, index) for index in indices)
     if any(panel.pixels is not None for panel in changes):
         lines.append(Line(f"{shown.name}\nperturbation", "change", changes))
@@ -188,8 +190,8 @@ def _comparison_caption(group: Group, shown: list[Shown], sheet: Sheet, classes:
     models, counts = " and ".join(map(_described, shown)), "; ".join(f"{item.name} {_flipped(item)}" for item in shown)
     sentences = [
         f"For each class of {group.data.name} the first example {choice} if there is one), its adversarial image under "
-        f"{_title(shown[0].attack)} against {models}, and the perturbation: adversarial minus original, on one scale "
-        f"for all, from -{sheet.largest} to {sheet.largest} grey levels with no change in the middle.",
+        f"{attack_title(shown[0].attack)} against {models}, and the perturbation: adversarial minus original, on one "
+        f"scale for all, from -{sheet.largest} to {sheet.largest} grey levels with no change in the middle.",
         f"Flipped of the images attacked: {counts}.",
         f"Beneath: {'PASS to the original (the written definition) and ' if scored else ''}L∞ in grey levels.",
     ]
@@ -204,13 +206,18 @@ def _comparison_caption(group: Group, shown: list[Shown], sheet: Sheet, classes:
 
 def _spread(shown: Shown, indices: list[int]) -> str:
     """Return a sentence with the numbers beneath one model's pictures."""
-    places = [place for index in indices if (place := shown.examples.place(index)) is not None]
-    linf = sorted(int(value) for value in shown.examples.linf()[places] if value >= 0)
-    if not linf:
+    examples = shown.examples
+    places = {index: place for index in indices if (place := examples.place(index)) is not None}
+    flipped = {index: place for index, place in places.items() if examples.flipped[place]}
+    if not flipped:
         return f"{shown.name}: none of these images was flipped."
-    scores = sorted(score for index in indices if (score := _pass(shown, index)) is not None)
-    text = f"{shown.name}: {len(linf)} flipped, L∞ {linf[0]} to {linf[-1]} grey levels"
-    return f"{text}, PASS {scores[0]:.3f} to {scores[-1]:.3f}." if scores else f"{text}."
+    linf = examples.linf()[list(flipped.values())]
+    text = f"{shown.name}: {len(linf)} flipped, L∞ {linf.min()} to {linf.max()} grey levels"
+    scores = [score for index in flipped if (score := _pass(shown, index)) is not None]
+    if not scores:
+        return f"{text}."
+    some = "" if len(scores) == len(linf) else f" of {len(scores)} of them"
+    return f"{text}, PASS{some} {min(scores):.3f} to {max(scores):.3f}."
 
 
 def _gallery(group: Group, shown: Shown) -> Plot:
@@ -227,7 +234,7 @@ def _gallery(group: Group, shown: Shown) -> Plot:
     return Plot(
         name=f"{group.name}-gallery-{shown.name}-{shown.attack}",
         section="examples",
-        title=f"{_title(shown.attack)} against {shown.name}: the easiest and the hardest images",
+        title=f"{attack_title(shown.attack)} against {shown.name}: the easiest and the hardest images",
         caption=" ".join(_gallery_caption(group, shown, absent)),
         alternative=f"Small pictures in lines: {', '.join(line.label for line in lines)}. {_flipped(shown)} attacked "
         f"images were flipped.{f' L∞ in grey levels: {spread}.' if spread else ''}",
@@ -260,8 +267,8 @@ def _gallery_panel(group: Group, shown: Shown, place: int) -> Panel:
 def _gallery_caption(group: Group, shown: Shown, absent: list[str]) -> list[str]:
     """Return the sentences beneath a gallery; `absent` are the lines it does not have."""
     sentences = [
-        f"{_title(shown.attack)} against {_described(shown)} on {group.data.name}: {_flipped(shown)} attacked images "
-        "were flipped.",
+        f"{attack_title(shown.attack)} against {_described(shown)} on {group.data.name}: {_flipped(shown)} attacked "
+        "images were flipped.",
         "Adversarial images with the smallest L∞ (easiest), around its median and with the largest (hardest), and the "
         "originals of the first failures; no image twice.",
         "Beneath: L∞ in grey levels, true class → class seen.",
@@ -376,10 +383,6 @@ def _flat(image: NDArray[Any]) -> NDArray[Any]:
         return np.moveaxis(image, 0, -1)
     mean: NDArray[Any] = np.rint(image.mean(axis=0)).astype(image.dtype)
     return mean
-
-
-def _title(attack: str) -> str:
-    return attack.replace("fgs", "FGS").replace("hc1", "HC1")
 
 
 def _described(shown: Shown) -> str:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from bangbench.report.bench_rows import not_shown
 from bangbench.report.figures.style import LINES, PAGE, colour, new_figure
 from bangbench.report.groups import Group, ModelResults, short_name
 from bangbench.report.per_image import Numbers
@@ -55,23 +56,34 @@ def margin_plots(group: Group) -> list[Plot]:
     logits = tuple(found[model.name] for model in chosen)
     if not logits:
         return []
+    shown = {model.name for model in chosen}
+    omitted = [model for model in group.models if model.name not in shown]
     images = ", ".join(f"{item.name} {len(item.margin):,}" for item in logits)
     return [
         Plot(
             name=f"{group.name}-margins",
             section="masking",
             title="Why gradients vanish: margins and logits of the clean images",
-            caption=(
-                f"Correctly classified test images of {group.data.name} (n: {images}), percent per bin; both axes "
-                "without unit. Left: margin, true logit minus the largest other one. From 24 ln 2 = 16.6 on "
-                "exp(-margin) is lost beside 1 in float32: where one other class dominates, softmax gives the true "
-                "class exactly 1, the loss is exactly 0 and FGS has no gradient (blank). Right: logit of the true "
-                "class; where it is below 0, the literal weight of HC1 pushes towards the true class."
+            caption=" ".join(
+                (
+                    f"Correctly classified test images of {group.data.name} (n: {images}), percent per bin; both axes "
+                    "without unit. Left: margin, true logit minus the largest other one. From 24 ln 2 = 16.6 on "
+                    "exp(-margin) is lost beside 1 in float32: where one other class dominates, softmax gives the true "
+                    "class exactly 1, the loss is exactly 0 and FGS has no gradient (blank). Right: logit of the true "
+                    "class; where it is below 0, the literal weight of HC1 pushes towards the true class.",
+                    *not_shown(*split_by_images(omitted)),
+                )
             ),
             alternative=" ".join(map(_in_words, logits)),
             draw=partial(_draw, logits),
         )
     ]
+
+
+def split_by_images(models: Sequence[ModelResults]) -> tuple[list[str], list[str]]:
+    """Return the names of the models that have single images of some attack, and of those that have none."""
+    found = [(short_name(model.name), bool(attacks_with_rows(model))) for model in models]
+    return [name for name, has in found if has], [name for name, has in found if not has]
 
 
 def _logits(model: ModelResults) -> _Logits | None:

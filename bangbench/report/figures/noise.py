@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-from scipy.special import stdtrit
 
+from bangbench.core.statistics import t_interval_ends
 from bangbench.report.collect import FoundNoise
 from bangbench.report.figures.style import COLUMN, DIVERGING, LINES, MARKERS, PAGE, SEQUENTIAL, colour, new_figure
 from bangbench.report.groups import Group, short_name
@@ -30,7 +30,6 @@ from bangbench.report.published import (
 )
 from bangbench.report.table import SIGMA
 
-_CONFIDENCE = 0.95
 #: Percent; a noise strength that flips fewer copies than this at every stage, of either model, makes no line.
 _NEGLIGIBLE = 1.0
 #: Labels that fit under a surface without touching: of iterations up to five digits and of longer ones; and beside it.
@@ -47,8 +46,9 @@ class Evolution(NamedTuple):
     """What a pair's figures show, noise strengths in ascending order.
 
     names: regular, BANG; percent: flipped copies, (2, stages, sigmas), first regular, then BANG; interval: low and
-    high ends for `percent`, None where the single images are missing; published: the paper's numbers for the last
-    stage, where it measured the same data at a sigma that is there.
+    high ends for `percent`, None where the single images are missing, NaN where all images have the same number;
+    published: the paper's numbers for the last stage, where it measured the same data at a sigma that is there;
+    final: the one stage is the models as they are, after nobody knows how many iterations.
     """
 
     names: tuple[str, str]
@@ -57,6 +57,11 @@ class Evolution(NamedTuple):
     percent: Numbers
     interval: tuple[Numbers, Numbers] | None
     published: PublishedFigure | None
+    final: bool = False
+
+    def stage(self, place: int) -> str:
+        """Return a stage in words."""
+        return "the final models" if self.final else f"iteration {self.stages[place]:,}"
 
 
 def noise_plots(group: Group) -> list[Plot]:
@@ -73,20 +78,6 @@ def noise_plots(group: Group) -> list[Plot]:
     return plots
 
 
-def mean_t_interval(values: Numbers, low: float, high: float) -> tuple[Numbers, Numbers]:
-    """Return both ends of the 95 % t interval of the mean over the last axis, clipped at `low` and `high`.
-
-    The values of the last axis have to be independent of each other; NaN where there are fewer than two.
-    """
-    count = values.shape[-1]
-    mean = values.mean(axis=-1)
-    if count < 2:
-        return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    factor = float(stdtrit(count - 1, 0.5 + _CONFIDENCE / 2))
-    margin = factor * values.std(axis=-1, ddof=1) / np.sqrt(count)
-    return np.clip(mean - margin, low, high), np.clip(mean + margin, low, high)
-
-
 def evolution_of(found: FoundNoise) -> Evolution:
     """Return what the figures of a pair show."""
     record, summary = found.record, found.summary
@@ -94,8 +85,8 @@ def evolution_of(found: FoundNoise) -> Evolution:
     surfaces = [summary.flipped_percent["regular"], summary.flipped_percent["bang"]]
     interval = None
     if found.rows is not None and summary.images > 1:
-        low, high = mean_t_interval(100.0 * found.rows.flipped[:, :, order] / found.rows.draws, 0.0, 100.0)
-        interval = low, high
+        low, high = t_interval_ends(100.0 * found.rows.flipped[:, :, order] / found.rows.draws)
+        interval = np.maximum(low, 0.0), np.minimum(high, 100.0)
     reference = _reference(found)
     return Evolution(
         names=(short_name(record.regular.name), short_name(record.bang.name)),
@@ -103,7 +94,8 @@ def evolution_of(found: FoundNoise) -> Evolution:
         sigmas=tuple(float(summary.sigmas[place]) for place in order),
         percent=np.array(surfaces, dtype=np.float64)[:, :, order],
         interval=interval,
-        published=reference.figure if reference is not None and reference.dataset == record.data.name else None,
+        published=None if reference is None or not _same_data(found, reference) else reference.figure,
+        final=summary.stages == (0,) and record.regular.iterations is None,
     )
 
 
@@ -130,6 +122,10 @@ def _reference(found: FoundNoise) -> FigureReference | None:
     return None if reference is None or reference.figure.sigma not in found.summary.sigmas else reference
 
 
+def _same_data(found: FoundNoise, reference: FigureReference) -> bool:
+    return published_label(found.record.data, reference.dataset) == "published"
+
+
 def _surfaces_plot(found: FoundNoise, evolution: Evolution) -> Plot:
     return Plot(
         name=f"{found.name.replace('/', '-')}-noise",
@@ -150,7 +146,7 @@ def _lines_plot(found: FoundNoise, evolution: Evolution) -> Plot:
         over = f"against the iteration of training at {SIGMA} {sigmas}, each panel with its own scale"
         kind, draw = "Lines over iteration.", partial(draw_lines, evolution)
     else:
-        over = f"against {SIGMA} at iteration {evolution.stages[0]:,}"
+        over = f"against {SIGMA}, {'' if evolution.final else 'at '}{evolution.stage(0)}"
         kind, draw = f"Lines over {SIGMA}.", partial(draw_one_stage, evolution)
     return Plot(
         name=f"{found.name.replace('/', '-')}-noise-lines",
@@ -182,10 +178,11 @@ def _counts(found: FoundNoise) -> str:
     reference = _reference(found)
     if reference is None:
         return counts
-    figure, label = reference.figure, published_label(found.record.data.name, reference.dataset)
+    figure, label = reference.figure, published_label(found.record.data, reference.dataset)
+    about = "about " if figure.approximate else ""
     return (
         f"{counts} {label[0].upper()}{label[1:]}, figure {reference.number} at "
-        f"{SIGMA} {figure.sigma:g}, last stage: regular about {figure.regular_percent:g} %, BANG about "
+        f"{SIGMA} {figure.sigma:g}, last stage: regular {about}{figure.regular_percent:g} %, BANG {about}"
         f"{figure.bang_percent:g} %."
     )
 
@@ -198,12 +195,14 @@ def _interval_note(found: FoundNoise) -> str:
         return "Without confidence intervals: there is one image only."
     strongest = int(np.argmax(found.summary.sigmas))
     regular, bang = 100.0 * found.rows.flipped[:, -1, strongest] / found.rows.draws
-    low, high = mean_t_interval(regular - bang, -100.0, 100.0)
-    shape = "Bands" if len(found.summary.stages) > 1 else "Bars"
+    low, high = (float(end) for end in t_interval_ends(regular - bang))
+    several = len(found.summary.stages) > 1
+    interval = "the same for every image, so without an interval" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
     return (
-        f"{shape}: 95 % t intervals of the mean over images (the draws of one image are not independent). Regular "
-        f"minus BANG at {SIGMA} {found.summary.sigmas[strongest]:g}, last stage: {np.mean(regular - bang):.2f} "
-        f"percentage points [{low:.2f}, {high:.2f}]."
+        f"{'Bands' if several else 'Bars'}: 95 % t intervals of the mean over images (the draws of one image are not "
+        "independent); none where all images have the same number. Regular minus BANG at "
+        f"{SIGMA} {found.summary.sigmas[strongest]:g}{', last stage' if several else ''}: "
+        f"{np.mean(regular - bang):.2f} percentage points {interval}."
     )
 
 
@@ -213,7 +212,7 @@ def _in_words(evolution: Evolution) -> str:
     sentences = [f"At {SIGMA} {evolution.sigmas[-1]:g}"]
     for place in sorted({0, len(evolution.stages) - 1}):
         sentences.append(
-            f"iteration {evolution.stages[place]:,}: {regular[place]:.2f} % of the copies flipped for regular "
+            f"{evolution.stage(place)}: {regular[place]:.2f} % of the copies flipped for regular "
             f"{evolution.names[0]}, {bang[place]:.2f} % for BANG {evolution.names[1]}"
         )
     return f"{sentences[0]}, {'; '.join(sentences[1:])}."

@@ -28,6 +28,7 @@ from bangbench.report.table import number
 Ends = tuple[float, float]
 
 _BANG, _REGULAR = "bang", "regular"
+_AXES = {"beta", "epsilon"}
 #: Second singular value of the settings, each axis scaled to 0 to 1, below which they lie on one line.
 _FLAT = 1e-3
 _CONTOURS = 16
@@ -80,9 +81,12 @@ class _Quantity(NamedTuple):
 
 
 def settings_plots(group: Group) -> list[Plot]:
-    """Return accuracy, FGS rate and HC1 PASS over beta and epsilon; nothing for fewer than two settings of BANG."""
-    models = [model for model in group.models if _setting(model) is not None]
-    if len({_setting(model) for model in models}) < 2:
+    """Return accuracy, FGS rate and HC1 PASS over beta and epsilon; nothing for fewer than two settings of BANG.
+
+    The models shown were trained alike but for beta and epsilon: of several such lists the one with most settings.
+    """
+    models = max(_trained_alike(group), key=_count_settings, default=[])
+    if _count_settings(models) < 2:
         return []
     panels = tuple(panel for quantity in _QUANTITIES if (panel := _panel(group, models, quantity)).points)
     return [
@@ -90,7 +94,7 @@ def settings_plots(group: Group) -> list[Plot]:
             name=f"{group.name}-settings",
             section="settings",
             title="BANG's β and ε",
-            caption=_caption(group, models, panels),
+            caption=" ".join((_caption(group, models, panels), *_left_out(group, models))),
             alternative=_in_words(panels),
             draw=partial(draw_settings, panels, *_axis_ends(models)),
         )
@@ -100,9 +104,38 @@ def settings_plots(group: Group) -> list[Plot]:
 def _setting(model: ModelResults) -> tuple[float, float] | None:
     """Return beta and epsilon of a BANG model."""
     settings = model.model.method_settings
-    if model.model.method != _BANG or not {"beta", "epsilon"} <= settings.keys():
+    if model.model.method != _BANG or not settings.keys() >= _AXES:
         return None
     return settings["beta"], settings["epsilon"]
+
+
+def _training(model: ModelResults) -> tuple[object, ...]:
+    """Return what a regular model has to share with BANG models: net, iterations, data of training."""
+    return model.model.net, model.model.iterations, model.model.data
+
+
+def _trained_alike(group: Group) -> list[list[ModelResults]]:
+    """Return the BANG models in lists that differ in beta and epsilon (and the seed) only."""
+    alike: dict[tuple[object, ...], list[ModelResults]] = defaultdict(list)
+    for model in group.models:
+        if _setting(model) is not None:
+            settings = model.model.method_settings.items()
+            others = sorted(item for item in settings if item[0] not in _AXES)
+            alike[*_training(model), *others].append(model)
+    return list(alike.values())
+
+
+def _count_settings(models: Sequence[ModelResults]) -> int:
+    return len({_setting(model) for model in models})
+
+
+def _left_out(group: Group, models: Sequence[ModelResults]) -> tuple[str, ...]:
+    """Return a sentence that names the BANG models that were trained in another way than those shown."""
+    shown = {model.name for model in models}
+    names = [short_name(each.name) for each in group.models if _setting(each) and each.name not in shown]
+    if not names:
+        return ()
+    return (f"Not shown, since net, iterations, ratio or training data differ: {', '.join(names)}.",)
 
 
 def _accuracy(model: ModelResults) -> float | None:
@@ -136,13 +169,15 @@ def _panel(group: Group, models: Sequence[ModelResults], quantity: _Quantity) ->
     points = tuple(
         Point(tuple(values), *setting, float(np.mean(list(values.values())))) for setting, values in measured.items()
     )
-    regular = [value for model in _regular_models(group) if (value := quantity.value(model)) is not None]
+    regular = [value for model in _regular_models(group, models) if (value := quantity.value(model)) is not None]
     level = float(np.mean(regular)) if regular else None
     return Panel(quantity.title, quantity.label, quantity.meaning, quantity.places, points, level)
 
 
-def _regular_models(group: Group) -> list[ModelResults]:
-    return [model for model in group.models if model.model.method == _REGULAR]
+def _regular_models(group: Group, models: Sequence[ModelResults]) -> list[ModelResults]:
+    """Return the regular models of the net, the iterations and the training data of BANG models trained alike."""
+    training = _training(models[0])
+    return [model for model in group.models if model.model.method == _REGULAR and _training(model) == training]
 
 
 def _axis_ends(models: Sequence[ModelResults]) -> tuple[Ends, Ends]:
@@ -167,7 +202,7 @@ def _caption(group: Group, models: Sequence[ModelResults], panels: Sequence[Pane
         + (", models with the same settings at their mean" if shared else "")
         + ("; the faint areas are linearly interpolated between them." if _have_area(panels) else "."),
     ]
-    if regular := [short_name(model.name) for model in _regular_models(group)]:
+    if regular := [short_name(model.name) for model in _regular_models(group, models)]:
         sentences.append(f"Regular: {'the mean of ' if len(regular) > 1 else ''}{', '.join(regular)}.")
     return " ".join(sentences)
 

@@ -12,7 +12,8 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from bangbench.report.bench_rows import ATTACK_ORDER
+from bangbench.report.bench_rows import ATTACK_ORDER, not_shown
+from bangbench.report.figures.margins import split_by_images
 from bangbench.report.figures.style import COLUMN, PAGE, SEQUENTIAL, colour, new_figure
 from bangbench.report.groups import Group, ModelResults, short_name
 from bangbench.report.per_image import AttackRows, Numbers
@@ -59,7 +60,7 @@ def similarity_plots(group: Group) -> list[Plot]:
             name=f"{group.name}-similarity",
             section="robustness",
             title="Similarity against the size of the perturbation",
-            caption=_caption(clouds),
+            caption=" ".join((_caption(clouds), *_left_out(group, clouds))),
             alternative=f"Clouds of flipped images, medians: {'; '.join(map(_in_words, clouds))}.",
             draw=partial(_draw, clouds),
         )
@@ -74,6 +75,21 @@ def _clouds(group: Group) -> tuple[_Cloud, ...]:
     known = [attack for attack in dict.fromkeys((*_FIRST, *ATTACK_ORDER)) if attack in found]
     attacks = [*known, *sorted(found.difference(known))][:_MOST_ATTACKS]
     return tuple(usable[model.name][attack] for attack in attacks for model in models if attack in usable[model.name])
+
+
+def _left_out(group: Group, clouds: Sequence[_Cloud]) -> tuple[str, ...]:
+    """Return a sentence that names what has no panel: models, attacks, and else an attack on one of the models."""
+    models, attacks = {cloud.model for cloud in clouds}, dict.fromkeys(cloud.attack for cloud in clouds)
+    omitted, empty = split_by_images([model for model in group.models if short_name(model.name) not in models])
+    found = dict.fromkeys(attack for model in group.models for attack in attacks_with_rows(model))
+    omitted += [attack for attack in found if attack not in attacks]
+    panels = {(cloud.model, cloud.attack) for cloud in clouds}
+    for model in group.models:
+        name = short_name(model.name)
+        for attack in (each for each in attacks if name in models and (name, each) not in panels):
+            if attack in model.attacks:
+                (omitted if attack in attacks_with_rows(model) else empty).append(f"{name} {attack}")
+    return not_shown(omitted, empty)
 
 
 def _clouds_of(model: ModelResults, attacks: dict[str, AttackRows]) -> dict[str, _Cloud]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -19,8 +20,12 @@ _GREEK = {"beta": "β", "epsilon": "ε"}
 
 
 class Run(NamedTuple):
-    """One finished run: whose it is, ``training``, ``fgs`` ... or ``noise``, its settings and where it was made."""
+    """One finished run: whose it is, ``training``, ``fgs`` ... or ``noise``, its settings and where it was made.
 
+    name: of the model or pair, with its folder; owner: the same as a page shows it.
+    """
+
+    name: str
     owner: str
     kind: str
     spec: dict[str, object]
@@ -34,18 +39,28 @@ class Run(NamedTuple):
 
 def runs_of(group: Group) -> list[Run]:
     """Return every finished run of a group: the training of its models, then what was measured of them."""
+    shown = shown_names(group)
     runs = [
-        Run(short_name(model.name), "training", model.card.spec, model.card.provenance)
+        Run(model.name, shown[model.name], "training", model.card.spec, model.card.provenance)
         for model in group.models
         if model.card is not None and _belongs(model.card, model)
     ]
     runs += [
-        Run(short_name(model.name), attack, found.record.spec, found.record.provenance)
+        Run(model.name, shown[model.name], attack, found.record.spec, found.record.provenance)
         for model in group.models
         for attack, found in ((name, model.attacks[name]) for name in attack_names(model))
     ]
-    runs += [Run(pair_title(found), "noise", found.record.spec, found.record.provenance) for found in group.noise]
+    runs += [
+        Run(found.name, pair_title(found), "noise", found.record.spec, found.record.provenance) for found in group.noise
+    ]
     return runs
+
+
+def shown_names(group: Group) -> dict[str, str]:
+    """Return how a page shows each model: without its folder, unless a model of another folder is called the same."""
+    names = [info.name for info in models_of(group)]
+    often = Counter(map(short_name, names))
+    return {name: short_name(name) if often[short_name(name)] == 1 else name for name in names}
 
 
 def attacks_of(group: Group) -> list[str]:
@@ -64,16 +79,16 @@ def models_of(group: Group) -> list[ModelInfo]:
 
 def owners(runs: Iterable[Run]) -> str:
     """Return runs as ``R0: fgs, hc1; B1: fgs``."""
-    kinds: dict[str, list[str]] = {}
+    kinds: dict[tuple[str, str], list[str]] = {}
     for run in runs:
-        kinds.setdefault(run.owner, []).append(run.kind)
-    return "; ".join(f"{owner}: {', '.join(names)}" for owner, names in kinds.items())
+        kinds.setdefault((run.name, run.owner), []).append(run.kind)
+    return "; ".join(f"{owner}: {', '.join(names)}" for (_, owner), names in kinds.items())
 
 
 def models_table(group: Group) -> Table:
     """Return one row per model: what it is, how it was trained, on what it was measured, and for how long."""
     attacks = attacks_of(group)
-    letters = _letters(group)
+    letters, shown = _letters(group), shown_names(group)
     columns = (
         *(_text_column(header) for header in ("Model", "Net", "Method", "Settings")),
         *(Column(header, None, (header.lower(),), text) for header in ("Parameters", "Seed", "Iterations")),
@@ -84,15 +99,18 @@ def models_table(group: Group) -> Table:
         _text_column("Environment"),
     )
     results = {model.name: model for model in group.models}
-    rows = [_model_row(group, info, results.get(info.name), attacks, letters) for info in models_of(group)]
+    rows = []
+    for info in models_of(group):
+        labels = shown[info.name], letters.get(info.name)
+        rows.append(_model_row(group, info, results.get(info.name), attacks, labels))
     return Table(
         name=f"{group.name}-models",
         title=f"{group_title(group)}; the models",
         columns=columns,
         rows=tuple(rows),
         notes=(
-            "Seconds: wall-clock time of the training and of each attack on all test images, with PASS. Environment: a "
-            "row of the next table.",
+            "Seconds: wall-clock time of the training and of each attack on the images of the column Test images, with "
+            "PASS where it is defined. Environment: a row of the next table.",
             *(_noise_time(group)),
         ),
     )
@@ -143,11 +161,12 @@ def _packages(provenance: Provenance) -> str:
 
 
 def _model_row(
-    group: Group, info: ModelInfo, results: ModelResults | None, attacks: list[str], letters: dict[str, str]
+    group: Group, info: ModelInfo, results: ModelResults | None, attacks: list[str], labels: tuple[str, str | None]
 ) -> Row:
+    """Return one row; `labels` are the model's name as shown and its environments."""
     summaries = [None if results is None else results.summary(attack) for attack in attacks]
     cells: tuple[Cell, ...] = (
-        (short_name(info.name),),
+        (labels[0],),
         (info.net,),
         (info.method,),
         (_settings(info),),
@@ -159,7 +178,7 @@ def _model_row(
         (_training_seconds(results),),
         (group.data.images,),
         *((None if summary is None else summary.seconds,) for summary in summaries),
-        (letters.get(short_name(info.name)),),
+        (labels[1],),
     )
     return Row("measured", cells)
 
@@ -209,13 +228,13 @@ def _training_seconds(results: ModelResults | None) -> float | None:
 
 
 def _letters(group: Group) -> dict[str, str]:
-    """Return the names of the environments that the runs of each model were made in."""
+    """Return the environments that the runs of each model (or pair) were made in, by its name with the folder."""
     runs = runs_of(group)
     names = dict(zip(_keys(runs), _names(), strict=False))
     letters: dict[str, dict[str, None]] = {}
     for run in runs:
-        letters.setdefault(run.owner, {})[names[environment_key(run.provenance)]] = None
-    return {owner: ", ".join(found) for owner, found in letters.items()}
+        letters.setdefault(run.name, {})[names[environment_key(run.provenance)]] = None
+    return {name: ", ".join(found) for name, found in letters.items()}
 
 
 def _names() -> Iterable[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bangbench.core.provenance import Provenance
-from bangbench.report.groups import Group, short_name
+from bangbench.report.groups import Group, ModelResults, short_name
 from bangbench.report.noise_rows import PAPER_DRAWS, pair_title
 from bangbench.report.page.facts import (
     attacks_of,
@@ -14,8 +14,10 @@ from bangbench.report.page.facts import (
     models_of,
     owners,
     runs_of,
+    shown_names,
     versions_text,
 )
+from bangbench.report.seed_rows import independent, is_training_known, recipes
 
 
 def limits(group: Group) -> tuple[str, ...]:
@@ -24,6 +26,7 @@ def limits(group: Group) -> tuple[str, ...]:
         *_limited(group),
         *_few_draws(group),
         *_one_seed(group),
+        *_unknown_training(group),
         *_missing_attacks(group),
         *_dirty(group),
         *_mixed(group, "commits", commit_text),
@@ -54,17 +57,25 @@ def _few_draws(group: Group) -> list[str]:
 
 def _one_seed(group: Group) -> list[str]:
     """Name the models that stand alone: nothing else was trained in the same way from another seed."""
-    alike: dict[str, dict[str, int | None]] = {}
-    for info in models_of(group):
-        way = repr((info.net, info.method, sorted(info.method_settings.items()), info.data, info.iterations))
-        alike.setdefault(way, {})[short_name(info.name)] = info.seed
-    alone = [name for models in alike.values() if len(models) == 1 for name in models]
+    models = [ModelResults(info.name, info, {}) for info in models_of(group)]
+    shown = shown_names(group)
+    alone = [shown[model.name] for alike in recipes(models) if len(independent(alike)) == 1 for model in alike]
     if not alone:
         return []
     return [
         f"Trained from one seed only: {', '.join(alone)}. How much such a model's numbers change from one training to "
         "the next cannot be told from this page."
     ]
+
+
+def _unknown_training(group: Group) -> list[str]:
+    shown = shown_names(group)
+    names = [shown[info.name] for info in models_of(group) if not is_training_known(info)]
+    if not names:
+        return []
+    *others, last = names
+    subject = f"{', '.join(others)} and {last} were" if others else f"{last} was"
+    return [f"How {subject} trained is not recorded."]
 
 
 def _missing_attacks(group: Group) -> list[str]:
