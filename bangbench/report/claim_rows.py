@@ -257,7 +257,7 @@ def _cells(group: Group, claim: Claim) -> tuple[Cell, ...]:
 
 
 def _counts(found: Sequence[Claim]) -> str:
-    """Return how many numbers agree, differ, were not measured, and what that says; where there are such, the others."""
+    """Return how many numbers agree, differ, were not measured and, where there are such, the others; what it says."""
     counts = Counter(claim.verdict for claim in found)
     parts = [
         f"{counts['agrees']} agree",
@@ -267,8 +267,8 @@ def _counts(found: Sequence[Claim]) -> str:
         *([f"{counts['other data']} were measured on other data"] if counts["other data"] else []),
     ]
     return (
-        f"Of {len(found)} published numbers {', '.join(parts)}, as far as the sampling of images goes, not training with "
-        "another seed; that a number agrees says that no difference was found, not that there is none."
+        f"Of {len(found)} published numbers {', '.join(parts)}, as far as the sampling of images goes, not training "
+        "with another seed; that a number agrees says that no difference was found, not that there is none."
     )
 
 
@@ -298,7 +298,8 @@ def _notes(group: Group, found: Sequence[Claim]) -> tuple[str, ...]:
         f"Intervals: Newcombe's for accuracy (the paper: {PAPER_IMAGES:,} images) and rates (the paper: its correct "
         "images), Welch's for means over flipped images with the paper's standard deviations. The two sets of "
         "images are taken as independent, since the paper gives no single images: on the same test images the "
-        "intervals are rather too wide, so that of 100 numbers that are equal in truth at most about 5 differ by chance.",
+        "intervals are rather too wide, so that of 100 numbers that are equal in truth at most about 5 differ by "
+        "chance.",
     ]
     if any(claim.cell.startswith("noise") for claim in found):
         notes.append(

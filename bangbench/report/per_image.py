@@ -59,8 +59,9 @@ def read_attack_rows(path: Path, summary: AttackSummary) -> AttackRows | None:
         return None
     table = read_table(path)
     indices = _column(table, "index", path).astype(np.int64)
-    flags = [_column(table, name, path).astype(np.bool_) for name in _FLAGS]
-    rows = AttackRows(indices, *flags, *(_column(table, name, path).astype(np.float64) for name in _NUMBERS))
+    attacked, flipped = (_column(table, name, path).astype(np.bool_) for name in _FLAGS)
+    numbers = (_column(table, name, path).astype(np.float64) for name in _NUMBERS)
+    rows = AttackRows(indices, attacked, flipped, *numbers)
     found = len(rows.indices), int(rows.attacked.sum()), int(rows.flipped.sum())
     expected = summary.images, summary.correct, summary.flipped
     if found != expected:

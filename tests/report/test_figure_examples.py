@@ -42,9 +42,7 @@ def rows_of(examples, wrong=()):
     numbers = np.full(len(indices), np.nan)
     flipped = np.concatenate([examples.flipped, np.zeros(len(wrong), bool)])
     passes = np.where(flipped, 0.5, np.nan)
-    return AttackRows(
-        indices, attacked, flipped, numbers, pass_definition=passes, margin=numbers, true_logit=numbers
-    )
+    return AttackRows(indices, attacked, flipped, numbers, pass_definition=passes, margin=numbers, true_logit=numbers)
 
 
 @pytest.fixture

@@ -81,7 +81,8 @@ def test_of_more_than_four_models_the_first_regular_one_is_paired_with_the_other
 
 
 def test_numbers_are_those_of_the_comparison_and_stay_numbers(records):
-    table = pair_table(group_of(records, {("t/R0", "fgs"): rows_of(54, 40.0), ("t/B1", "fgs"): rows_of(12, 20.0)}))
+    smaller = 19.0 + 2.0 * (np.arange(IMAGES) % 2)
+    table = pair_table(group_of(records, {("t/R0", "fgs"): rows_of(54, 40.0), ("t/B1", "fgs"): rows_of(12, smaller)}))
 
     assert printed(table, "First rate (%)") == ["90.00"]
     assert column(table, "second_rate_percent") == [20.0]
@@ -90,7 +91,7 @@ def test_numbers_are_those_of_the_comparison_and_stay_numbers(records):
     assert printed(table, "p") == ["<0.001"]
     assert column(table, "mcnemar_p")[0] == pytest.approx(2 * 0.5**42)
     assert column(table, "both_flipped") == [12]
-    assert printed(table, "L∞ difference") == ["20.00 [20.00, 20.00]"]
+    assert printed(table, "L∞ difference") == ["20.00 [19.33, 20.67]"]
     assert column(table, "first_linf_median_censored_grey_levels") == [40.0]
     assert printed(table, "Second median L∞") == ["∞"]
 
@@ -102,6 +103,13 @@ def test_accuracy_is_compared_in_a_note_over_all_images(records):
         "Accuracy over all 60 test images: R0 vs B1 100.00 and 100.00 %, difference 0.00 [0.00, 0.00] points, p 1.000."
         in table.notes
     )
+
+
+def test_the_same_difference_in_every_image_is_printed_without_an_interval(records):
+    table = pair_table(group_of(records, {("t/R0", "fgs"): rows_of(54, 40.0), ("t/B1", "fgs"): rows_of(12, 20.0)}))
+
+    assert printed(table, "L∞ difference") == ["20.00"]
+    assert any("no interval from fewer than 6 images" in note for note in table.notes)
 
 
 def test_what_cannot_be_compared_is_a_dash(records):
