@@ -12,7 +12,7 @@ from bangbench.report.groups import Group, ModelResults, short_name
 from bangbench.report.noise_rows import pair_title
 from bangbench.report.rows import group_title
 from bangbench.report.table import MISSING, Cell, Column, Row, Table, text
-from bangbench.store.records import ModelCard, ModelInfo
+from bangbench.store.records import ModelInfo
 
 _COMMIT_DIGITS = 10
 _HASH_DIGITS = 12
@@ -43,7 +43,7 @@ def runs_of(group: Group) -> list[Run]:
     runs = [
         Run(model.name, shown[model.name], "training", model.card.spec, model.card.provenance)
         for model in group.models
-        if model.card is not None and _belongs(model.card, model)
+        if model.card is not None
     ]
     runs += [
         Run(model.name, shown[model.name], attack, found.record.spec, found.record.provenance)
@@ -216,13 +216,8 @@ def _keys(runs: list[Run]) -> list[str]:
     return list(dict.fromkeys(environment_key(run.provenance) for run in runs))
 
 
-def _belongs(card: ModelCard, model: ModelResults) -> bool:
-    """Return whether a training made the weights that were measured: the model may have been trained again since."""
-    return card.status == "done" and card.model.weights_sha256 == model.model.weights_sha256
-
-
 def _training_seconds(results: ModelResults | None) -> float | None:
-    if results is None or results.card is None or not _belongs(results.card, results):
+    if results is None or results.card is None:
         return None
     return results.card.seconds
 
