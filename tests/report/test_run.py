@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.report.figures import write
@@ -47,6 +48,16 @@ def test_workers_draw_what_this_process_draws(measured, monkeypatch):
     monkeypatch.setattr(write, "draw", lambda plot: pytest.fail("drawn in this process"))
 
     assert {path: path.read_bytes() for path in report(spec).files} == alone
+
+
+def test_pictures_have_200_dots_per_inch(measured):
+    measured.noise("table1/R0", "table1/B1")
+
+    report(ReportSpec(root=measured.root, format=("html",)))
+
+    with Image.open(measured.root / "results/report/figures/table1-R0-vs-B1-noise.png") as picture:
+        assert picture.info["dpi"] == pytest.approx((200, 200), abs=0.1)
+        assert picture.width == 1920
 
 
 def test_formats_and_folder_can_be_chosen(measured):

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from bangbench.cli.tables import print_table
+from bangbench.report.chapter import chapter_of
 from bangbench.report.collect import collect
 from bangbench.report.groups import group_records
-from bangbench.report.run import tables_of
 
 
 def shown(tables, width, **options):
@@ -28,7 +28,7 @@ def tables(records):
             records.attack(name, attack)
     records.noise("table1/R0", "table1/B1")
     (group,) = group_records(collect(records.root, ())).groups
-    return tables_of(group)
+    return list(chapter_of(group).tables)
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
