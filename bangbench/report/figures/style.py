@@ -67,6 +67,15 @@ def draw(plot: Plot) -> Figure:
         return plot.draw()
 
 
+def fix_layout(figure: Figure) -> None:
+    """Find the places of everything once and keep them; each format would find the same ones again."""
+    with mpl.rc_context(_SETTINGS):
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
+    figure.set_layout_engine("none")
+
+
 def colour(number: int) -> str:
     """Return the colour of the series with this number, counted from 0."""
     return COLOURS[number % len(COLOURS)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from bangbench.core.device import available_cores
 from bangbench.core.progress import Progress
 from bangbench.core.workers import run_tasks, start_workers
-from bangbench.report.figures.style import FORMATS, draw, save_figure
+from bangbench.report.figures.style import FORMATS, draw, fix_layout, save_figure
 from bangbench.report.plot import Plot
 
 #: Fewer figures are drawn sooner than worker processes, which take a second or two, are started.
@@ -32,9 +32,7 @@ def write_figures(plots: Sequence[Plot], folder: Path, progress: Progress) -> li
 def write_figure(plot: Plot, folder: Path) -> tuple[Path, ...]:
     """Draw one figure and write it in all formats."""
     figure = draw(plot)
-    # the layout is found once; each format would find the same one again
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    fix_layout(figure)
     paths = tuple(folder / f"{plot.name}.{suffix}" for suffix in FORMATS)
     for path in paths:
         save_figure(figure, path)
