@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.report.figures import write
+from bangbench.report.figures.style import draw
 from bangbench.report.run import check_claims, compare_models, find, report
 from bangbench.report.spec import ReportSpec
 
@@ -43,11 +45,34 @@ def test_workers_draw_what_this_process_draws(measured, monkeypatch):
     measured.noise("table1/R0", "table1/B1", stages=(500, 1000), sigmas=(10.0, 20.0))
     spec = ReportSpec(root=measured.root, format=("html",))
     alone = {path: path.read_bytes() for path in report(spec).files}
+    shutil.rmtree(measured.root / "results" / "report")
     monkeypatch.setattr(write, "_IN_PROCESS", 0)
     monkeypatch.setattr(write, "available_cores", lambda: 2)
     monkeypatch.setattr(write, "draw", lambda plot: pytest.fail("drawn in this process"))
 
     assert {path: path.read_bytes() for path in report(spec).files} == alone
+
+
+def test_figures_that_are_there_are_kept_and_others_drawn_again(measured, monkeypatch):
+    measured.noise("table1/R0", "table1/B1", stages=(500, 1000), sigmas=(10.0, 20.0))
+    spec = ReportSpec(root=measured.root, format=("html",))
+    names = []
+    monkeypatch.setattr(write, "draw", lambda plot: names.append(plot.name) or draw(plot))
+    first = {path: path.read_bytes() for path in report(spec).files}
+    assert names == ["table1-R0-vs-B1-noise", "table1-R0-vs-B1-noise-lines"]
+
+    assert {path: path.read_bytes() for path in report(spec).files} == first
+    assert len(names) == 2
+
+    figures = measured.root / "results" / "report" / "figures"
+    (figures / "table1-R0-vs-B1-noise.pdf").unlink()
+    (figures / "table1-R0-vs-B1-noise-lines.png").write_bytes(b"no picture")
+    assert {path: path.read_bytes() for path in report(spec).files} == first
+    assert len(names) == 4
+
+    measured.noise("table1/R0", "table1/B1", stages=(500, 1000), sigmas=(10.0, 30.0))
+    report(spec)
+    assert len(names) == 6
 
 
 def test_pictures_have_200_dots_per_inch(measured):

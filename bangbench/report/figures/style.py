@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -81,10 +82,11 @@ def colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path, notes: Mapping[str, str] | None = None) -> None:
     """Save a figure in the format of the path's suffix, without the time of day: same records, same bytes.
 
-    The canvas prints directly: `Figure.savefig` would draw everything once more to find a layout that is found.
+    notes: texts kept in a PNG, by name. The canvas prints directly: `Figure.savefig` would draw everything once more
+    to find a layout that is found.
     """
     figure.set_dpi(_DPI)  # the vector formats leave it at 72
     with mpl.rc_context(_SETTINGS):
@@ -94,4 +96,4 @@ def save_figure(figure: Figure, path: Path) -> None:
             case ".svg":
                 write_atomically(path, partial(FigureCanvasSVG(figure).print_svg, metadata={"Date": None}))
             case _:
-                write_atomically(path, FigureCanvasAgg(figure).print_png)
+                write_atomically(path, partial(FigureCanvasAgg(figure).print_png, metadata=dict(notes or {})))
