@@ -75,6 +75,18 @@ def test_figures_that_are_there_are_kept_and_others_drawn_again(measured, monkey
     assert len(names) == 6
 
 
+def test_another_process_keeps_the_figures_too(measured):
+    measured.noise("table1/R0", "table1/B1")
+    spec = ReportSpec(root=measured.root, format=("html",))
+    files = report(spec).files
+    before = {path: path.stat().st_mtime_ns for path in files if path.parent.name == "figures"}
+
+    subprocess.run([sys.executable, "-m", "bangbench", "report", "--format", "html"], cwd=measured.root, check=True)
+
+    assert len(before) == 6
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
 def test_pictures_have_200_dots_per_inch(measured):
     measured.noise("table1/R0", "table1/B1")
 

@@ -42,6 +42,14 @@ _SIGMA_LABEL = f"noise {SIGMA} (grey levels)"
 _FLIPPED_LABEL = "flipped copies (%)"
 
 
+class Ends(NamedTuple):
+    """Percent of noisy copies flipped at the last stage, at one sigma (grey levels)."""
+
+    sigma: float
+    regular_percent: float
+    bang_percent: float
+
+
 class Evolution(NamedTuple):
     """What a pair's figures show, noise strengths in ascending order.
 
@@ -56,7 +64,7 @@ class Evolution(NamedTuple):
     sigmas: tuple[float, ...]
     percent: Numbers
     interval: tuple[Numbers, Numbers] | None
-    published: PublishedFigure | None
+    published: Ends | None
     final: bool = False
 
     def stage(self, place: int) -> str:
@@ -94,7 +102,7 @@ def evolution_of(found: FoundNoise) -> Evolution:
         sigmas=tuple(float(summary.sigmas[place]) for place in order),
         percent=np.array(surfaces, dtype=np.float64)[:, :, order],
         interval=interval,
-        published=None if reference is None or not _same_data(found, reference) else reference.figure,
+        published=None if reference is None or not _same_data(found, reference) else _ends(reference.figure),
         final=summary.stages == (0,) and record.regular.iterations is None,
     )
 
@@ -120,6 +128,10 @@ def _reference(found: FoundNoise) -> FigureReference | None:
         published_row(record.regular.name, record.regular), published_row(record.bang.name, record.bang)
     )
     return None if reference is None or reference.figure.sigma not in found.summary.sigmas else reference
+
+
+def _ends(figure: PublishedFigure) -> Ends:
+    return Ends(figure.sigma, figure.regular_percent, figure.bang_percent)
 
 
 def _same_data(found: FoundNoise, reference: FigureReference) -> bool:
@@ -325,7 +337,7 @@ def _style(number: int, *, marked: bool) -> dict[str, Any]:
     return style | {"marker": MARKERS[number]} if marked else style
 
 
-def _draw_published(axes: Axes, published: PublishedFigure, x: float) -> None:
+def _draw_published(axes: Axes, published: Ends, x: float) -> None:
     """Mark the paper's two numbers: hollow stars in each model's colour."""
     for number, percent in enumerate((published.regular_percent, published.bang_percent)):
         axes.plot([x], [percent], clip_on=False, zorder=5, **_star(colour(number)))
