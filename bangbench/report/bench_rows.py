@@ -24,6 +24,11 @@ from bangbench.store.records import AttackSummary
 
 ATTACK_ORDER = ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked")
 
+#: What ends the name of an attack's twin that nothing holds back.
+UNMASKED = "-unmasked"
+#: A gap in rate between an attack and its twin, in percentage points, from which on it is put into words.
+RATE_GAP = 5.0
+
 _TITLES = {"fgs": "FGS", "fgs-unmasked": "FGS-unmasked", "hc1": "HC1", "hc1-unmasked": "HC1-unmasked"}
 
 _NOTES = (

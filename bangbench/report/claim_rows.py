@@ -15,9 +15,9 @@ from bangbench.report.published import (
     FigureReference,
     PublishedAttack,
     PublishedRow,
+    is_published_data,
+    pair_figure,
     published,
-    published_figure,
-    published_label,
     published_row,
 )
 from bangbench.report.rows import group_title, unfinished_note
@@ -77,14 +77,10 @@ def _row_claims(group: Group) -> Iterator[Claim]:
         reference = published_row(model.name, model.model)
         if reference is None:
             continue
-        same_data = _same_data(group, reference.dataset)
+        same_data = is_published_data(group.data, reference.dataset)
         yield _accuracy_claim(model, reference.row, same_data)
         for attack, printed in zip(_ATTACKS, (reference.row.fgs, reference.row.hc1), strict=True):
             yield from _attack_claims(model, attack, _Printed(reference.row, printed), same_data)
-
-
-def _same_data(group: Group, dataset: str) -> bool:
-    return published_label(group.data, dataset) == "published"
 
 
 class _Printed(NamedTuple):
@@ -147,13 +143,11 @@ def _mean_interval(
 def _noise_claims(group: Group) -> Iterator[Claim]:
     """Yield both ends of the figure about each pair: the last stage under the strongest noise."""
     for found in group.noise:
-        record = found.record
-        reference = published_figure(
-            published_row(record.regular.name, record.regular), published_row(record.bang.name, record.bang)
-        )
+        reference = pair_figure(found.record.regular, found.record.bang)
         if reference is not None:
-            yield _noise_claim(found, reference, 0, _same_data(group, reference.dataset))
-            yield _noise_claim(found, reference, 1, _same_data(group, reference.dataset))
+            same_data = is_published_data(group.data, reference.dataset)
+            yield _noise_claim(found, reference, 0, same_data)
+            yield _noise_claim(found, reference, 1, same_data)
 
 
 def _noise_claim(found: FoundNoise, reference: FigureReference, which: Literal[0, 1], same_data: bool) -> Claim:

@@ -19,16 +19,13 @@ from bangbench.core.statistics import (
     paired_rate_difference,
     wilson_interval,
 )
-from bangbench.report.bench_rows import attack_names
+from bangbench.report.bench_rows import RATE_GAP, UNMASKED, attack_names
 from bangbench.report.groups import ModelResults, short_name
 from bangbench.report.per_image import AttackRows
 from bangbench.report.table import number
 
-UNMASKED = "-unmasked"
 QUARTILES = (0.25, 0.5, 0.75)
 
-#: A gap in rate, in percentage points, from which on an attack is said to be held back.
-_RATE_GAP = 5.0
 #: What an unmasked twin changes, and where a gap between the two comes from.
 _TWINS = {
     "fgs": ("the same attack with a gradient that cannot underflow", "vanished gradients"),
@@ -270,10 +267,10 @@ def _twin_sentences(comparison: Comparison, item: PairedAttack) -> list[str]:
             (item.rates.first, item.rates.second),
             strict=True,
         )
-        if (high.percent or 0.0) - (low.percent or 0.0) > _RATE_GAP
+        if (high.percent or 0.0) - (low.percent or 0.0) > RATE_GAP
     ]
     if not gaps:
-        return [f"{item.attack}, {what}, flips at most {_RATE_GAP:g} points more than {masked.attack} on either model."]
+        return [f"{item.attack}, {what}, flips at most {RATE_GAP:g} points more than {masked.attack} on either model."]
     return [
         f"{masked.attack} flips fewer of them than {item.attack}, {what}: {'; '.join(gaps)}. The gap comes "
         f"from {cause}: a low rate under {masked.attack} is no robustness there."

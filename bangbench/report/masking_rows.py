@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bangbench.report.bench_rows import attack_title, median_censored
+from bangbench.report.bench_rows import RATE_GAP, UNMASKED, attack_title, median_censored
 from bangbench.report.groups import Group, ModelResults, short_name
 from bangbench.report.rows import group_title, unfinished_note
 from bangbench.report.table import Cell, Column, Row, Table, csv_column, decimals, mean_and_std, number, text
 from bangbench.store.records import AttackSummary
 
-#: A gap in rate, in percentage points, from which on it is put into words.
-_RATE_GAP = 5.0
 #: How many times larger the median L_inf has to be.
 _MEDIAN_FACTOR = 1.25
 #: An unmasked rate, in percent, below which the images that withstand it are put into words.
 _NEARLY_ALL = 95.0
 
-_UNMASKED = "-unmasked"
 #: The bench's own attacks that have an unmasked twin.
 _OWN = ("fgs", "hc1")
 
@@ -33,10 +30,10 @@ class _Compared(NamedTuple):
 
 def masking_table(group: Group) -> Table | None:
     """Return rate and L_inf of each attack beside its unmasked twin; None where no unmasked attack was run."""
-    if not any(attack.endswith(_UNMASKED) for model in group.models for attack in model.attacks):
+    if not any(attack.endswith(UNMASKED) for model in group.models for attack in model.attacks):
         return None
     stems = _stems(group)
-    attacks = [attack for stem in stems for attack in (stem, f"{stem}{_UNMASKED}")]
+    attacks = [attack for stem in stems for attack in (stem, f"{stem}{UNMASKED}")]
     return Table(
         name=f"{group.name}-masking",
         title=f"{group_title(group)}; masked against unmasked",
@@ -57,13 +54,13 @@ def _stems(group: Group) -> list[str]:
     The bench's own are shown where either of the two was run on some model, others where the twin was.
     """
     run = {attack for model in group.models for attack in model.attacks}
-    own = [stem for stem in _OWN if run & {stem, f"{stem}{_UNMASKED}"}]
-    return own + sorted({attack.removesuffix(_UNMASKED) for attack in run if attack.endswith(_UNMASKED)} - set(own))
+    own = [stem for stem in _OWN if run & {stem, f"{stem}{UNMASKED}"}]
+    return own + sorted({attack.removesuffix(UNMASKED) for attack in run if attack.endswith(UNMASKED)} - set(own))
 
 
 def _attack_columns(attack: str) -> tuple[Column, ...]:
     title, field = attack_title(attack), attack.replace("-", "_")
-    stem = title.removesuffix(_UNMASKED)
+    stem = title.removesuffix(UNMASKED)
     short = f"{stem}\n" if stem == title else f"{stem}\nunm."
     linf = (f"{field}_linf_mean_grey_levels", f"{field}_linf_std_grey_levels")
     return (
@@ -93,7 +90,7 @@ def _sentence(group: Group, attack: str) -> tuple[str, ...]:
     """Return what the difference means, where both attacks were run on some model that has correct images."""
     compared = []
     for model in group.models:
-        masked, unmasked = model.summary(attack), model.summary(f"{attack}{_UNMASKED}")
+        masked, unmasked = model.summary(attack), model.summary(f"{attack}{UNMASKED}")
         if masked is not None and unmasked is not None and masked.correct and unmasked.correct:
             compared.append(_Compared(short_name(model.name), masked, unmasked))
     if not compared:
@@ -104,9 +101,9 @@ def _sentence(group: Group, attack: str) -> tuple[str, ...]:
 
 def _fgs_sentence(compared: list[_Compared]) -> str:
     """Say what separates FGS from fgs-unmasked: the underflow of the gradient, and nothing else."""
-    low = [item for item in compared if _rate_gap(item) > _RATE_GAP]
+    low = [item for item in compared if _rate_gap(item) > RATE_GAP]
     if not low:
-        return f"FGS against fgs-unmasked: vanished gradients hold its rates down by at most {_RATE_GAP:g} points."
+        return f"FGS against fgs-unmasked: vanished gradients hold its rates down by at most {RATE_GAP:g} points."
     numbers = "; ".join(
         f"{item.name} {_rates(item)}, {number(item.masked.blank, 2)} % of gradients blank" for item in low
     )
@@ -116,10 +113,10 @@ def _fgs_sentence(compared: list[_Compared]) -> str:
 
 def _hc1_sentence(compared: list[_Compared]) -> str:
     """Say what separates HC1 from hc1-unmasked: the sign of the true class's weight, and nothing else."""
-    harder = [item for item in compared if _rate_gap(item) > _RATE_GAP or _median_is_larger(item)]
+    harder = [item for item in compared if _rate_gap(item) > RATE_GAP or _median_is_larger(item)]
     if not harder:
         return (
-            f"HC1 flips at most {_RATE_GAP:g} points less than hc1-unmasked, and its median L∞ is not much "
+            f"HC1 flips at most {RATE_GAP:g} points less than hc1-unmasked, and its median L∞ is not much "
             "larger: the sign of its weight matters little for these models."
         )
     numbers = "; ".join(f"{item.name} {_rates(item)}, median L∞ {_medians(item)}" for item in harder)
@@ -131,12 +128,12 @@ def _hc1_sentence(compared: list[_Compared]) -> str:
 
 def _other_sentence(attack: str, compared: list[_Compared]) -> str:
     """Say how far an attack of another package falls behind its twin, of which no more than the name is known."""
-    low = [item for item in compared if _rate_gap(item) > _RATE_GAP]
+    low = [item for item in compared if _rate_gap(item) > RATE_GAP]
     if not low:
-        return f"{attack} flips at most {_RATE_GAP:g} points less than {attack}{_UNMASKED}."
+        return f"{attack} flips at most {RATE_GAP:g} points less than {attack}{UNMASKED}."
     numbers = "; ".join(f"{item.name} {_rates(item)}" for item in low)
     return (
-        f"{attack} against {attack}{_UNMASKED} ({numbers}): what {attack}{_UNMASKED} flips beyond {attack} is not "
+        f"{attack} against {attack}{UNMASKED} ({numbers}): what {attack}{UNMASKED} flips beyond {attack} is not "
         f"resisted{_withstood(attack, low)}."
     )
 
@@ -144,7 +141,7 @@ def _other_sentence(attack: str, compared: list[_Compared]) -> str:
 def _withstood(attack: str, compared: list[_Compared]) -> str:
     """Return how many images the unmasked attack does not flip either, for the models where these are many."""
     return "".join(
-        f"; {number(100.0 - item.unmasked.rate, 2)} % of {item.name}'s images withstand even {attack}{_UNMASKED}"
+        f"; {number(100.0 - item.unmasked.rate, 2)} % of {item.name}'s images withstand even {attack}{UNMASKED}"
         for item in compared
         if item.unmasked.rate is not None and item.unmasked.rate < _NEARLY_ALL
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bangbench.report.collect import FoundNoise
 from bangbench.report.groups import Group, prefix_of, short_name
-from bangbench.report.published import published_figure, published_label, published_row
+from bangbench.report.published import FigureReference, pair_figure, published_label
 from bangbench.report.rows import group_title, unfinished_note
 from bangbench.report.table import SIGMA, Column, Row, Table, csv_column, decimals, text
 
@@ -54,7 +54,7 @@ def pair_title(found: FoundNoise) -> str:
     return f"{short_name(regular)} vs {short_name(bang)}"
 
 
-def _stage(found: FoundNoise) -> int | None:
+def last_stage(found: FoundNoise) -> int | None:
     """Return the iteration of the last stage; None where it is not known, as for imported weights."""
     unknown = found.summary.stages == (0,) and found.record.regular.iterations is None
     return None if unknown else found.summary.stages[-1]
@@ -72,7 +72,7 @@ def _rows(found: FoundNoise) -> list[Row]:
                 (record.regular.name,),
                 (record.bang.name,),
                 (record.data.name,),
-                (_stage(found),),
+                (last_stage(found),),
                 (summary.images,),
                 (summary.draws,),
                 (sigma,),
@@ -98,7 +98,7 @@ def _notes(found: FoundNoise) -> list[str]:
 
 def _stages(found: FoundNoise) -> str:
     """Return how many stages were measured, and the iteration of the last one."""
-    stage, count = _stage(found), len(found.summary.stages)
+    stage, count = last_stage(found), len(found.summary.stages)
     if stage is None:
         return "the final models"
     return f"{count} stages, the last at iteration {stage:,}" if count > 1 else f"one stage, at iteration {stage:,}"
@@ -113,15 +113,15 @@ def _short_classes(found: FoundNoise) -> str:
 
 
 def _published_note(found: FoundNoise) -> list[str]:
-    record = found.record
-    reference = published_figure(
-        published_row(record.regular.name, record.regular), published_row(record.bang.name, record.bang)
-    )
-    if reference is None:
-        return []
-    figure, label = reference.figure, published_label(record.data, reference.dataset)
+    reference = pair_figure(found.record.regular, found.record.bang)
+    return [] if reference is None else [f"{pair_title(found)}, {published_ends(found, reference)}"]
+
+
+def published_ends(found: FoundNoise, reference: FigureReference) -> str:
+    """Return the paper's numbers about a pair in words, from what they are called beside the measured ones on."""
+    figure, label = reference.figure, published_label(found.record.data, reference.dataset)
     about = "about " if figure.approximate else ""
-    return [
-        f"{pair_title(found)}, {label}, figure {reference.number} at {SIGMA} {figure.sigma:g}, last stage: "
+    return (
+        f"{label}, figure {reference.number} at {SIGMA} {figure.sigma:g}, last stage: "
         f"regular {about}{figure.regular_percent:g} %, BANG {about}{figure.bang_percent:g} %."
-    ]
+    )

@@ -130,13 +130,28 @@ def published_figure(regular: RowReference | None, bang: RowReference | None) ->
     return FigureReference(number, regular.dataset, figure)
 
 
+def pair_figure(regular: ModelInfo, bang: ModelInfo) -> FigureReference | None:
+    """Return the figure about a pair of models as they were measured, or None."""
+    return published_figure(published_row(regular.name, regular), published_row(bang.name, bang))
+
+
+def is_published_data(measured_on: DataInfo, dataset: str) -> bool:
+    """Tell whether numbers measured on this data were measured on the images of the published ones.
+
+    The source of the images has to be the registered one: a copy, such as ``npz:cifar10.npz`` with the name cifar10,
+    may hold other images and never passes for CIFAR-10.
+    """
+    return measured_on.source == dataset
+
+
 def published_label(measured_on: DataInfo, dataset: str) -> str:
     """Return what a published number is called beside one measured on the data `measured_on`.
 
-    The data set is named where the source of the images is not the registered one, whatever its name: a copy, such
-    as ``npz:cifar10.npz`` with the name cifar10, may hold other images and never passes for CIFAR-10.
+    The data set is named where it is not `is_published_data`.
     """
-    return "published" if measured_on.source == dataset else f"published ({_DISPLAY.get(dataset, dataset)})"
+    if is_published_data(measured_on, dataset):
+        return "published"
+    return f"published ({_DISPLAY.get(dataset, dataset)})"
 
 
 def _tables() -> Mapping[str, tuple[TableName, PublishedTable]]:

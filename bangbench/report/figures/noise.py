@@ -18,16 +18,10 @@ from bangbench.core.statistics import t_interval_ends
 from bangbench.report.collect import FoundNoise
 from bangbench.report.figures.style import COLUMN, DIVERGING, LINES, MARKERS, PAGE, SEQUENTIAL, colour, new_figure
 from bangbench.report.groups import Group, short_name
-from bangbench.report.noise_rows import PAPER_DRAWS, pair_title
+from bangbench.report.noise_rows import PAPER_DRAWS, last_stage, pair_title, published_ends
 from bangbench.report.per_image import Numbers
 from bangbench.report.plot import Plot
-from bangbench.report.published import (
-    FigureReference,
-    PublishedFigure,
-    published_figure,
-    published_label,
-    published_row,
-)
+from bangbench.report.published import FigureReference, PublishedFigure, is_published_data, pair_figure
 from bangbench.report.table import SIGMA
 
 #: Percent; a noise strength that flips fewer copies than this at every stage, of either model, makes no line.
@@ -102,8 +96,10 @@ def evolution_of(found: FoundNoise) -> Evolution:
         sigmas=tuple(float(summary.sigmas[place]) for place in order),
         percent=np.array(surfaces, dtype=np.float64)[:, :, order],
         interval=interval,
-        published=None if reference is None or not _same_data(found, reference) else _ends(reference.figure),
-        final=summary.stages == (0,) and record.regular.iterations is None,
+        published=_ends(reference.figure)
+        if reference is not None and is_published_data(record.data, reference.dataset)
+        else None,
+        final=last_stage(found) is None,
     )
 
 
@@ -123,19 +119,12 @@ def chosen_sigmas(evolution: Evolution) -> list[int]:
 
 def _reference(found: FoundNoise) -> FigureReference | None:
     """Return the paper's figure about this pair, where its sigma was measured."""
-    record = found.record
-    reference = published_figure(
-        published_row(record.regular.name, record.regular), published_row(record.bang.name, record.bang)
-    )
+    reference = pair_figure(found.record.regular, found.record.bang)
     return None if reference is None or reference.figure.sigma not in found.summary.sigmas else reference
 
 
 def _ends(figure: PublishedFigure) -> Ends:
     return Ends(figure.sigma, figure.regular_percent, figure.bang_percent)
-
-
-def _same_data(found: FoundNoise, reference: FigureReference) -> bool:
-    return published_label(found.record.data, reference.dataset) == "published"
 
 
 def _surfaces_plot(found: FoundNoise, evolution: Evolution) -> Plot:
@@ -190,13 +179,8 @@ def _counts(found: FoundNoise) -> str:
     reference = _reference(found)
     if reference is None:
         return counts
-    figure, label = reference.figure, published_label(found.record.data, reference.dataset)
-    about = "about " if figure.approximate else ""
-    return (
-        f"{counts} {label[0].upper()}{label[1:]}, figure {reference.number} at "
-        f"{SIGMA} {figure.sigma:g}, last stage: regular {about}{figure.regular_percent:g} %, BANG {about}"
-        f"{figure.bang_percent:g} %."
-    )
+    words = published_ends(found, reference)
+    return f"{counts} {words[0].upper()}{words[1:]}"
 
 
 def _interval_note(found: FoundNoise) -> str:
