@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bangbench.core.statistics import wilson_interval
+from bangbench.core.statistics import censored_quantiles, wilson_interval
 from bangbench.metrics.reference import EccStatus
 from bangbench.store.records import AttackSummary, LinfSummary, Moments
 
@@ -101,9 +101,5 @@ def _moments(values: NDArray[Any]) -> Moments:
 
 def _median_censored(linf: NDArray[np.float64], correct: int) -> float | None:
     """Return the median over all attacked images, failures as infinite; None where it is infinite itself."""
-    if correct == 0:
-        return None
-    everyone = np.concatenate([linf, np.full(correct - len(linf), np.inf)])
-    # method "lower" or "higher" alone would lean to one side; the mean of a finite and an infinite value is infinite
-    middle = np.sort(everyone)[[(correct - 1) // 2, correct // 2]]
-    return float(middle.mean()) if np.isfinite(middle).all() else None
+    quantiles = censored_quantiles(np.concatenate([linf, np.full(correct - len(linf), np.inf)]), (0.5,))
+    return None if quantiles is None or np.isinf(quantiles[0]) else quantiles[0]
