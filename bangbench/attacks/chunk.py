@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bangbench.attacks.base import Attack, Direction
-from bangbench.attacks.gradients import true_logits, without_true_class
 from bangbench.attacks.rows import nullable
 from bangbench.attacks.search import Flips, first_flip
 from bangbench.metrics.distances import l2, linf
 from bangbench.metrics.pass_score import PassPool
 from bangbench.nets.classifier import Classifier
+from bangbench.nets.gradients import true_logits, without_true_class
 from bangbench.nets.predict import logits_of, predict
 
 

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bangbench.attacks.base import Attack, Direction
-from bangbench.attacks.gradients import image_gradient, largest_entry, true_logits, without_true_class
 from bangbench.attacks.grids import grey_level_steps
 from bangbench.nets.classifier import Classifier
+from bangbench.nets.gradients import image_gradient, largest_entry, unmasked_margin
 
 
 def fgs(classifier: Classifier, images: Tensor, labels: Tensor) -> Direction:
@@ -35,11 +35,7 @@ def fgs_unmasked(classifier: Classifier, images: Tensor, labels: Tensor) -> Dire
     The cross-entropy is log(1 + exp(m)) with m = logsumexp over the wrong classes - z_true; its gradient is
     sigmoid(m) * grad m. The factor vanishes for a confident net, the sign of grad m does not.
     """
-
-    def margin(logits: Tensor) -> Tensor:
-        return without_true_class(logits, labels).logsumexp(1) - true_logits(logits, labels)
-
-    gradient, _ = image_gradient(classifier, images, margin)
+    gradient, _ = image_gradient(classifier, images, lambda logits: unmasked_margin(logits, labels))
     return _sign(gradient, blank=torch.zeros_like(labels, dtype=torch.bool))
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from bangbench.attacks.base import Attack, Direction
-from bangbench.attacks.gradients import image_gradient, largest_entry, true_logits, without_true_class
 from bangbench.attacks.grids import growing_steps
 from bangbench.nets.classifier import Classifier
+from bangbench.nets.gradients import image_gradient, largest_entry, true_logits, without_true_class
 
 
 def hot_cold(classifier: Classifier, images: Tensor, labels: Tensor) -> Direction:

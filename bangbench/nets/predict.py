@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -32,11 +35,20 @@ def predict(classifier: Classifier, images: Tensor) -> Tensor:
 
 def accuracy_percent(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
     """Return the percentage of images (N, C, H, W) classified as `labels` (N,), the classifier in eval mode."""
+    with evaluated(classifier):
+        correct = int((predict(classifier, images) == labels).sum())
+    return 100.0 * correct / len(labels)
+
+
+@contextmanager
+def evaluated(classifier: Classifier) -> Iterator[None]:
+    """Put the classifier in eval mode, and back afterwards."""
     training = classifier.training
     classifier.eval()
-    correct = int((predict(classifier, images) == labels).sum())
-    classifier.train(training)
-    return 100.0 * correct / len(labels)
+    try:
+        yield
+    finally:
+        classifier.train(training)
 
 
 def to_device(images: NDArray, device: torch.device) -> Tensor:  # type: ignore[type-arg]  # uint8 or int64

@@ -72,6 +72,7 @@ def train_steps(run: Run, begin: int, log: list[LogRow], progress: Progress) -> 
     run.classifier.train()
     for iteration in range(begin, run.iterations):
         images, labels = run.batches.at(iteration)
+        run.method.begin_step(iteration)
         objective = run.method.objective(run.classifier, images, labels)
         objective.loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         run.method.after_backward(run.classifier)

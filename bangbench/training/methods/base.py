@@ -19,6 +19,8 @@ METHODS = Registry(
     {
         "regular": "bangbench.training.methods.base:Method",
         "bang": "bangbench.training.methods.bang:Bang",
+        "pgd-at": "bangbench.training.methods.pgd_at:PgdAdversarialTraining",
+        "fgs-at": "bangbench.training.methods.fgs_at:FgsAdversarialTraining",
     },
 )
 
@@ -46,6 +48,9 @@ class Method:
 
     def prepare(self, classifier: Classifier) -> None:
         """Change the net before the first step; `release` must undo it."""
+
+    def begin_step(self, iteration: int) -> None:
+        """Learn which solver step comes next, counted from 0; after an interruption the count goes on."""
 
     def objective(self, classifier: Classifier, images: Tensor, labels: Tensor) -> Objective:
         """Return loss and logits of a batch: images float32 (N, C, H, W) in grey levels, labels int64 (N,)."""

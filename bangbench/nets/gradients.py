@@ -25,6 +25,15 @@ def image_gradient(
     return gradient.contiguous(), logits.detach()
 
 
+def unmasked_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return m = logsumexp over the wrong classes - z_true, (N,): the cross-entropy is log(1 + exp(m)).
+
+    The gradient of the cross-entropy is sigmoid(m) * grad m. The factor vanishes for a confident net, the sign of
+    grad m does not.
+    """
+    return without_true_class(logits, labels).logsumexp(1) - true_logits(logits, labels)
+
+
 def largest_entry(gradient: Tensor) -> Tensor:
     """Return the largest absolute entry of each image's gradient, (N,); NaN and infinity become infinity."""
     largest = gradient.abs().flatten(1).amax(1)
