@@ -43,5 +43,11 @@ ATTACKS = Registry(
         "fgs-unmasked": "bangbench.attacks.fgs:FGS_UNMASKED",
         "hc1": "bangbench.attacks.hot_cold:HC1",
         "hc1-unmasked": "bangbench.attacks.hot_cold:HC1_UNMASKED",
+        "pgd": "bangbench.attacks.pgd:PGD",
+        "apgd": "bangbench.attacks.apgd:APGD",
+        "square": "bangbench.attacks.square:SQUARE",
+        "transfer": "bangbench.attacks.transfer:TRANSFER",
+        "uniform-noise": "bangbench.attacks.random_noise:UNIFORM_NOISE",
+        "gaussian-noise": "bangbench.attacks.random_noise:GAUSSIAN_NOISE",
     },
 )

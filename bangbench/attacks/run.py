@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bangbench.attacks.base import ATTACKS
-from bangbench.attacks.chunk import Target, attack_chunk
+from bangbench.attacks.ball import BallAttack, budgets_in_grey_levels
+from bangbench.attacks.base import ATTACKS, Attack
+from bangbench.attacks.chunk import BallSettings, Target, attack_chunk
 from bangbench.attacks.examples import choose_examples
+from bangbench.attacks.opened import Opened, open_source_model, open_with_images
 from bangbench.attacks.rows import SCHEMA, parquet_columns, summarise
 from bangbench.attacks.spec import AttackSpec
-from bangbench.core.device import choose_device, cpu_threads, describe_device
+from bangbench.core.device import cpu_threads
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
 from bangbench.core.spec import fingerprint_of
-from bangbench.data.dataset import Dataset, data_info
-from bangbench.data.sources import open_source
 from bangbench.metrics.checks import check_channels, check_size
 from bangbench.metrics.pass_score import PassPool
-from bangbench.nets.models import Given, Model, open_model
-from bangbench.nets.predict import batch_size_for
+from bangbench.nets.models import Model
 from bangbench.store.chunks import Chunks
 from bangbench.store.examples import examples_file, write_examples
 from bangbench.store.files import check_writable, write_bytes
 from bangbench.store.layout import results_folder
-from bangbench.store.records import AttackRecord, DataInfo, Preprocessing, write_record
+from bangbench.store.records import AttackRecord, write_record
 from bangbench.store.reuse import finished_record
 from bangbench.store.tables import write_table
 
@@ -43,15 +43,28 @@ CHUNK_FORMAT = 2
 _TOTALS = ("unverified", "forwards", "seconds")
 
 
-class Opened(NamedTuple):
-    """A model with the images it is attacked on."""
+class _Run(NamedTuple):
+    """One attack of a spec on an opened model: its name, what it needs, and the settings that its record keeps."""
 
     spec: AttackSpec
-    model: Model
-    data: Dataset
-    info: DataInfo
-    device: str
-    batch_size: int
+    opened: Opened
+    name: str
+    target: Target
+    settings: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Return the hash that tells whether two runs are the same one."""
+        info = self.opened.model.info
+        inputs = {"weights": info.weights_sha256, "images": self.opened.info.fingerprint}
+        if ":" in info.net:  # the same weights may be given to nets of one's own that compute other things with them
+            inputs["net"] = info.net
+        return fingerprint_of({**self.settings, **inputs})
+
+    @property
+    def record_path(self) -> Path:
+        """Return the attack's record; its other files lie beside it."""
+        return results_folder(self.spec.root, self.opened.model.name) / f"{self.name}.json"
 
 
 def attack(spec: AttackSpec, progress: Progress = SILENT) -> list[AttackRecord]:
@@ -60,40 +73,27 @@ def attack(spec: AttackSpec, progress: Progress = SILENT) -> list[AttackRecord]:
     Raises `UsageError` for unknown names, `BenchError` for a model or data that cannot be used and for results of
     other settings in the way.
     """
-    for name in spec.attack:
-        ATTACKS.check(name)
-    opened = _open(spec)
+    attacks = {name: ATTACKS.load(name) for name in spec.attack}
+    _check_used(spec, attacks.values())
+    opened = open_with_images(spec)
     check_writable(results_folder(spec.root, opened.model.name))
+    source = open_source_model(spec.against, spec, opened) if spec.against else None
     with cpu_threads(spec.workers), PassPool(spec.workers) as pool:
         usable_pool = pool if _pass_is_defined(opened, progress) else None
-        return [_run_attack(opened, name, usable_pool, progress) for name in spec.attack]
+        runs = [_make_run(spec, opened, source, name, found, usable_pool) for name, found in attacks.items()]
+        return [_run_attack(run, progress) for run in runs]
 
 
-def _open(spec: AttackSpec) -> Opened:
-    device = choose_device(spec.device)
-    given = spec.model_dump(include={"input_scale", "mean", "std"}, exclude_none=True)
-    if (given or spec.weights) and ":" not in spec.model:
-        raise UsageError("--weights, --input-scale, --mean and --std go with a module:factory model only")
-    extra = Given(spec.weights, Preprocessing(**given))
-    model = open_model(spec.model, spec.root, device, spec.data_dir, spec.data, extra)
-    text = spec.data or model.data
-    if text is None:
-        raise UsageError(f"model '{spec.model}' does not say which images it takes: add --data")
-    source = open_source(text, spec.data_dir)
-    data = source.load("test").first(spec.limit)
-    _check_fit(model, data, source.name)
-    info = data_info(data, source.name, text)
-    return Opened(spec, model, data, info, describe_device(device), spec.batch_size or batch_size_for(device))
-
-
-def _check_fit(model: Model, data: Dataset, name: str) -> None:
-    if data.images.shape[1:] != model.info.input_shape:
-        raise BenchError(
-            f"model '{model.name}' takes images {model.info.input_shape}, {name} has {data.images.shape[1:]}; "
-            "choose the data it was trained on with --data"
-        )
-    if len(data.class_names) != model.info.classes:
-        raise BenchError(f"model '{model.name}' has {model.info.classes} classes, {name} has {len(data.class_names)}")
+def _check_used(spec: AttackSpec, attacks: Iterable[Attack | BallAttack]) -> None:
+    """Raise `UsageError` for a setting that none of the attacks takes, and for a model that one lacks."""
+    kinds = [attack for attack in attacks if isinstance(attack, BallAttack)]
+    if spec.budget and not kinds:
+        raise UsageError("--budget goes with attacks inside a ball only: pgd, apgd, square, transfer, noise")
+    needed = any(attack.needs_source for attack in kinds)
+    if needed and not spec.against:
+        raise UsageError("--attack transfer needs the model whose adversarial images it tries: add --against MODEL")
+    if spec.against and not needed:
+        raise UsageError("--against goes with --attack transfer only")
 
 
 def _pass_is_defined(opened: Opened, progress: Progress) -> bool:
@@ -107,31 +107,41 @@ def _pass_is_defined(opened: Opened, progress: Progress) -> bool:
     return True
 
 
-def _run_attack(opened: Opened, name: str, pool: PassPool | None, progress: Progress) -> AttackRecord:
-    spec, folder = opened.spec, results_folder(opened.spec.root, opened.model.name)
+def _make_run(
+    spec: AttackSpec, opened: Opened, source: Model | None, name: str, found: Attack | BallAttack, pool: PassPool | None
+) -> _Run:
+    budgets = budgets_in_grey_levels(spec.budget, opened.data.images.shape[1])
+    copied = source if isinstance(found, BallAttack) and found.needs_source else None
+    ball = BallSettings(budgets, spec.seed, copied.classifier if copied else None)
     settings = spec.settings() | {"attack": name, "data": opened.info.source}
-    key = fingerprint_of({**settings, "weights": opened.model.info.weights_sha256, "images": opened.info.fingerprint})
-    path = folder / f"{name}.json"
-    finished = finished_record(path, AttackRecord, key, settings, spec.overwrite)
+    if isinstance(found, BallAttack):
+        settings |= {"budget": list(budgets), "seed": spec.seed}
+    if copied is not None:
+        settings |= {"against": copied.name, "against_weights": copied.info.weights_sha256}
+    return _Run(spec, opened, name, Target(opened.model.classifier, found, opened.batch_size, pool, ball), settings)
+
+
+def _run_attack(run: _Run, progress: Progress) -> AttackRecord:
+    spec, path = run.spec, run.record_path
+    finished = finished_record(path, AttackRecord, run.key, run.settings, spec.overwrite)
     if finished is not None and all(file.is_file() for file in _vouched_for(path, spec.save_images)):
         return finished
     record = AttackRecord(
         schema=1,
         status="started",
-        key=key,
-        spec=settings,
-        provenance=collect_provenance(opened.device),
-        attack=name,
-        model=opened.model.info,
-        data=opened.info,
+        key=run.key,
+        spec=run.settings,
+        provenance=collect_provenance(run.opened.device_name),
+        attack=run.name,
+        model=run.opened.model.info,
+        data=run.opened.info,
     )
     write_record(path, record)
     for file in (*_vouched_for(path, save_images=True), examples_file(path)):
         file.unlink(missing_ok=True)  # what an overwritten run left belongs to other rows
-    chunks = Chunks(folder / f".chunks-{name}", fingerprint_of({"run": key, "format": CHUNK_FORMAT}))
-    target = Target(opened.model.classifier, ATTACKS.load(name), opened.batch_size, pool)
-    _attack_chunks(opened, target, chunks, f"{opened.model.name} {name}", progress)
-    return _complete(opened, record, path, chunks)
+    chunks = Chunks(path.parent / f".chunks-{run.name}", fingerprint_of({"run": run.key, "format": CHUNK_FORMAT}))
+    _attack_chunks(run, chunks, progress)
+    return _complete(run, record, chunks)
 
 
 def _vouched_for(path: Path, save_images: bool) -> list[Path]:
@@ -139,31 +149,33 @@ def _vouched_for(path: Path, save_images: bool) -> list[Path]:
     return [path.with_suffix(suffix) for suffix in ((".parquet", ".npz") if save_images else (".parquet",))]
 
 
-def _attack_chunks(opened: Opened, target: Target, chunks: Chunks, label: str, progress: Progress) -> None:
-    count = len(opened.data.images)
+def _attack_chunks(run: _Run, chunks: Chunks, progress: Progress) -> None:
+    data = run.opened.data
+    count = len(data.images)
     starts = range(0, count, CHUNK)
     finished = {number for number in range(len(starts)) if chunks.done(number)}
     done = sum(min(CHUNK, count - starts[number]) for number in finished)
-    progress.start(label, count, done, unit="image")
+    progress.start(f"{run.opened.model.name} {run.name}", count, done, unit="image")
     try:
         for number, start in enumerate(starts):
             if number not in finished:
                 part = slice(start, start + CHUNK)
-                images, labels = opened.data.images[part], opened.data.labels[part]
-                chunks.write(number, attack_chunk(target, images, labels, start))
+                images, labels = data.images[part], data.labels[part]
+                chunks.write(number, attack_chunk(run.target, images, labels, start))
                 progress.advance(len(images))
     finally:
         progress.finish()
 
 
-def _complete(opened: Opened, record: AttackRecord, path: Path, chunks: Chunks) -> AttackRecord:
+def _complete(run: _Run, record: AttackRecord, chunks: Chunks) -> AttackRecord:
     """Join the chunks: write rows, examples, the images if asked for, and last the record that vouches for them."""
-    columns = _joined(chunks, len(opened.data.images))
+    path, images = run.record_path, run.opened.data.images
+    columns = _joined(chunks, len(images))
     totals = {name: columns.pop(name).sum() for name in _TOTALS}
     adversarial = columns.pop("adversarial")
     write_table(path.with_suffix(".parquet"), parquet_columns(columns), SCHEMA)
-    write_examples(examples_file(path), choose_examples(columns, opened.data.images, adversarial))
-    if opened.spec.save_images:
+    write_examples(examples_file(path), choose_examples(columns, images, adversarial))
+    if run.spec.save_images:
         index = columns["index"][columns["flipped"]]
         write_bytes(path.with_suffix(".npz"), _npz(index=index, adversarial=adversarial))
     summary = summarise(columns, int(totals["unverified"]), int(totals["forwards"]), float(totals["seconds"]))

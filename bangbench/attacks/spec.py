@@ -15,21 +15,36 @@ Positive = Annotated[int, Field(ge=1)]
 STANDARD_ATTACKS = ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked")
 
 
-class AttackSpec(Spec):
-    """Attacks on the test images that a model classifies correctly."""
+class ModelSpec(Spec):
+    """Base of the specs that look at one model on test images."""
 
-    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"model", "attack", "batch_size", "workers"}
+    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"model", "batch_size", "workers"}
 
     model: str = Field(
         description="A trained model's name, a model folder, a .caffemodel.h5 file, or package.module:factory."
     )
-    attack: tuple[str, ...] = Field(STANDARD_ATTACKS, description="Attack to run; may be given several times.")
-    data: str | None = Field(None, description="Images to attack (default: the test images of the model's data set).")
+    data: str | None = Field(None, description="Images to use (default: the test images of the model's data set).")
     limit: Positive | None = Field(None, description="Use only the first so many test images.")
-    save_images: bool = Field(False, description="Keep the adversarial images (ATTACK.npz).")
     weights: Path | None = Field(None, description="Weights of your own net (.safetensors or .pt).")
     input_scale: float | None = Field(None, gt=0, description="Own net: divide grey levels by this (default: 255).")
     mean: tuple[float, ...] | None = Field(None, description="Own net: per-channel mean after scaling.")
     std: tuple[float, ...] | None = Field(None, description="Own net: per-channel standard deviation after scaling.")
     batch_size: Positive | None = Field(None, description="Images per forward pass (default: by device).")
+
+
+class AttackSpec(ModelSpec):
+    """Attacks on the test images that a model classifies correctly."""
+
+    #: budget, against and seed are settings of those attacks that take them, and of no others.
+    circumstances: ClassVar[frozenset[str]] = ModelSpec.circumstances | {"attack", "budget", "against", "seed"}
+
+    attack: tuple[str, ...] = Field(STANDARD_ATTACKS, description="Attack to run; may be given several times.")
+    budget: tuple[str, ...] | None = Field(
+        None,
+        description="L_inf budget of pgd, apgd, square, transfer and noise, as a share of the range: 0.3 or 8/255 "
+        "(default: 0.1 0.2 0.3; colour images 2/255 4/255 8/255).",
+    )
+    against: str | None = Field(None, description="transfer: the model whose adversarial images are tried.")
+    seed: int = Field(0, ge=0, description="Seed of the attacks that draw random numbers.")
+    save_images: bool = Field(False, description="Keep the adversarial images (ATTACK.npz).")
     workers: Positive | None = Field(None, description="Processes that compute PASS (default: one per core).")

@@ -71,10 +71,11 @@ def _unwrapped(text: str) -> str:
 
 
 def _ordered(spec: type[Spec], arguments: tuple[str, ...]) -> list[str]:
-    """Return the fields: arguments first, then the command's own, then those of every command."""
+    """Return the fields: arguments first, then the command's own, those it shares, and those of every command."""
     everywhere = [name for name in Spec.model_fields if name in spec.model_fields]
-    own = [name for name in spec.model_fields if name not in everywhere and name not in arguments]
-    return [*arguments, *own, *everywhere]
+    others = [name for name in spec.model_fields if name not in everywhere and name not in arguments]
+    own = [name for name in others if name in spec.__annotations__]
+    return [*arguments, *own, *(name for name in others if name not in own), *everywhere]
 
 
 def _parameter(name: str, info: FieldInfo, positional: bool, repeated: bool) -> inspect.Parameter:

@@ -12,6 +12,7 @@ PREPROCESSING = "preprocessing.safetensors"
 CARD = "model.json"
 LOG = "log.csv"
 RESUME = "resume.safetensors"
+AUDIT = "audit"
 REPORT = "report"
 REPORT_DOCUMENT = "report.json"
 

@@ -22,9 +22,10 @@ ALLOWED = {
     "metrics": {"store", "core"},
     "attacks": _COMPUTING,
     "noise": _COMPUTING,
-    "report": {"store", "core"},
-    "recipes": _COMPUTING | {"training", "attacks", "noise", "report"},
-    "cli": _COMPUTING | {"training", "attacks", "noise", "report", "recipes"},
+    "audit": _COMPUTING | {"attacks"},
+    "report": {"store", "core", "audit"},
+    "recipes": _COMPUTING | {"training", "attacks", "noise", "audit", "report"},
+    "cli": _COMPUTING | {"training", "attacks", "noise", "audit", "report", "recipes"},
 }
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,11 @@ from bangbench.training.methods.base import METHODS, Method, make_method
 from bangbench.training.run import train
 from bangbench.training.solver import Solver
 
+BUILTIN = ("regular", "bang", "pgd-at", "fgs-at")
+
 
 def test_the_builtin_methods_are_registered():
-    assert {"regular", "bang"} <= set(METHODS.names())
+    assert set(BUILTIN) <= set(METHODS.names())
 
 
 def test_an_unknown_method_suggests_the_nearest():
@@ -82,7 +85,8 @@ def trained(method: Method, seed: int) -> tuple[Classifier, list[float]]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         method.prepare(classifier)
-        for _ in range(25):
+        for iteration in range(25):
+            method.begin_step(iteration)
             objective = method.objective(classifier, images, labels)
             objective.loss.backward()
             method.after_backward(classifier)
@@ -113,8 +117,9 @@ def test_every_method_keeps_the_contract(name):
 
 
 def test_the_methods_train_different_nets():
-    weights = [trained(make_method(name, {}), seed=1)[0].net[5].weight for name in ("regular", "bang")]
-    assert not torch.allclose(*weights)
+    weights = [trained(make_method(name, {}), seed=1)[0].net[5].weight for name in BUILTIN]
+    for one, other in itertools.combinations(weights, 2):
+        assert not torch.allclose(one, other)
 
 
 THIRD_PARTY = """

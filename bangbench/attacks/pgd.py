@@ -1,0 +1,147 @@
+"""Projected gradient descent inside an L_inf ball (Madry et al., arXiv 1706.06083), on the margin of the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bangbench.attacks.ball import Ball, BallAttack, Found, Means, batched_logits, gradients_and_logits
+from bangbench.nets.classifier import Classifier
+from bangbench.nets.gradients import true_logits, without_true_class
+
+#: A rung that flips less than this share of the ball's images has changed nothing.
+NOTHING_CHANGES = 0.005
+
+
+class PgdSettings(NamedTuple):
+    """How far to go.
+
+    steps, largest_steps: of the first rung, and the most that a doubled one may have; random_start: begin anywhere in
+    the ball instead of at the image; step: grey levels, None for 2.5 budget / steps (at least 1: iterates are whole
+    grey levels, so that less would move nothing).
+    """
+
+    steps: int = 20
+    largest_steps: int = 160
+    random_start: bool = True
+    step: float | None = None
+
+
+DEFAULTS = PgdSettings()
+
+
+class BallSearch:
+    """What an attack has found in a ball so far: the first adversarial image of each, and the forwards it took."""
+
+    def __init__(self, classifier: Classifier, ball: Ball, batch_size: int) -> None:
+        self.classifier = classifier
+        self.ball = ball
+        self.batch_size = batch_size
+        self.adversarial = ball.images.clone()
+        self.found = torch.zeros(len(ball.images), dtype=torch.bool, device=ball.images.device)
+        self.forwards = 0
+
+    def left(self) -> Tensor:
+        """Return the rows (M,), int64, of the images that are not flipped yet."""
+        return (~self.found).nonzero().squeeze(1)
+
+    def judge(self, rows: Tensor, current: Tensor, logits: Tensor) -> Tensor:
+        """Note which images `current` (M, C, H, W) of `rows` (M,) are adversarial; return those that are not, (M,).
+
+        logits: (M, K), of the forward pass that is counted here. The prediction is their argmax.
+        """
+        self.forwards += len(rows)
+        flipped = logits.argmax(1) != self.ball.labels[rows]
+        self.adversarial[rows[flipped]] = current[flipped]
+        self.found[rows[flipped]] = True
+        return ~flipped
+
+    def judge_last(self, rows: Tensor, current: Tensor) -> None:
+        """Judge iterates from which no further step is taken, without a gradient."""
+        if len(rows):
+            self.judge(rows, current, batched_logits(self.classifier, current, self.batch_size))
+
+    def result(self) -> Found:
+        """Return what was found."""
+        return Found(self.adversarial, self.found, self.forwards)
+
+
+def pgd(classifier: Classifier, ball: Ball, means: Means, settings: PgdSettings = DEFAULTS) -> Found:
+    """Return the first adversarial whole-grey-level iterate of each image.
+
+    The images themselves count too. The steps are doubled, from a fresh random start on those that are left, until a
+    rung flips less than 0.5 % of the ball's images or the largest rung is done.
+    """
+    search = BallSearch(classifier, ball, means.batch_size)
+    if settings.random_start:
+        search.judge_last(search.left(), ball.images.contiguous())
+    for steps in rungs(settings):
+        before = int(search.found.sum())
+        _climb(search, start_of(ball, means, settings.random_start), steps, settings.step)
+        if int(search.found.sum()) - before < NOTHING_CHANGES * len(ball.images) or bool(search.found.all()):
+            break
+    return search.result()
+
+
+def rung(classifier: Classifier, ball: Ball, means: Means, steps: int, settings: PgdSettings = DEFAULTS) -> Found:
+    """Return what a single run of so many steps finds; of `settings`, only the start and the step size matter.
+
+    The start and every iterate are judged, an image itself only where it is the start.
+    """
+    search = BallSearch(classifier, ball, means.batch_size)
+    _climb(search, start_of(ball, means, settings.random_start), steps, settings.step)
+    return search.result()
+
+
+def rungs(settings: PgdSettings) -> Iterator[int]:
+    """Yield the numbers of steps: the first rung's, then doubled ones up to the largest."""
+    steps = settings.steps
+    yield steps
+    while (steps := 2 * steps) <= settings.largest_steps:
+        yield steps
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the largest wrong logit - the true logit, (N,): positive where adversarial; it never underflows."""
+    return without_true_class(logits, labels).amax(1) - true_logits(logits, labels)
+
+
+def start_of(ball: Ball, means: Means, random: bool) -> Tensor:
+    """Return where a run begins, float32 (N, C, H, W): the images, or uniformly drawn in the ball and rounded.
+
+    The numbers are drawn on the CPU and for all images, flipped or not: neither the device, nor the batch size, nor
+    what became of another image changes an image's start.
+    """
+    if not random:
+        return ball.images.clone(memory_format=torch.contiguous_format)
+    drawn = torch.rand(ball.images.shape, generator=means.generator).mul_(2.0).sub_(1.0).mul_(ball.budget)
+    return ball.project(drawn.to(ball.images.device).add_(ball.images))
+
+
+def ascent(gradient: Tensor) -> Tensor:
+    """Return the sign of a gradient, which is overwritten; where it is zero or NaN nothing is to move."""
+    return torch.nan_to_num_(gradient, nan=0.0).sign_()
+
+
+def _climb(search: BallSearch, start: Tensor, steps: int, step: float | None) -> None:
+    """Go x <- P(x + step sign(grad margin)) from `start` (N, C, H, W) with the images that are left.
+
+    Every pass gives both the verdict on an iterate and its gradient; only the last iterate has a pass of its own.
+    """
+    length = max(1.0, 2.5 * search.ball.budget / steps) if step is None else step
+    rows = search.left()
+    current, ball = start[rows], search.ball.rows(rows)
+    for _ in range(steps):
+        if not len(rows):
+            return
+        gradient, logits = gradients_and_logits(search.classifier, current, ball.labels, margin, search.batch_size)
+        left = search.judge(rows, current, logits)
+        rows, ball = rows[left], ball.rows(left)
+        current = ball.project(ascent(gradient[left]).mul_(length).add_(current[left]))
+    search.judge_last(rows, current)
+
+
+PGD = BallAttack(pgd)

@@ -1,0 +1,148 @@
+"""Square attack (Andriushchenko et al. 2020, arXiv 1912.00049): random search in the L_inf ball, no gradients."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bangbench.attacks.ball import Ball, BallAttack, Found, Means, batched_logits
+from bangbench.nets.classifier import Classifier
+from bangbench.nets.gradients import true_logits, without_true_class
+
+#: The share of the queries after which the squares' area is halved, in the paper 10, 50, 200, ... of 10,000.
+_HALVED_AFTER = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+
+
+class SquareSettings(NamedTuple):
+    """queries: forward passes per image at most, at least 1; share: of the pixels in the first square, in (0, 1].
+
+    turn: a square that would change nothing gets the opposite signs. On grey images a quarter of the squares would
+    waste their query; the authors' own program draws those again, other libraries let them be.
+    """
+
+    queries: int = 500
+    share: float = 0.8
+    turn: bool = True
+
+
+DEFAULTS = SquareSettings()
+
+
+class _Proposals(NamedTuple):
+    """What one query tries, bool: window (N, 1, H, W); up (N, C, 1, 1 or W), True where image + budget is put."""
+
+    window: Tensor
+    up: Tensor
+
+
+class _Active(NamedTuple):
+    """The images not flipped yet: their places in the ball, their best candidates and the margins of those.
+
+    low, high: the smallest and largest values allowed, float32 (A, C, H, W).
+    """
+
+    rows: Tensor
+    labels: Tensor
+    low: Tensor
+    high: Tensor
+    best: Tensor
+    margin: Tensor
+
+    def keep(self, mask: Tensor) -> _Active:
+        return _Active(*(part[mask] for part in self))
+
+
+@torch.inference_mode()
+def square(classifier: Classifier, ball: Ball, means: Means, settings: SquareSettings = DEFAULTS) -> Found:
+    """Return the first images of a random search that are classified otherwise than as their labels.
+
+    The first query sets every column of every channel to image + budget or image - budget. Each further one sets a
+    square to such values, a sign per channel, and is kept where it makes the margin z_true - max z_wrong smaller.
+    Squares may lie anywhere, the last row and column included. Every query draws the numbers of all images of the
+    ball, so that what becomes of an image depends neither on the batch size nor on the others' success. A NaN logit
+    is neither a smaller margin nor a flip.
+    """
+    adversarial = ball.images.clone()
+    found = torch.zeros_like(ball.labels, dtype=torch.bool)
+    active, forwards = _start(ball), 0
+    for proposals in _proposals(ball, means.generator, settings):
+        if not len(active.rows):
+            break
+        forwards += len(active.rows)
+        candidates = _candidates(active, proposals, settings.turn)
+        active, flipped = _improve(active, candidates, batched_logits(classifier, candidates, means.batch_size))
+        hits = active.rows[flipped]
+        adversarial[hits], found[hits] = active.best[flipped], True
+        active = active.keep(~flipped) if len(hits) else active
+    return Found(adversarial, found, forwards)
+
+
+def _start(ball: Ball) -> _Active:
+    count, device = len(ball.images), ball.images.device
+    rows, margin = torch.arange(count, device=device), torch.full((count,), torch.inf, device=device)
+    low, high = ball.project(ball.images - ball.budget), ball.project(ball.images + ball.budget)
+    return _Active(rows, ball.labels, low, high, ball.images, margin)
+
+
+def _candidates(active: _Active, proposals: _Proposals, turn: bool) -> Tensor:
+    """Return the best candidates with one proposal put in, float32 (A, C, H, W)."""
+    window, up = proposals.window[active.rows], proposals.up[active.rows]
+    candidates = _put(active, window, up)
+    if turn:
+        unchanged = (candidates == active.best).flatten(1).all(1)
+        candidates[unchanged] = _put(active.keep(unchanged), window[unchanged], ~up[unchanged])
+    return candidates
+
+
+def _put(active: _Active, window: Tensor, up: Tensor) -> Tensor:
+    return torch.where(window, torch.where(up, active.high, active.low), active.best)
+
+
+def _improve(active: _Active, candidates: Tensor, logits: Tensor) -> tuple[_Active, Tensor]:
+    """Return the images with what is better put in place, and which of them are flipped, bool (A,)."""
+    margin = true_logits(logits, active.labels) - without_true_class(logits, active.labels).amax(1)
+    flipped = (logits.argmax(1) != active.labels) & ~logits.isnan().any(1)
+    better = flipped | (margin < active.margin)
+    best = torch.where(better.view(-1, 1, 1, 1), candidates, active.best)
+    return active._replace(best=best, margin=torch.where(better, margin, active.margin)), flipped
+
+
+def _proposals(ball: Ball, generator: torch.Generator, settings: SquareSettings) -> Iterator[_Proposals]:
+    """Yield what each query tries: stripes, then squares."""
+    count, channels, height, width = ball.images.shape
+    device = ball.images.device
+    everywhere = torch.ones(count, 1, 1, 1, dtype=torch.bool, device=device)
+    yield _Proposals(everywhere, _coins((count, channels, 1, width), generator).to(device))
+    for iteration in range(settings.queries - 1):
+        side = square_side(height, width, iteration / settings.queries, settings.share)
+        rows = _inside(count, height, side, generator).view(-1, 1, height, 1)
+        columns = _inside(count, width, side, generator).view(-1, 1, 1, width)
+        yield _Proposals((rows & columns).to(device), _coins((count, channels, 1, 1), generator).to(device))
+
+
+def square_side(height: int, width: int, done: float, share: float) -> int:
+    """Return the side of the square in pixels: its area is `share` of the image, halved as queries are spent.
+
+    done: the share of the queries spent, in [0, 1): the area is share / 2^i from the i-th of the paper's times on.
+    """
+    area = share / 2.0 ** bisect_left(_HALVED_AFTER, done) * height * width
+    return min(max(round(math.sqrt(area)), 1), height, width)
+
+
+def _inside(count: int, length: int, side: int, generator: torch.Generator) -> Tensor:
+    """Return which of `length` places a stretch of `side` covers that begins anywhere, bool (count, length)."""
+    first = torch.randint(length - side + 1, (count, 1), generator=generator)
+    place = torch.arange(length)
+    return (place >= first) & (place < first + side)
+
+
+def _coins(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randint(2, shape, generator=generator, dtype=torch.uint8).bool()
+
+
+SQUARE = BallAttack(square)

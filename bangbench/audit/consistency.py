@@ -1,0 +1,195 @@
+"""Signs that attacks fail: what should be weaker does better, and what should be stronger does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bangbench.audit.battery import DOUBLED_STEPS, Battery, Flags, only_first, worst_case
+from bangbench.audit.claims import BALL_ATTACKS, GRADIENT_BALL_ATTACKS
+from bangbench.audit.masking import LineRun
+from bangbench.audit.subject import Subject, found
+from bangbench.store.audits import WORST_CASE, Check, Outcome
+
+#: Percent of the correct images from which each sign is an alarm (Carlini et al. 2019; AutoAttack's 0.2 points).
+ONE_STEP, GRADIENT_FREE, TRANSFER, NOISE, UNCONVERGED = 1.0, 0.2, 0.2, 0.2, 1.0
+
+#: So many images are no alarm, whatever their share: another random start may well find them.
+_CHANCE_FINDS = 2
+
+#: The paired error of a difference of counts, in standard errors.
+_Z = 1.96
+
+#: An attack along a line whose rate is this many points below the worst case within the same distance is a weak one.
+_WEAK = 10.0
+
+_NOTHING = "There was no gradient attack to compare."
+
+_FOLLOWING = (*GRADIENT_BALL_ATTACKS, WORST_CASE)
+
+
+class Evidence(NamedTuple):
+    """Everything that was run: attacks along lines, attacks in balls, and the two runs that test them.
+
+    lines, battery: without what could not be run; doubled: places flipped by doubled steps at the largest budget, None
+    where there was nothing to double; unbounded: places that survive the whole range, out of `unbounded_tried`;
+    no_transfer: why there was no transfer, empty where there was one.
+    """
+
+    lines: Mapping[str, LineRun]
+    battery: Battery
+    budgets: Sequence[int]
+    doubled: Tensor | None
+    unbounded: Tensor
+    unbounded_tried: int
+    classes: int
+    no_transfer: str
+
+    def within(self, names: Sequence[str], budget: int) -> list[Flags]:
+        """Return what each attack that was run flips within exactly this budget."""
+        return [self.battery[name, budget].flipped for name in names if (name, budget) in self.battery]
+
+
+def consistency(subject: Subject, evidence: Evidence) -> list[Check]:
+    """Return the checks of the groups "stronger attacks" and "consistency"."""
+    return [
+        _weak_attacks(subject, evidence),
+        *(_beats(subject, evidence, code) for code in _BEATS),
+        _unbounded(evidence),
+        _bigger_budget(subject, evidence),
+        _converged(subject, evidence),
+    ]
+
+
+def _not_run(code: str, reason: str) -> Check:
+    return found(code, "not-run", reason)
+
+
+def _weak_attacks(subject: Subject, evidence: Evidence) -> Check:
+    """Note the attacks along a line that flip far fewer images than the worst case within the same budget."""
+    if not evidence.lines:
+        return _not_run("weak-attacks-only", _NOTHING)
+    budget = evidence.budgets[-1]
+    strongest = worst_case(evidence.lines, evidence.battery, budget, subject.correct)
+    rates = {name: 100.0 * float((run.linf <= budget).mean()) for name, run in evidence.lines.items()}
+    worst = 100.0 * float(strongest.mean())
+    weak = tuple(name for name, rate in rates.items() if worst - rate >= _WEAK)
+    text = ", ".join(f"{name} {rate:.1f} %" for name, rate in rates.items())
+    sentence = f"Within {budget} grey levels: {text}; the worst case over all attacks {worst:.1f} %."
+    numbers: dict[str, float | None] = {"worst_case": worst, **{f"{name}_rate": rate for name, rate in rates.items()}}
+    return found("weak-attacks-only", "note" if weak else "passed", sentence, weak or tuple(rates), numbers)
+
+
+class _Beats(NamedTuple):
+    """A comparison: attacks that should do worse, those that should do better, and the alarm in percent."""
+
+    weaker: tuple[str, ...]
+    stronger: tuple[str, ...]
+    alarm: float
+    text: str
+
+
+_BEATS = {
+    "one-step-beats-many": _Beats(
+        (), ("pgd",), ONE_STEP, "Correct images that FGS without underflow flips and PGD does not"
+    ),
+    "gradient-free-beats-gradient": _Beats(
+        ("square",), GRADIENT_BALL_ATTACKS, GRADIENT_FREE, "Correct images that Square flips and PGD and APGD do not"
+    ),
+    "transfer-beats-direct": _Beats(
+        ("transfer",),
+        (*GRADIENT_BALL_ATTACKS, "square"),
+        TRANSFER,
+        "Correct images that the regular model's adversarial images flip and direct attacks do not",
+    ),
+    "noise-beats-attack": _Beats(
+        ("uniform-noise", "gaussian-noise"),
+        (*GRADIENT_BALL_ATTACKS, "square"),
+        NOISE,
+        "Correct images that random noise flips and the attacks do not",
+    ),
+}
+
+
+def _beats(subject: Subject, evidence: Evidence, code: str) -> Check:
+    rule = _BEATS[code]
+    if "transfer" in rule.weaker and evidence.no_transfer:
+        return _not_run(code, evidence.no_transfer)
+    if not (evidence.lines and evidence.within(rule.stronger, evidence.budgets[0])):
+        return _not_run(code, _NOTHING)
+    counts, flagged = {}, np.zeros(subject.correct, dtype=np.bool_)
+    for budget in evidence.budgets:
+        weaker = evidence.within(rule.weaker, budget)
+        if not rule.weaker:
+            weaker = [evidence.lines["fgs-unmasked"].linf <= budget]
+        only = only_first(weaker, evidence.within(rule.stronger, budget))
+        counts[budget] = int(only.sum())
+        flagged |= only
+    most = max(counts.values())
+    alarming = most > max(_CHANCE_FINDS, rule.alarm / 100.0 * subject.correct)
+    outcome: Outcome = "suspect" if alarming else "note" if most else "passed"
+    per_budget = ", ".join(f"{count} within {budget}" for budget, count in counts.items())
+    sentence = (
+        f"{rule.text}: {per_budget} grey levels, of {subject.correct:,} (alarm above {rule.alarm} % and "
+        f"{_CHANCE_FINDS} images)."
+    )
+    numbers = {f"within_{budget}": float(count) for budget, count in counts.items()}
+    return found(code, outcome, sentence, _FOLLOWING, numbers, _places(subject, flagged))
+
+
+def _unbounded(evidence: Evidence) -> Check:
+    if not evidence.unbounded_tried:
+        return _not_run("unbounded-attack-fails", _NOTHING)
+    chance = 100.0 / evidence.classes
+    share = 100.0 * len(evidence.unbounded) / evidence.unbounded_tried
+    outcome: Outcome = "suspect" if share > chance else "note" if len(evidence.unbounded) else "passed"
+    sentence = (
+        f"With the whole range as budget, {len(evidence.unbounded)} of {evidence.unbounded_tried} images survive PGD "
+        f"(chance: {chance:.0f} %)."
+    )
+    return found("unbounded-attack-fails", outcome, sentence, _FOLLOWING, {"surviving": share}, evidence.unbounded)
+
+
+def _bigger_budget(subject: Subject, evidence: Evidence) -> Check:
+    """Compare each attack with itself in the next larger ball, image by image."""
+    worse, flagged, claims = [], np.zeros(subject.correct, dtype=np.bool_), []
+    numbers: dict[str, float | None] = {}
+    for name in BALL_ATTACKS:
+        for small, large in zip(evidence.budgets[:-1], evidence.budgets[1:], strict=True):
+            if (name, small) not in evidence.battery:
+                continue
+            before, after = evidence.battery[name, small].flipped, evidence.battery[name, large].flipped
+            lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
+            numbers[f"{name}_lost_{small}_to_{large}"] = float(lost)
+            if lost - gained > _Z * np.sqrt(lost + gained):
+                worse.append(
+                    f"{name} flips {lost - gained} fewer images within {large} than within {small} grey levels"
+                )
+                flagged |= before & ~after
+                claims.append(name)
+    sentence = f"{'; '.join(worse)}." if worse else "No attack flips fewer images within a bigger budget."
+    outcome: Outcome = "suspect" if worse else "passed"
+    concerned = (*dict.fromkeys(claims), WORST_CASE) if worse else (*BALL_ATTACKS, WORST_CASE)
+    rows = _places(subject, flagged)
+    return found("bigger-budget-worse", outcome, sentence[0].upper() + sentence[1:], concerned, numbers, rows)
+
+
+def _converged(subject: Subject, evidence: Evidence) -> Check:
+    if evidence.doubled is None:
+        return _not_run("not-converged", _NOTHING)
+    budget, more = evidence.budgets[-1], len(evidence.doubled)
+    share = 100.0 * more / subject.correct
+    outcome: Outcome = "suspect" if share > UNCONVERGED else "note" if more else "passed"
+    sentence = (
+        f"PGD with {DOUBLED_STEPS} steps flips {more} of the images that survive everything within {budget} grey "
+        f"levels ({share:.2f} % of the correct ones; alarm above {UNCONVERGED:.0f} %)."
+    )
+    return found("not-converged", outcome, sentence, (WORST_CASE,), {"flipped": share}, evidence.doubled)
+
+
+def _places(subject: Subject, flags: Flags) -> Tensor:
+    return subject.rows.cpu()[torch.from_numpy(flags)]

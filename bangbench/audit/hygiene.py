@@ -1,0 +1,147 @@
+"""Whether the evaluation itself was clean: budgets, stored images, labels, denominators, enough images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from bangbench.audit.battery import Battery, Flags
+from bangbench.audit.claims import ALL_CLAIMS, BALL_ATTACKS
+from bangbench.audit.subject import Subject, found
+from bangbench.core.errors import BenchError
+from bangbench.core.seeds import torch_generator
+from bangbench.core.statistics import wilson_interval
+from bangbench.metrics.checks import check_channels, check_size
+from bangbench.metrics.pass_score import pass_score
+from bangbench.metrics.reference import EccStatus
+from bangbench.store.audits import Check, Outcome
+
+#: The attacks that a training method shows the model, by the method's name.
+TRAINED_ON = {"pgd-at": ("pgd",), "fgs-at": ("fgs", "fgs-unmasked")}
+
+#: Pairs that PASS is tried on, and how far an image's PASS with itself may be from 1.
+_PASS_PAIRS, _PASS_TOLERANCE = 32, 1e-6
+
+#: A 95 % interval (points) that is too wide to rank models by; failed alignments (percent) that bias a mean.
+_WIDE_INTERVAL, _FAILED_ALIGNMENTS = 10.0, 10.0
+
+
+def hygiene(subject: Subject, battery: Battery, method: str | None) -> list[Check]:
+    """Return the checks of the group; method: how the model was trained, None where that is not known."""
+    return [
+        _success_lost(subject, battery),
+        _budget_violated(subject, battery),
+        _denominators(subject, battery),
+        _label_used(subject),
+        _few_classes(subject),
+        _trained_on_attack(method),
+        _pass_artefacts(subject),
+        _few_images(subject),
+    ]
+
+
+def _success_lost(subject: Subject, battery: Battery) -> Check:
+    names = [name for (name, _), run in battery.items() if run.lost.any()]
+    lost = _any(subject, [run.lost for run in battery.values()])
+    sentence = (
+        f"{int(lost.sum())} successes of {', '.join(dict.fromkeys(names))} are none when the stored image is read back."
+        if names
+        else "Every success, the first one of each image, was confirmed by a forward pass on the stored uint8 image."
+    )
+    rows = subject.rows.cpu()[torch.from_numpy(lost)]
+    return found("success-lost", "suspect" if names else "passed", sentence, tuple(names) or BALL_ATTACKS, rows=rows)
+
+
+def _budget_violated(subject: Subject, battery: Battery) -> Check:
+    names = [name for (name, _), run in battery.items() if run.outside.any()]
+    outside = _any(subject, [run.outside for run in battery.values()])
+    sentence = (
+        f"{int(outside.sum())} images of {', '.join(dict.fromkeys(names))} break the budget; they are not counted."
+        if names
+        else "Every adversarial image is inside its budget and 0..255, in whole grey levels, recomputed in float64."
+    )
+    rows = subject.rows.cpu()[torch.from_numpy(outside)]
+    return found("budget-violated", "suspect" if names else "passed", sentence, tuple(names) or BALL_ATTACKS, rows=rows)
+
+
+def _denominators(subject: Subject, battery: Battery) -> Check:
+    """Count again with other batches: images, those classified correctly, and the most that one attack flips."""
+    with torch.inference_mode():
+        parts = [subject.classifier(part.float()).argmax(1) for part in torch.split(subject.pixels, 97)]
+    right = int((torch.cat(parts) == subject.labels).sum())
+    most = max((int(run.flipped.sum()) for run in battery.values()), default=0)
+    images, correct = len(subject.labels), subject.correct
+    fits = right == correct and most <= correct
+    sentence = (
+        f"{images:,} images, {images - correct:,} wrong on clean images, {correct:,} attacked, up to {most:,} flipped"
+    )
+    sentence += "." if fits else f"; counted again, {right:,} are classified correctly."
+    numbers = {
+        "images": float(images),
+        "correct": float(correct),
+        "correct_again": float(right),
+        "flipped": float(most),
+    }
+    return found("denominators", "passed" if fits else "suspect", sentence, ALL_CLAIMS, numbers)
+
+
+def _label_used(subject: Subject) -> Check:
+    predicted = subject.logits[subject.attacked].argmax(1)
+    same = bool((predicted == subject.labels[subject.attacked]).all())
+    sentence = "Attacks use the true label, which is the predicted one: only correctly classified images are attacked."
+    return found("label-used", "passed" if same else "suspect", sentence, ALL_CLAIMS)
+
+
+def _few_classes(subject: Subject) -> Check:
+    classes = subject.logits.shape[1]
+    sentence = f"The model has {classes} classes; the DLR loss needs 3."
+    return found("few-classes", "note" if classes < 3 else "passed", sentence, ("apgd",), {"classes": float(classes)})
+
+
+def _trained_on_attack(method: str | None) -> Check:
+    if method is None:
+        return found("trained-on-attack", "not-run", "How the model was trained is not known.")
+    seen = TRAINED_ON.get(method, ())
+    if seen:
+        sentence = f"The model was trained by {method}, on the images of {' and '.join(seen)}."
+        return found("trained-on-attack", "note", sentence, seen)
+    return found("trained-on-attack", "passed", f"The model was trained by {method}, on clean images.", ALL_CLAIMS)
+
+
+def _pass_artefacts(subject: Subject) -> Check:
+    """Score images against themselves and against a noisy copy; count those without any contrast."""
+    images = subject.pixels[:_PASS_PAIRS].cpu()
+    try:
+        check_size(images.shape)
+        check_channels(images.shape[1])
+    except BenchError as error:
+        return found("pass-artefacts", "not-run", f"PASS is not defined for these images: {error}.")
+    noise = torch.randint(-8, 9, images.shape, generator=torch_generator(subject.seed, "audit", "pass"))
+    noisy = (images.to(torch.int16) + noise).clamp(0, 255).to(torch.uint8)
+    own = pass_score(images.numpy(), images.numpy()).score
+    failed = 100.0 * float((pass_score(noisy.numpy(), images.numpy()).status != EccStatus.ALIGNED).mean())
+    constant = int((subject.pixels.flatten(1).amax(1) == subject.pixels.flatten(1).amin(1)).sum())
+    off = float(np.abs(own - 1.0).max())
+    outcome: Outcome = "note" if off > _PASS_TOLERANCE or failed > _FAILED_ALIGNMENTS or constant else "passed"
+    sentence = (
+        f"PASS of an image with itself is 1 within {off:.0e}; {failed:.0f} % of {len(images)} alignments with a noisy "
+        f"copy fail; {constant} of {len(subject.pixels):,} images are constant."
+    )
+    numbers = {"largest_deviation": off, "failed_alignments": failed, "constant_images": float(constant)}
+    return found("pass-artefacts", outcome, sentence, ALL_CLAIMS, numbers)
+
+
+def _few_images(subject: Subject) -> Check:
+    """Judge the number of images by the interval of a rate of one half, the widest there is."""
+    correct = subject.correct
+    interval = wilson_interval(correct // 2, correct)
+    width = 100.0 if interval is None else interval[1] - interval[0]
+    sentence = f"With {correct:,} images attacked, the 95 % interval of a rate is at most {width:.1f} points wide."
+    return found("few-images", "note" if width > _WIDE_INTERVAL else "passed", sentence, ALL_CLAIMS, {"width": width})
+
+
+def _any(subject: Subject, flags: Sequence[Flags]) -> Flags:
+    result: Flags = np.logical_or.reduce([np.zeros(subject.correct, dtype=np.bool_), *flags])
+    return result

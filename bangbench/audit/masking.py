@@ -1,0 +1,255 @@
+"""Masked against unmasked: the same attack with and without what hides a gradient (protocol sections 4 and 5)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bangbench.attacks.base import ATTACKS, Attack, Direction
+from bangbench.attacks.chunk import directions
+from bangbench.attacks.search import first_flip
+from bangbench.audit.claims import LINE_ATTACKS
+from bangbench.audit.subject import Subject, found
+from bangbench.core.statistics import censored_quantiles
+from bangbench.nets.classifier import Classifier
+from bangbench.nets.gradients import true_logits, without_true_class
+from bangbench.store.audits import Check, Outcome
+from bangbench.store.records import Preprocessing
+
+#: Images on which shifted, scaled and float64 gradients are compared with the model as it is.
+VARIANT_IMAGES = 100
+
+#: Differences of a rate, in points, and of the median L_inf, as a share, from which an outcome follows. The authors'
+#: regular LeNet loses 10 points of FGS to underflow and is not taken for robust by anyone; their BANG LeNet loses 98.
+NOTED, SUSPECT, MASKED = 1.0, 15.0, 25.0
+SUSPECT_DISTANCE, MASKED_DISTANCE = 0.2, 0.3
+
+#: The share of images (percent) with a negative true logit from which HC1's weight matters.
+NEGATIVE_LOGITS = 10.0
+
+#: The typical margin between the two largest logits after scaling: the loss is small but far from underflow.
+_SCALED_MARGIN = 5.0
+
+
+class LineRun(NamedTuple):
+    """An attack along a line on the correct images: bool (M,), L_inf float64 (M,), infinite where not flipped."""
+
+    flipped: NDArray[np.bool_]
+    linf: NDArray[np.float64]
+    blank: int
+    forwards: int
+
+    @property
+    def rate(self) -> float:
+        """Return flipped images in percent."""
+        return 100.0 * float(self.flipped.mean()) if len(self.flipped) else 0.0
+
+    @property
+    def median(self) -> float:
+        """Return the median L_inf in grey levels, failures as infinite."""
+        quantiles = censored_quantiles(self.linf, (0.5,))
+        return np.inf if quantiles is None else quantiles[0]
+
+    @property
+    def mean(self) -> float | None:
+        """Return the mean L_inf over the flipped images, in grey levels; None where there are none."""
+        return float(self.linf[self.flipped].mean()) if self.flipped.any() else None
+
+    def first(self, count: int) -> LineRun:
+        """Return the same for the first `count` images."""
+        return LineRun(self.flipped[:count], self.linf[:count], self.blank, self.forwards)
+
+
+def line_run(subject: Subject, name: str, variant: str | None = None) -> LineRun:
+    """Return what an attack along a line does to all correct images.
+
+    variant: a code of `VARIANTS`; the attack then follows the gradients of the changed model, on the first
+    `VARIANT_IMAGES` of them.
+    """
+    images, labels = subject.correct_images(VARIANT_IMAGES if variant else None)
+    attack: Attack = ATTACKS.load(name)
+    changed, precision = VARIANTS[variant](subject) if variant else (subject.classifier, torch.float32)
+    direction = directions(changed, attack, images.to(precision), labels, subject.batch_size)
+    return _search(subject, attack, images, labels, direction)
+
+
+def _search(subject: Subject, attack: Attack, images: Tensor, labels: Tensor, direction: Direction) -> LineRun:
+    """Search along directions that any precision computed; predictions are always those of the model as it is."""
+    direction = Direction(direction.tensor.float(), direction.blank, direction.gradient_max.float())
+    flips = first_flip(subject.classifier, images, labels, direction, attack.grid, subject.batch_size)
+    moved = (flips.adversarial.double() - images.double()).abs().flatten(1).amax(1)
+    distance = torch.where(flips.found, moved, torch.inf)
+    return LineRun(flips.found.cpu().numpy(), distance.cpu().numpy(), int(direction.blank.sum()), flips.forwards)
+
+
+class Lines(NamedTuple):
+    """Everything that was run along lines.
+
+    own: by attack; changed: by attack and code of `VARIANTS`; regular: fgs-unmasked on the regular model, if there is
+    one. Empty where there is nothing to attack or no gradient to follow.
+    """
+
+    own: Mapping[str, LineRun]
+    changed: Mapping[tuple[str, str], LineRun]
+    regular: LineRun | None
+
+
+def masking(subject: Subject, lines: Lines) -> list[Check]:
+    """Return the checks of the group: FGS, HC1, and all four under changes that change no prediction."""
+    if not lines.own:
+        codes = ("fgs-masked", "hot-cold-sign", *VARIANTS)
+        return [found(code, "not-run", "There was no attack along a line to compare.") for code in codes]
+    return [
+        _fgs_masked(subject, lines.own["fgs"], lines.own["fgs-unmasked"], lines.regular),
+        _hot_cold_sign(subject, lines.own["hc1"], lines.own["hc1-unmasked"]),
+        *(_variant(code, lines) for code in VARIANTS),
+    ]
+
+
+def _fgs_masked(subject: Subject, masked: LineRun, unmasked: LineRun, regular: LineRun | None) -> Check:
+    gap = unmasked.rate - masked.rate
+    rows = subject.rows.cpu()[torch.from_numpy(unmasked.flipped & ~masked.flipped)]
+    evidence = (
+        f"FGS flips {masked.rate:.2f} % of {subject.correct:,} correct images ({masked.blank:,} have a loss of exactly "
+        f"0 in float32), {unmasked.rate:.2f} % when computed without underflow{_at(unmasked)}"
+    )
+    if regular is not None and regular.mean is not None:
+        evidence += f"; the regular model falls to the same attack at a mean L_inf of {regular.mean:.1f}"
+    numbers = {"blank": float(masked.blank), "regular_unmasked_mean_linf": regular.mean if regular else None}
+    numbers |= _rates_and_distances(masked, unmasked)
+    return found("fgs-masked", _by_gap(gap), f"{evidence}.", ("fgs",), numbers, rows)
+
+
+def _hot_cold_sign(subject: Subject, masked: LineRun, unmasked: LineRun) -> Check:
+    rows = subject.rows
+    negative = true_logits(subject.logits[rows], subject.labels[rows]) < 0.0
+    share, gap = 100.0 * float(negative.float().mean()), unmasked.rate - masked.rate
+    farther = _farther(masked.median, unmasked.median)
+    outcome: Outcome = "passed"
+    if share >= NEGATIVE_LOGITS and (gap >= 2.0 or farther >= SUSPECT_DISTANCE):
+        outcome = "masked"
+    elif share >= NOTED:
+        outcome = "note"
+    evidence = (
+        f"The true logit is negative on {share:.1f} % of the correct images; HC1 flips {masked.rate:.2f} %"
+        f"{_at(masked)}, {unmasked.rate:.2f} %{_at(unmasked)} with the sign mended."
+    )
+    numbers = {"negative_true_logits": share, **_rates_and_distances(masked, unmasked)}
+    return found("hot-cold-sign", outcome, evidence, ("hc1",), numbers, rows[negative].cpu())
+
+
+def _variant(code: str, lines: Lines) -> Check:
+    """Compare the attacks with those that follow the gradients of the changed model."""
+    texts: list[str] = []
+    claims: list[str] = []
+    outcomes: list[Outcome] = []
+    numbers: dict[str, float | None] = {}
+    count = 0
+    for name in LINE_ATTACKS:
+        other = lines.changed[name, code]
+        count = len(other.flipped)
+        own = lines.own[name].first(count)
+        outcome = _by_change(own, other)
+        outcomes.append(outcome)
+        numbers |= {f"{name}_rate": own.rate, f"{name}_changed_rate": other.rate}
+        if outcome != "passed":
+            medians = f"median L_inf {own.median:.0f} to {other.median:.0f}"
+            texts.append(f"{name} {own.rate:.1f} % to {other.rate:.1f} % ({medians})")
+        if outcome in ("suspect", "masked"):
+            claims.append(name)
+    what = f"{_CHANGES[code]}, on {count:,} images"
+    evidence = f"{what}: {', '.join(texts)}." if texts else f"{what}: no rate changes by more than {NOTED:.0f} point."
+    outcome = max(outcomes, key=("passed", "note", "suspect", "masked").index)
+    return found(code, outcome, _sentence(evidence), tuple(claims) or LINE_ATTACKS, numbers)
+
+
+def _rates_and_distances(masked: LineRun, unmasked: LineRun) -> dict[str, float | None]:
+    return {
+        "rate": masked.rate,
+        "unmasked_rate": unmasked.rate,
+        "mean_linf": masked.mean,
+        "unmasked_mean_linf": unmasked.mean,
+    }
+
+
+def _by_gap(gap: float) -> Outcome:
+    if gap >= MASKED:
+        return "masked"
+    if gap >= SUSPECT:
+        return "suspect"
+    return "note" if gap >= NOTED else "passed"
+
+
+def _by_change(own: LineRun, other: LineRun) -> Outcome:
+    """Judge how much stronger an attack becomes by what should change nothing."""
+    gap, farther = other.rate - own.rate, _farther(own.median, other.median)
+    if farther >= MASKED_DISTANCE:
+        return "masked"
+    if farther >= SUSPECT_DISTANCE:
+        return "suspect" if gap < MASKED else "masked"
+    return _by_gap(gap)
+
+
+def _farther(masked: float, unmasked: float) -> float:
+    """Return by which share the first median distance is larger than the second; 0 where neither is finite."""
+    if not np.isfinite(unmasked) or unmasked == 0.0:
+        return 0.0
+    return masked / unmasked - 1.0
+
+
+def _at(run: LineRun) -> str:
+    return "" if run.mean is None else f" at a mean L_inf of {run.mean:.1f}"
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+class _Changed(nn.Module):
+    """A classifier whose logits are (h - shift(h)) / divisor; predictions stay the same."""
+
+    def __init__(self, classifier: Classifier, centred: bool, divisor: float) -> None:
+        super().__init__()
+        self.classifier, self.centred, self.divisor = classifier, centred, divisor
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(images)
+        if self.centred:
+            logits = logits - logits.mean(1, keepdim=True)
+        return logits / self.divisor
+
+
+def _changed(classifier: Classifier, centred: bool = False, divisor: float = 1.0) -> Classifier:
+    module = _Changed(classifier, centred, divisor)
+    return Classifier(module, Preprocessing(input_scale=1.0)).eval()
+
+
+def _shifted(subject: Subject) -> tuple[Classifier, torch.dtype]:
+    return _changed(subject.classifier, centred=True), torch.float32
+
+
+def _scaled(subject: Subject) -> tuple[Classifier, torch.dtype]:
+    rows = subject.rows
+    logits, labels = subject.logits[rows], subject.labels[rows]
+    margin = float((true_logits(logits, labels) - without_true_class(logits, labels).amax(1)).median())
+    return _changed(subject.classifier, divisor=max(margin / _SCALED_MARGIN, 1e-30)), torch.float32
+
+
+def _double(subject: Subject) -> tuple[Classifier, torch.dtype]:
+    return copy.deepcopy(subject.classifier).double(), torch.float64
+
+
+#: Changes that change no prediction, by the code of the check that makes them.
+VARIANTS = {"logit-offset": _shifted, "logit-scale": _scaled, "float64-differs": _double}
+
+_CHANGES = {
+    "logit-offset": "with the mean of each image's logits subtracted",
+    "logit-scale": f"with all logits divided so that the median margin is {_SCALED_MARGIN:.0f}",
+    "float64-differs": "with gradients in float64",
+}

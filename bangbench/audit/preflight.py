@@ -1,0 +1,62 @@
+"""Before any attack: whether model and images are fit to be attacked, and gradients are what they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bangbench.audit import preflight_gradients as with_gradients
+from bangbench.audit import preflight_inputs as inputs
+from bangbench.audit import preflight_outputs as outputs
+from bangbench.audit.probe import untouched
+from bangbench.audit.slopes import Slopes
+from bangbench.audit.subject import Subject
+from bangbench.store.audits import Check
+
+
+def preflight(subject: Subject) -> list[Check]:
+    """Return one check for each reason of the group "preflight", in their order.
+
+    The model's modes and buffers and all global random states are put back. Nothing that a model does makes this
+    raise: a check that cannot be made says so.
+    """
+
+    def on_its_own(check: Callable[[Subject], Check]) -> Check:
+        with untouched(subject):
+            return check(subject)
+
+    about_inputs = [on_its_own(check) for check in (inputs.input_scale, inputs.channel_order)]
+    mode, probabilities, random = (
+        on_its_own(check) for check in (outputs.train_mode, outputs.probabilities, outputs.random_outputs)
+    )
+    batch = on_its_own(lambda some: outputs.batch_dependent(some, random.outcome == "suspect"))
+    about_outputs = [mode, probabilities, random, batch, on_its_own(outputs.bad_outputs)]
+    return [*about_inputs, *about_outputs, *_about_gradients(subject, _moving_target(random, batch))]
+
+
+def _moving_target(random: Check, batch: Check) -> str | None:
+    """Return why differences between answers say nothing about gradients, if so."""
+    if random.outcome == "suspect":
+        return "the forward pass is random, so that differences say nothing"
+    if batch.outcome == "suspect":
+        return "an image's answer depends on its batch, so that differences say nothing"
+    return None
+
+
+def _about_gradients(subject: Subject, problem: str | None) -> list[Check]:
+    """problem: why differences between answers say nothing, if so."""
+    with untouched(subject):
+        reaches = with_gradients.no_gradient(subject)
+    slopes: Slopes | str = problem or ""
+    if reaches.outcome == "masked":
+        slopes = "no gradient reaches the image"
+    elif problem is None:
+        with untouched(subject):
+            slopes = with_gradients.slopes_of(subject)
+    with untouched(subject):
+        return [
+            reaches,
+            with_gradients.wrong_gradient(slopes),
+            with_gradients.shattered_gradient(slopes),
+            with_gradients.inner_gradient(subject),
+            with_gradients.rough_loss(subject, problem),
+        ]

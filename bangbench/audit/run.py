@@ -1,0 +1,233 @@
+"""`audit`: from a spec to a verdict on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from bangbench.attacks.ball import budgets_in_grey_levels
+from bangbench.attacks.opened import Opened, open_source_model, open_with_images
+from bangbench.audit.battery import survivors_of_doubled_steps, survivors_of_unbounded, worst_case
+from bangbench.audit.consistency import Evidence, consistency
+from bangbench.audit.hygiene import hygiene
+from bangbench.audit.masking import Lines, masking
+from bangbench.audit.parts import Part, Subjects, ball_of, compute, line_of, parts_of
+from bangbench.audit.preflight import preflight
+from bangbench.audit.rows import audit_table, schema_of
+from bangbench.audit.spec import AuditSpec
+from bangbench.audit.subject import make_subject
+from bangbench.audit.vanishing import vanishing
+from bangbench.audit.verdict import Counted, summarise
+from bangbench.core.device import available_cores, cpu_threads
+from bangbench.core.errors import BenchError
+from bangbench.core.jobs import Job, run_jobs
+from bangbench.core.progress import SILENT, Progress
+from bangbench.core.provenance import collect_provenance
+from bangbench.core.spec import fingerprint_of
+from bangbench.nets.models import Model
+from bangbench.nets.predict import to_device
+from bangbench.store.audits import AuditRecord, Check
+from bangbench.store.chunks import Chunks
+from bangbench.store.files import check_writable
+from bangbench.store.layout import AUDIT, results_folder
+from bangbench.store.records import write_record
+from bangbench.store.reuse import finished_record
+from bangbench.store.tables import write_table
+
+#: Counted up whenever an audit of the same model could find something else.
+FORMAT = 1
+
+#: Pixels under attack from which processes, which take seconds to start, are worth it.
+_IN_PROCESS_PIXELS = 100 * 28 * 28
+
+#: The check without whose success no gradient attack can run.
+_NO_GRADIENT = "no-gradient"
+
+
+class Plan(NamedTuple):
+    """A spec with its defaults filled in, its models and images opened."""
+
+    spec: AuditSpec
+    opened: Opened
+    regular: Model | None
+    budgets: tuple[int, ...]
+    settings: dict[str, Any]
+    key: str
+
+    @property
+    def folder(self) -> Path:
+        """Return where the results go."""
+        return results_folder(self.spec.root, self.opened.model.name)
+
+
+class Share(NamedTuple):
+    """Parts of the audit with this key that one process computes; numbered, in order, by their chunks."""
+
+    spec: AuditSpec
+    key: str
+    parts: tuple[tuple[int, Part], ...]
+    chunks: Chunks
+
+
+def audit(spec: AuditSpec, progress: Progress = SILENT) -> AuditRecord:
+    """Audit the model of `spec`, or go on with it, or return the audit if it is there.
+
+    Raises `UsageError` for unknown names and budgets, `BenchError` for a model or data that cannot be used and for
+    results of other settings in the way.
+    """
+    plan = make_plan(spec)
+    path = plan.folder / f"{AUDIT}.json"
+    finished = finished_record(path, AuditRecord, plan.key, plan.settings, spec.overwrite)
+    if finished is not None and path.with_suffix(".parquet").is_file():
+        return finished
+    check_writable(plan.folder)
+    with cpu_threads(1 if plan.opened.device.type == "cpu" else None):
+        return _audit_plan(plan, path, progress)
+
+
+def make_plan(spec: AuditSpec) -> Plan:
+    """Open models and images, fill in the budgets, and derive the key of the audit."""
+    opened = open_with_images(spec)
+    budgets = budgets_in_grey_levels(spec.budget, opened.data.images.shape[1])
+    regular = open_source_model(spec.against, spec, opened) if spec.against else None
+    weights = [model.info.weights_sha256 for model in (opened.model, regular) if model is not None]
+    if regular is not None and regular.info.weights_sha256 == opened.model.info.weights_sha256:
+        regular = None  # its own images would be no transfer
+    settings = spec.settings() | {"budget": list(budgets), "data": opened.info.source}
+    # the same weights may be given to nets that compute other things with them
+    inputs = {"net": opened.model.info.net, "weights": weights, "images": opened.info.fingerprint, "format": FORMAT}
+    return Plan(spec, opened, regular, budgets, settings, fingerprint_of({**settings, **inputs}))
+
+
+def _audit_plan(plan: Plan, path: Path, progress: Progress) -> AuditRecord:
+    begin = time.perf_counter()
+    record = AuditRecord(
+        schema=1,
+        status="started",
+        key=plan.key,
+        spec=plan.settings,
+        provenance=collect_provenance(plan.opened.device_name),
+        model=plan.opened.model.info,
+        against=plan.regular.info if plan.regular else None,
+        data=plan.opened.info,
+    )
+    write_record(path, record)
+    path.with_suffix(".parquet").unlink(missing_ok=True)
+    subjects = _subjects(plan)
+    checks = [*preflight(subjects.audited), *vanishing(subjects.audited)]
+    chunks = Chunks(plan.folder / f".chunks-{AUDIT}", plan.key)
+    groups = _groups(plan, subjects, checks)
+    _compute_all(plan, subjects, groups, chunks, progress)
+    parts = [part for group in groups for part in group]
+    evidence, counted, others = _gather(plan, subjects, parts, chunks)
+    checks += [*others, *hygiene(subjects.audited, evidence.battery, plan.opened.model.info.method)]
+    write_table(path.with_suffix(".parquet"), audit_table(subjects.audited, evidence), schema_of(evidence))
+    summary = summarise(subjects.audited, evidence, checks, counted._replace(seconds=time.perf_counter() - begin))
+    record = record.model_copy(update={"status": "done", "summary": summary})
+    write_record(path, record)
+    chunks.clear()
+    return record
+
+
+def _subjects(plan: Plan) -> Subjects:
+    opened, device = plan.opened, plan.opened.device
+    pixels, labels = to_device(opened.data.images, device), to_device(opened.data.labels, device)
+
+    def subject_of(model: Model) -> Any:
+        return make_subject(model.classifier, pixels, labels, opened.batch_size, plan.spec.seed)
+
+    return Subjects(subject_of(opened.model), subject_of(plan.regular) if plan.regular else None)
+
+
+def _groups(plan: Plan, subjects: Subjects, checks: Sequence[Check]) -> tuple[tuple[Part, ...], ...]:
+    """Return the parts to compute; none where no image is classified correctly."""
+    if not subjects.audited.correct:
+        return ()
+    has_gradient = all(check.outcome == "passed" for check in checks if check.code == _NO_GRADIENT)
+    return parts_of(plan.budgets, has_gradient, plan.regular is not None)
+
+
+def _compute_all(
+    plan: Plan, subjects: Subjects, groups: tuple[tuple[Part, ...], ...], chunks: Chunks, progress: Progress
+) -> None:
+    """Compute the parts that are not there yet, in processes where that is worth it."""
+    numbered = list(enumerate(part for group in groups for part in group))
+    pending = [(number, part) for number, part in numbered if not chunks.done(number)]
+    if 0 < len(pending) < len(numbered):
+        progress.note(f"going on: {len(numbered) - len(pending)} of {len(numbered)} parts are done")
+    shares = [
+        Share(plan.spec, plan.key, mine, chunks)
+        for group in groups
+        if (mine := tuple((number, part) for number, part in pending if part in group))
+    ]
+    label, workers = f"{plan.opened.model.name} audit", min(len(shares), _workers(plan))
+    pixels = subjects.audited.correct * subjects.audited.pixels[0].numel()
+    if workers > 1 and pixels > _IN_PROCESS_PIXELS:
+        jobs = [Job(label, compute_share, share, stretches=1, announced=False) for share in shares]
+        run_jobs(jobs, workers, label, progress)
+        return
+    progress.start(label, len(numbered), len(numbered) - len(pending), unit="part")
+    try:
+        for share in shares:
+            _compute(share, subjects, progress)
+    finally:
+        progress.finish()
+
+
+def compute_share(share: Share, progress: Progress) -> None:
+    """Compute one share of the parts, in a process of its own that opens models and images for itself."""
+    plan = make_plan(share.spec)
+    if plan.key != share.key:
+        raise BenchError(f"{plan.opened.model.name} was changed meanwhile; run the command again")
+    with cpu_threads(1):
+        progress.start(plan.opened.model.name, len(share.parts))
+        _compute(share, _subjects(plan), progress)
+
+
+def _compute(share: Share, subjects: Subjects, progress: Progress) -> None:
+    for number, part in share.parts:
+        share.chunks.write(number, compute(part, subjects))
+        progress.advance()
+
+
+def _workers(plan: Plan) -> int:
+    return plan.spec.workers or (available_cores() if plan.opened.device.type == "cpu" else 1)
+
+
+def _gather(
+    plan: Plan, subjects: Subjects, parts: Sequence[Part], chunks: Chunks
+) -> tuple[Evidence, Counted, list[Check]]:
+    """Read the parts, run what needs the survivors of all of them, and compare."""
+    subject = subjects.audited
+    arrays = {part: chunks.read(number) for number, part in enumerate(parts)}
+    along = {part: line_of(found) for part, found in arrays.items() if part.budget is None}
+    lines = Lines(
+        {part.attack: run for part, run in along.items() if part.variant is None and not part.of_regular},
+        {(part.attack, part.variant): run for part, run in along.items() if part.variant is not None},
+        next((run for part, run in along.items() if part.of_regular), None),
+    )
+    battery = {(part.attack, part.budget): ball_of(found) for part, found in arrays.items() if part.budget is not None}
+    forwards = sum(int(found["forwards"]) for found in arrays.values())
+    none = torch.empty(0, dtype=torch.int64)
+    evidence = Evidence(lines.own, battery, plan.budgets, None, none, 0, subject.logits.shape[1], _no_transfer(plan))
+    if lines.own:
+        largest = plan.budgets[-1]
+        survivors = ~worst_case(lines.own, battery, largest, subject.correct)
+        doubled, doubled_forwards = survivors_of_doubled_steps(subject, survivors, largest)
+        unbounded, tried, unbounded_forwards = survivors_of_unbounded(subject)
+        forwards += doubled_forwards + unbounded_forwards
+        evidence = evidence._replace(doubled=doubled, unbounded=unbounded, unbounded_tried=tried)
+    checks = [*masking(subject, lines), *consistency(subject, evidence)]
+    return evidence, Counted(forwards, 0.0), checks
+
+
+def _no_transfer(plan: Plan) -> str:
+    if plan.regular is not None:
+        return ""
+    if plan.spec.against is not None:
+        return "The regular model to compare with is this model itself."
+    return "There is no regular model to transfer from; name one with --against."

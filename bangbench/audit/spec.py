@@ -1,0 +1,26 @@
+"""What `bangbench audit` was asked to look into."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from bangbench.attacks.spec import ModelSpec, Positive
+
+
+class AuditSpec(ModelSpec):
+    """An audit of one model, which tells whether it is robust or its gradients are gone."""
+
+    circumstances: ClassVar[frozenset[str]] = ModelSpec.circumstances | {"strict"}
+
+    against: str | None = Field(
+        None, description="The regular model: its adversarial images are transferred, its rates stand beside."
+    )
+    limit: Positive | None = Field(1000, description="Use the first so many test images.")
+    budget: tuple[str, ...] | None = Field(
+        None, description="L_inf budget as a share of the range, 0.3 or 8/255 (default: 0.1 0.2 0.3; colour 2 4 8/255)."
+    )
+    seed: int = Field(0, ge=0, description="Seed of random starts, squares and noise.")
+    strict: bool = Field(False, description="Exit with status 1 unless every verdict is sound.")
+    workers: Positive | None = Field(None, description="Processes on the CPU, one thread each (default: one per core).")

@@ -1,0 +1,110 @@
+"""The record of an audit: results/NAME/audit.json, beside audit.parquet with one row per image."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from bangbench.store.records import DataInfo, ModelInfo, Moments, Record
+
+#: A claim is sound, to be doubted, or the attack behind it was kept from working.
+Verdict = Literal["sound", "suspect", "masked"]
+
+#: What a check found: nothing, something worth knowing, a reason for a verdict; or why it could not be made.
+Outcome = Literal["passed", "note", "suspect", "masked", "not-run"]
+
+#: From good to bad.
+VERDICTS: tuple[Verdict, ...] = ("sound", "suspect", "masked")
+
+#: The claim that the model's predictions mean what they seem to: accuracy, and the rates under random noise.
+PREDICTIONS = "predictions"
+
+#: The claim that no attack within a budget flips more images than the worst case over all attacks.
+WORST_CASE = "worst-case"
+
+
+class Check(BaseModel):
+    """One check and what it found.
+
+    code: its reason code; claims: the claims that the outcome concerns; evidence: a sentence with the numbers, which
+    `numbers` holds by name; count and images: how many images show it, and the first few of them (places in the test
+    split); meaning, advice: what it means and what to do, where there is something to do.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: str
+    outcome: Outcome
+    claims: tuple[str, ...] = ()
+    evidence: str
+    numbers: dict[str, float | None] = {}
+    count: int | None = None
+    images: tuple[int, ...] = ()
+    meaning: str | None = None
+    advice: str | None = None
+
+
+class ClaimVerdict(BaseModel):
+    """The verdict on one claim: `predictions`, an attack's rate by its name, or `worst-case`.
+
+    rate: flipped images in percent of the correct ones, at the largest budget where the attack has one (accuracy in
+    percent for `predictions`); linf: over the flipped images of an attack along a line, in grey levels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    claim: str
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    rate: float | None
+    linf: Moments | None = None
+
+
+class BudgetRates(BaseModel):
+    """What each attack does within one L_inf budget.
+
+    budget: grey levels; flipped: images by attack, each from scratch; worst_case: images that any attack flips within
+    this budget or a smaller one; rate: those in percent of the correct images, with its 95 % Wilson interval;
+    robust_accuracy: images that are correct and stay so, in percent of all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget: int
+    flipped: dict[str, int]
+    worst_case: int
+    rate: float | None
+    rate_interval: tuple[float, float] | None
+    robust_accuracy: float
+
+
+class AuditSummary(BaseModel):
+    """The verdict on a model, claim by claim, and everything it rests on; `verdict` is the worst of the claims'."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    accuracy: float
+    images: int
+    correct: int
+    budgets: tuple[BudgetRates, ...]
+    claims: tuple[ClaimVerdict, ...]
+    checks: tuple[Check, ...]
+    forwards: int
+    seconds: float
+
+    def claim(self, name: str) -> ClaimVerdict | None:
+        """Return the verdict on one claim, None where the audit did not look into it."""
+        return next((claim for claim in self.claims if claim.claim == name), None)
+
+
+class AuditRecord(Record):
+    """results/NAME/audit.json."""
+
+    kind: Literal["audit"] = "audit"
+    model: ModelInfo
+    against: ModelInfo | None = None
+    data: DataInfo
+    summary: AuditSummary | None = None
