@@ -69,8 +69,8 @@ def _budget_violated(subject: Subject, battery: Battery) -> Check:
 def _denominators(subject: Subject, battery: Battery) -> Check:
     """Count again with other batches: images, those classified correctly, and the most that one attack flips."""
     with torch.inference_mode():
-        parts = [subject.classifier(part.float()).argmax(1) for part in torch.split(subject.pixels, 97)]
-    right = int((torch.cat(parts) == subject.labels).sum())
+        logits = torch.cat([subject.classifier(part.float()) for part in torch.split(subject.pixels, 97)])
+    right = int(((logits.argmax(1) == subject.labels) & logits.isfinite().all(1)).sum())
     most = max((int(run.flipped.sum()) for run in battery.values()), default=0)
     images, correct = len(subject.labels), subject.correct
     fits = right == correct and most <= correct

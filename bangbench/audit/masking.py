@@ -9,18 +9,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from bangbench.attacks.base import ATTACKS, Attack, Direction
 from bangbench.attacks.chunk import directions
 from bangbench.attacks.search import first_flip
+from bangbench.audit.changed import changed
 from bangbench.audit.claims import LINE_ATTACKS
 from bangbench.audit.subject import Subject, found
 from bangbench.core.statistics import censored_quantiles
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import true_logits, without_true_class
 from bangbench.store.audits import Check, Outcome
-from bangbench.store.records import Preprocessing
 
 #: Images on which shifted, scaled and float64 gradients are compared with the model as it is.
 VARIANT_IMAGES = 100
@@ -74,8 +74,8 @@ def line_run(subject: Subject, name: str, variant: str | None = None) -> LineRun
     """
     images, labels = subject.correct_images(VARIANT_IMAGES if variant else None)
     attack: Attack = ATTACKS.load(name)
-    changed, precision = VARIANTS[variant](subject) if variant else (subject.classifier, torch.float32)
-    direction = directions(changed, attack, images.to(precision), labels, subject.batch_size)
+    followed, precision = VARIANTS[variant](subject) if variant else (subject.classifier, torch.float32)
+    direction = directions(followed, attack, images.to(precision), labels, subject.batch_size)
     return _search(subject, attack, images, labels, direction)
 
 
@@ -211,34 +211,15 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-class _Changed(nn.Module):
-    """A classifier whose logits are (h - shift(h)) / divisor; predictions stay the same."""
-
-    def __init__(self, classifier: Classifier, centred: bool, divisor: float) -> None:
-        super().__init__()
-        self.classifier, self.centred, self.divisor = classifier, centred, divisor
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(images)
-        if self.centred:
-            logits = logits - logits.mean(1, keepdim=True)
-        return logits / self.divisor
-
-
-def _changed(classifier: Classifier, centred: bool = False, divisor: float = 1.0) -> Classifier:
-    module = _Changed(classifier, centred, divisor)
-    return Classifier(module, Preprocessing(input_scale=1.0)).eval()
-
-
 def _shifted(subject: Subject) -> tuple[Classifier, torch.dtype]:
-    return _changed(subject.classifier, centred=True), torch.float32
+    return changed(subject.classifier, centred=True), torch.float32
 
 
 def _scaled(subject: Subject) -> tuple[Classifier, torch.dtype]:
     rows = subject.rows
     logits, labels = subject.logits[rows], subject.labels[rows]
     margin = float((true_logits(logits, labels) - without_true_class(logits, labels).amax(1)).median())
-    return _changed(subject.classifier, divisor=max(margin / _SCALED_MARGIN, 1e-30)), torch.float32
+    return changed(subject.classifier, divisor=max(margin / _SCALED_MARGIN, 1e-30)), torch.float32
 
 
 def _double(subject: Subject) -> tuple[Classifier, torch.dtype]:

@@ -12,6 +12,7 @@ import torch
 from bangbench.attacks.ball import budgets_in_grey_levels
 from bangbench.attacks.opened import Opened, open_source_model, open_with_images
 from bangbench.audit.battery import survivors_of_doubled_steps, survivors_of_unbounded, worst_case
+from bangbench.audit.changed import averaged
 from bangbench.audit.consistency import Evidence, consistency
 from bangbench.audit.hygiene import hygiene
 from bangbench.audit.masking import Lines, masking
@@ -19,7 +20,7 @@ from bangbench.audit.parts import Part, Subjects, ball_of, compute, line_of, par
 from bangbench.audit.preflight import preflight
 from bangbench.audit.rows import audit_table, schema_of
 from bangbench.audit.spec import AuditSpec
-from bangbench.audit.subject import make_subject
+from bangbench.audit.subject import Subject, make_subject
 from bangbench.audit.vanishing import vanishing
 from bangbench.audit.verdict import Counted, summarise
 from bangbench.core.device import available_cores, cpu_threads
@@ -27,7 +28,9 @@ from bangbench.core.errors import BenchError
 from bangbench.core.jobs import Job, run_jobs
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
+from bangbench.core.seeds import derive_seed, torch_default_seed
 from bangbench.core.spec import fingerprint_of
+from bangbench.nets.classifier import Classifier
 from bangbench.nets.models import Model
 from bangbench.nets.predict import to_device
 from bangbench.store.audits import AuditRecord, Check
@@ -44,8 +47,8 @@ FORMAT = 1
 #: Pixels under attack from which processes, which take seconds to start, are worth it.
 _IN_PROCESS_PIXELS = 100 * 28 * 28
 
-#: The check without whose success no gradient attack can run.
-_NO_GRADIENT = "no-gradient"
+#: What keeps gradient attacks from running at all, and what makes them chase the mean of so many passes.
+_NO_GRADIENT, _RANDOM, PASSES = "no-gradient", "random-outputs", 8
 
 
 class Plan(NamedTuple):
@@ -65,11 +68,15 @@ class Plan(NamedTuple):
 
 
 class Share(NamedTuple):
-    """Parts of the audit with this key that one process computes; numbered, in order, by their chunks."""
+    """Parts of the audit with this key that one process computes; numbered, in order, by their chunks.
+
+    passes: as in `_subjects`.
+    """
 
     spec: AuditSpec
     key: str
     parts: tuple[tuple[int, Part], ...]
+    passes: int
     chunks: Chunks
 
 
@@ -94,10 +101,11 @@ def make_plan(spec: AuditSpec) -> Plan:
     opened = open_with_images(spec)
     budgets = budgets_in_grey_levels(spec.budget, opened.data.images.shape[1])
     regular = open_source_model(spec.against, spec, opened) if spec.against else None
-    weights = [model.info.weights_sha256 for model in (opened.model, regular) if model is not None]
     if regular is not None and regular.info.weights_sha256 == opened.model.info.weights_sha256:
         regular = None  # its own images would be no transfer
+    weights = [model.info.weights_sha256 for model in (opened.model, regular) if model is not None]
     settings = spec.settings() | {"budget": list(budgets), "data": opened.info.source}
+    settings |= {"against": regular.name if regular else None}
     # the same weights may be given to nets that compute other things with them
     inputs = {"net": opened.model.info.net, "weights": weights, "images": opened.info.fingerprint, "format": FORMAT}
     return Plan(spec, opened, regular, budgets, settings, fingerprint_of({**settings, **inputs}))
@@ -119,9 +127,13 @@ def _audit_plan(plan: Plan, path: Path, progress: Progress) -> AuditRecord:
     path.with_suffix(".parquet").unlink(missing_ok=True)
     subjects = _subjects(plan)
     checks = [*preflight(subjects.audited), *vanishing(subjects.audited)]
+    passes = PASSES if _found(checks, _RANDOM) else 1
+    if passes > 1:
+        subjects = _subjects(plan, passes)
+        checks = [_with_passes(check) if check.code == _RANDOM else check for check in checks]
     chunks = Chunks(plan.folder / f".chunks-{AUDIT}", plan.key)
     groups = _groups(plan, subjects, checks)
-    _compute_all(plan, subjects, groups, chunks, progress)
+    _compute_all(plan, subjects, groups, passes, chunks, progress)
     parts = [part for group in groups for part in group]
     evidence, counted, others = _gather(plan, subjects, parts, chunks)
     checks += [*others, *hygiene(subjects.audited, evidence.battery, plan.opened.model.info.method)]
@@ -133,26 +145,45 @@ def _audit_plan(plan: Plan, path: Path, progress: Progress) -> AuditRecord:
     return record
 
 
-def _subjects(plan: Plan) -> Subjects:
+def _subjects(plan: Plan, passes: int = 1) -> Subjects:
+    """Return the models with their images; passes: how many the audited one's logits are the mean of."""
     opened, device = plan.opened, plan.opened.device
     pixels, labels = to_device(opened.data.images, device), to_device(opened.data.labels, device)
 
-    def subject_of(model: Model) -> Any:
-        return make_subject(model.classifier, pixels, labels, opened.batch_size, plan.spec.seed)
+    def subject_of(classifier: Classifier) -> Subject:
+        return make_subject(classifier, pixels, labels, opened.batch_size, plan.spec.seed)
 
-    return Subjects(subject_of(opened.model), subject_of(plan.regular) if plan.regular else None)
+    audited = opened.model.classifier
+    with torch_default_seed(derive_seed(plan.spec.seed, "audit", "clean"), device):
+        return Subjects(
+            subject_of(averaged(audited, passes) if passes > 1 else audited),
+            subject_of(plan.regular.classifier) if plan.regular else None,
+        )
+
+
+def _found(checks: Sequence[Check], code: str) -> bool:
+    return any(check.code == code and check.outcome in ("suspect", "masked") for check in checks)
+
+
+def _with_passes(check: Check) -> Check:
+    evidence = f"{check.evidence.rstrip('.')}; the attacks that follow are on the mean of {PASSES} passes."
+    return check.model_copy(update={"evidence": evidence})
 
 
 def _groups(plan: Plan, subjects: Subjects, checks: Sequence[Check]) -> tuple[tuple[Part, ...], ...]:
     """Return the parts to compute; none where no image is classified correctly."""
     if not subjects.audited.correct:
         return ()
-    has_gradient = all(check.outcome == "passed" for check in checks if check.code == _NO_GRADIENT)
-    return parts_of(plan.budgets, has_gradient, plan.regular is not None)
+    return parts_of(plan.budgets, not _found(checks, _NO_GRADIENT), plan.regular is not None)
 
 
 def _compute_all(
-    plan: Plan, subjects: Subjects, groups: tuple[tuple[Part, ...], ...], chunks: Chunks, progress: Progress
+    plan: Plan,
+    subjects: Subjects,
+    groups: tuple[tuple[Part, ...], ...],
+    passes: int,
+    chunks: Chunks,
+    progress: Progress,
 ) -> None:
     """Compute the parts that are not there yet, in processes where that is worth it."""
     numbered = list(enumerate(part for group in groups for part in group))
@@ -160,7 +191,7 @@ def _compute_all(
     if 0 < len(pending) < len(numbered):
         progress.note(f"going on: {len(numbered) - len(pending)} of {len(numbered)} parts are done")
     shares = [
-        Share(plan.spec, plan.key, mine, chunks)
+        Share(plan.spec, plan.key, mine, passes, chunks)
         for group in groups
         if (mine := tuple((number, part) for number, part in pending if part in group))
     ]
@@ -185,12 +216,15 @@ def compute_share(share: Share, progress: Progress) -> None:
         raise BenchError(f"{plan.opened.model.name} was changed meanwhile; run the command again")
     with cpu_threads(1):
         progress.start(plan.opened.model.name, len(share.parts))
-        _compute(share, _subjects(plan), progress)
+        _compute(share, _subjects(plan, share.passes), progress)
 
 
 def _compute(share: Share, subjects: Subjects, progress: Progress) -> None:
     for number, part in share.parts:
-        share.chunks.write(number, compute(part, subjects))
+        # layers that draw random numbers draw the same ones whichever process computes the part
+        seed = derive_seed(share.spec.seed, "audit", number)
+        with torch_default_seed(seed, subjects.audited.pixels.device):
+            share.chunks.write(number, compute(part, subjects))
         progress.advance()
 
 

@@ -20,12 +20,18 @@ from bangbench.report.table import (
     text,
     value_and_interval,
 )
+from bangbench.report.verdicts import (
+    attack_claims,
+    audit_notes,
+    is_masked,
+    unmasked_claim,
+    verdict_on,
+)
+from bangbench.store.audits import ClaimVerdict
 from bangbench.store.records import AttackSummary
 
 ATTACK_ORDER = ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked")
 
-#: What ends the name of an attack's twin that nothing holds back.
-UNMASKED = "-unmasked"
 #: A gap in rate between an attack and its twin, in percentage points, from which on it is put into words.
 RATE_GAP = 5.0
 
@@ -45,17 +51,19 @@ def bench_table(group: Group) -> Table:
     """Return rates with intervals, blank gradients, medians and every similarity score of a group."""
     kinds = _ecc_kinds(group)
     rows = [
-        Row("measured", _cells(group, model, attack, summary, kinds))
-        for model in group.models
-        for attack in attack_names(model)
-        if (summary := model.summary(attack)) is not None
+        row for model in group.models for attack in attack_names(model) for row in _rows(group, model, attack, kinds)
     ]
     return Table(
         name=f"{group.name}-bench",
         title=f"{group_title(group)}; the bench's own columns",
-        columns=_columns(kinds),
+        columns=_columns(kinds, audited=bool(group.audits)),
         rows=tuple(rows),
-        notes=(*_NOTES, *_unverified_note(group), *unfinished_note(group)),
+        notes=(
+            *_NOTES,
+            *_unverified_note(group),
+            *audit_notes(group, attack_claims(group)),
+            *unfinished_note(group),
+        ),
     )
 
 
@@ -93,7 +101,7 @@ def _ecc_kinds(group: Group) -> tuple[str, ...]:
     return tuple(kinds)
 
 
-def _columns(ecc_kinds: tuple[str, ...]) -> tuple[Column, ...]:
+def _columns(ecc_kinds: tuple[str, ...], *, audited: bool) -> tuple[Column, ...]:
     ecc = f"ECC failures ({' / '.join(ecc_kinds)})" if ecc_kinds else "ECC failures"
     rate = ("rate_percent", "rate_low_percent", "rate_high_percent")
     linf = ("linf_mean_grey_levels", "linf_std_grey_levels")
@@ -104,9 +112,10 @@ def _columns(ecc_kinds: tuple[str, ...]) -> tuple[Column, ...]:
         csv_column("data"),
         Column("Attack", "Attack", ("attack",), text, "left"),
         Column("Images", None, ("images",), text),
-        Column("Correct", "Correct", ("correct",), text),
+        Column("Correct", None if audited else "Correct", ("correct",), text),
         Column("Flipped", "Flipped", ("flipped",), text),
         Column("Rate (%)", "Rate %", rate, value_and_interval(2)),
+        Column("Audit", "Audit", ("audit_verdict",), text if audited else None, "left"),
         Column("Blank (%)", "Blank\n%", ("blank_percent",), decimals(2)),
         Column("L∞", "L∞", linf, mean_and_std(2)),
         Column("Median L∞", "Median\nL∞", ("linf_median_censored_grey_levels",), decimals(2)),
@@ -114,6 +123,41 @@ def _columns(ecc_kinds: tuple[str, ...]) -> tuple[Column, ...]:
         Column("PASS (paper)", None, ("pass_paper_mean", "pass_paper_std"), mean_and_std(4)),
         Column("SSIM unaligned", None, ("ssim_unaligned_mean", "ssim_unaligned_std"), mean_and_std(4)),
         Column(ecc, None, tuple(f"ecc_failures_{kind}" for kind in ecc_kinds), joined),
+    )
+
+
+def _rows(group: Group, model: ModelResults, attack: str, ecc_kinds: tuple[str, ...]) -> list[Row]:
+    """Return an attack's row and, where it is masked and its twin was not run, what the audit says of the twin."""
+    found = model.attacks[attack]
+    rows = [Row("measured", _cells(group, model, attack, found.summary, ecc_kinds))]
+    twin = unmasked_claim(model, attack) if is_masked(model, attack) else None
+    if twin is not None and twin.claim not in model.attacks:
+        rows.append(Row("unmasked", _audited_cells(group, model, twin, ecc_kinds)))
+    return rows
+
+
+def _audited_cells(
+    group: Group, model: ModelResults, claim: ClaimVerdict, ecc_kinds: tuple[str, ...]
+) -> tuple[Cell, ...]:
+    """Return what an audit says of an attack, over the audit's images."""
+    audit = model.audit
+    nothing: Cell = (None, None)
+    return (
+        (short_name(model.name),),
+        ("audit",),
+        (model.name,),
+        (group.data.name,),
+        (claim.claim,),
+        (None if audit is None else audit.summary.images,),
+        (None if audit is None else audit.summary.correct,),
+        (None,),
+        (claim.rate, None, None),
+        (claim.verdict,),
+        (None,),
+        nothing if claim.linf is None else (claim.linf.mean, claim.linf.std),
+        (None,),
+        *(nothing, nothing, nothing),
+        (None,) * max(1, len(ecc_kinds)),
     )
 
 
@@ -131,6 +175,7 @@ def _cells(
         (summary.correct,),
         (summary.flipped,),
         (summary.rate, *interval),
+        (verdict_on(model.audit, attack),),
         (summary.blank,),
         (summary.linf.mean, summary.linf.std),
         (median_censored(summary),),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from bangbench.report.audit_rows import budget_table, verdict_table
 from bangbench.report.bench_rows import bench_table
 from bangbench.report.claim_rows import claim_table
+from bangbench.report.finding_rows import finding_table
 from bangbench.report.groups import Group
 from bangbench.report.masking_rows import masking_table
 from bangbench.report.noise_rows import noise_table
@@ -20,8 +22,15 @@ from bangbench.report.table import Table
 _MakeTable = Callable[[Group], Table | None]
 
 #: The tables that a terminal shows, and those that the files and the page add.
-_MAIN: tuple[_MakeTable, ...] = (paper_table, bench_table, masking_table, noise_table)
-_DETAILS: tuple[_MakeTable, ...] = (robustness_table, pair_table, seed_table, claim_table)
+_MAIN: tuple[_MakeTable, ...] = (paper_table, verdict_table, bench_table, masking_table, noise_table)
+_DETAILS: tuple[_MakeTable, ...] = (
+    budget_table,
+    finding_table,
+    robustness_table,
+    pair_table,
+    seed_table,
+    claim_table,
+)
 
 
 class WrittenFigure(NamedTuple):

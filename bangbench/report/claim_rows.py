@@ -21,7 +21,29 @@ from bangbench.report.published import (
     published_row,
 )
 from bangbench.report.rows import group_title, unfinished_note
-from bangbench.report.table import MISSING, SIGMA, Cell, Column, Row, Show, Table, Value, csv_column, number, text
+from bangbench.report.table import (
+    MISSING,
+    SIGMA,
+    Cell,
+    Column,
+    Row,
+    Show,
+    Table,
+    Value,
+    csv_column,
+    number,
+    text,
+)
+from bangbench.report.verdicts import (
+    UNMASKED,
+    audit_notes,
+    audit_of,
+    is_masked,
+    measured_names,
+    unmasked_claim,
+    verdict_on,
+)
+from bangbench.store.audits import PREDICTIONS
 from bangbench.store.records import AttackSummary, Moments
 
 Verdict = Literal["agrees", "differs", "not measured", "no interval", "other data"]
@@ -40,7 +62,8 @@ _ATTACKS = ("fgs", "hc1")
 class Claim(NamedTuple):
     """One published number and ours, in the unit `unit`.
 
-    interval: of ours minus published (percentage points where the unit is percent); images: behind our number.
+    interval: of ours minus published (percentage points where the unit is percent); images: behind our number; audit:
+    whether our number is what it seems to be; unmasked: ours of the unmasked twin, where an attack is masked.
     """
 
     model: str
@@ -51,6 +74,8 @@ class Claim(NamedTuple):
     interval: Interval | None
     verdict: Verdict
     images: int | None = None
+    audit: str | None = None
+    unmasked: tuple[float | None, str] | None = None
 
 
 def claim_table(group: Group) -> Table | None:
@@ -61,9 +86,14 @@ def claim_table(group: Group) -> Table | None:
     return Table(
         name=f"{group.name}-claims",
         title=f"{group_title(group)}; published numbers against measured ones",
-        columns=_COLUMNS,
-        rows=tuple(Row("measured", _cells(group, claim)) for claim in found),
-        notes=(_counts(found), *_notes(group, found), *unfinished_note(group)),
+        columns=_columns(group),
+        rows=tuple(row for claim in found for row in _rows(group, claim)),
+        notes=(
+            _counts(found),
+            *_notes(group, found),
+            *audit_notes(group, (PREDICTIONS, *_ATTACKS), measured_names(group)),
+            *unfinished_note(group),
+        ),
     )
 
 
@@ -73,14 +103,29 @@ def claims(group: Group) -> tuple[Claim, ...]:
 
 
 def _row_claims(group: Group) -> Iterator[Claim]:
-    for model in group.models:
+    for model in group.attacked:
         reference = published_row(model.name, model.model)
         if reference is None:
             continue
         same_data = is_published_data(group.data, reference.dataset)
         yield _accuracy_claim(model, reference.row, same_data)
         for attack, printed in zip(_ATTACKS, (reference.row.fgs, reference.row.hc1), strict=True):
-            yield from _attack_claims(model, attack, _Printed(reference.row, printed), same_data)
+            for claim in _attack_claims(model, attack, _Printed(reference.row, printed), same_data):
+                yield _judged(claim, model, attack)
+
+
+def _judged(claim: Claim, model: ModelResults, attack: str) -> Claim:
+    """Return a claim about an attack with the audit's verdict and, where that is masked, the twin's number."""
+    if claim.ours is None:
+        return claim
+    judged = claim._replace(audit=verdict_on(model.audit, attack))
+    if claim.unit == "pass" or not is_masked(model, attack):
+        return judged
+    found = model.summary(f"{attack}{UNMASKED}") or unmasked_claim(model, attack)
+    if found is None:
+        return judged
+    number_of = found.rate if claim.unit == "percent" else None if found.linf is None else found.linf.mean
+    return judged._replace(unmasked=(number_of, verdict_on(model.audit, f"{attack}{UNMASKED}")))
 
 
 class _Printed(NamedTuple):
@@ -107,7 +152,7 @@ def _accuracy_claim(model: ModelResults, row: PublishedRow, same_data: bool) -> 
     correct = _paper_count(row.accuracy, PAPER_IMAGES)
     interval = newcombe_interval(ours.correct, ours.images, correct, PAPER_IMAGES)
     claim = _claim(short_name(model.name), "accuracy", "percent", (row.accuracy, ours.accuracy), interval, same_data)
-    return claim._replace(images=ours.images)
+    return claim._replace(images=ours.images, audit=verdict_on(model.audit, PREDICTIONS))
 
 
 def _attack_claims(model: ModelResults, attack: str, printed: _Printed, same_data: bool) -> Iterator[Claim]:
@@ -145,14 +190,14 @@ def _noise_claims(group: Group) -> Iterator[Claim]:
     for found in group.noise:
         reference = pair_figure(found.record.regular, found.record.bang)
         if reference is not None:
-            same_data = is_published_data(group.data, reference.dataset)
-            yield _noise_claim(found, reference, 0, same_data)
-            yield _noise_claim(found, reference, 1, same_data)
+            yield _noise_claim(group, found, reference, 0)
+            yield _noise_claim(group, found, reference, 1)
 
 
-def _noise_claim(found: FoundNoise, reference: FigureReference, which: Literal[0, 1], same_data: bool) -> Claim:
+def _noise_claim(group: Group, found: FoundNoise, reference: FigureReference, which: Literal[0, 1]) -> Claim:
     """Return the end of one of the models: 0 regular, 1 BANG. The published number is taken as exact."""
     figure, summary = reference.figure, found.summary
+    same_data = is_published_data(group.data, reference.dataset)
     paper = (figure.regular_percent, figure.bang_percent)[which]
     cell = f"noise {SIGMA} {figure.sigma:g}, {('regular', 'BANG')[which]}"
     if figure.sigma not in summary.sigmas:
@@ -165,7 +210,8 @@ def _noise_claim(found: FoundNoise, reference: FigureReference, which: Literal[0
         if estimate is not None and estimate.interval is not None:
             interval = estimate.interval[0] - paper, estimate.interval[1] - paper
     claim = _claim(pair_title(found), cell, "percent", (paper, surface[-1][place]), interval, same_data)
-    return claim._replace(images=summary.images)
+    audit = audit_of(group, (found.record.regular, found.record.bang)[which])
+    return claim._replace(images=summary.images, audit=verdict_on(audit, PREDICTIONS))
 
 
 def _not_measured(model: str, cell: str, unit: Unit, paper: float) -> Claim:
@@ -224,16 +270,39 @@ def _show_one(values: tuple[Value, ...], places: int) -> str:
     return number(values[0], places)
 
 
-_COLUMNS = (
-    Column("Model", "Model", ("model",), text, "left"),
-    csv_column("data"),
-    Column("Number", "Number", ("cell",), text, "left"),
-    Column("Published", "Published", _by_unit("published"), _shown(_show_one, 1)),
-    Column("Ours", "Ours", _by_unit("ours"), _shown(_show_one, 1)),
-    Column("Difference", "Difference", _by_unit("difference"), _shown(_show_one, 1)),
-    Column("95 % interval", "Interval", _by_unit("difference", ("_low", "_high")), _shown(_show_interval, 2)),
-    Column("Verdict", "Verdict", ("verdict",), text, "left"),
-)
+def _columns(group: Group) -> tuple[Column, ...]:
+    return (
+        Column("Model", "Model", ("model",), text, "left"),
+        csv_column("data"),
+        Column("Number", "Number", ("cell",), text, "left"),
+        Column("Published", "Published", _by_unit("published"), _shown(_show_one, 1)),
+        Column("Ours", "Ours", _by_unit("ours"), _shown(_show_one, 1)),
+        Column("Audit", "Audit", ("audit_verdict",), text if group.audits else None, "left"),
+        Column("Difference", "Difference", _by_unit("difference"), _shown(_show_one, 1)),
+        Column("95 % interval", "Interval", _by_unit("difference", ("_low", "_high")), _shown(_show_interval, 2)),
+        Column("Verdict", "Verdict", ("verdict",), text, "left"),
+    )
+
+
+def _rows(group: Group, claim: Claim) -> list[Row]:
+    """Return a claim's row and, where it is masked, one of the same number under the unmasked twin of the attack."""
+    rows = [Row("measured", _cells(group, claim))]
+    if claim.unmasked is not None:
+        ours, audit = claim.unmasked
+        attack, _, what = claim.cell.partition(" ")
+        cells = (
+            (claim.model,),
+            (group.data.name,),
+            (f"{attack}{UNMASKED} {what}",),
+            _in_unit(claim, (None,)),
+            _in_unit(claim, (ours,)),
+            (audit,),
+            _in_unit(claim, (None,)),
+            _in_unit(claim, (None, None)),
+            ("not published",),
+        )
+        rows.append(Row("unmasked", cells))
+    return rows
 
 
 def _cells(group: Group, claim: Claim) -> tuple[Cell, ...]:
@@ -244,6 +313,7 @@ def _cells(group: Group, claim: Claim) -> tuple[Cell, ...]:
         (claim.cell,),
         _in_unit(claim, (claim.published,)),
         _in_unit(claim, (claim.ours,)),
+        (claim.audit,),
         _in_unit(claim, (difference,)),
         _in_unit(claim, claim.interval or (None, None)),
         (claim.verdict,),

@@ -10,11 +10,13 @@ from typing import NamedTuple, TypeVar
 from bangbench.core.errors import BenchError, unknown_name
 from bangbench.report.per_image import AttackRows, NoiseRows, read_attack_rows, read_noise_rows
 from bangbench.report.training_log import TrainingLog, read_training_log
+from bangbench.store.audits import AuditRecord, AuditSummary
 from bangbench.store.examples import Examples, examples_file, read_examples
-from bangbench.store.layout import CARD, REPORT, REPORT_DOCUMENT, model_folder, pair_name
+from bangbench.store.layout import AUDIT, CARD, REPORT, REPORT_DOCUMENT, model_folder, pair_name
 from bangbench.store.records import (
     AttackRecord,
     AttackSummary,
+    DataInfo,
     ModelCard,
     NoiseRecord,
     NoiseSummary,
@@ -51,12 +53,24 @@ class FoundNoise(NamedTuple):
     rows: NoiseRows | None = None
 
 
+class FoundAudit(NamedTuple):
+    """A finished audit: the name of its results, its file and its content."""
+
+    name: str
+    path: Path
+    record: AuditRecord
+    summary: AuditSummary
+
+
 class Unfinished(NamedTuple):
-    """A run without numbers yet: its results' name, ``fgs`` ... or ``noise``, the fingerprint of its data."""
+    """A run without numbers yet: its results' name, ``fgs`` ..., ``noise`` or ``audit``, and its data."""
 
     name: str
     run: str
-    fingerprint: str
+    data: DataInfo
+
+
+_Found = FoundAttack | FoundNoise | FoundAudit | Unfinished
 
 
 class Collected(NamedTuple):
@@ -68,6 +82,7 @@ class Collected(NamedTuple):
 
     attacks: tuple[FoundAttack, ...]
     noise: tuple[FoundNoise, ...]
+    audits: tuple[FoundAudit, ...]
     cards: Mapping[str, ModelCard]
     logs: Mapping[str, TrainingLog]
     unfinished: tuple[Unfinished, ...]
@@ -93,11 +108,14 @@ def collect(root: Path, models: tuple[str, ...]) -> Collected:
     problems: list[str] = []
     records = list(_records(chosen, problems))
     attacks = tuple(_with_images(record, problems) for record in records if isinstance(record, FoundAttack))
+    audits = tuple(record for record in records if isinstance(record, FoundAudit))
+    measured: tuple[FoundAttack | FoundAudit, ...] = (*attacks, *audits)
     return Collected(
         attacks=attacks,
         noise=tuple(_with_counts(record, problems) for record in records if isinstance(record, FoundNoise)),
-        cards=_of_models(attacks, lambda name: find_record(model_folder(root, name) / CARD, ModelCard), problems),
-        logs=_of_models(attacks, lambda name: read_training_log(root, name), problems),
+        audits=audits,
+        cards=_of_models(measured, lambda name: find_record(model_folder(root, name) / CARD, ModelCard), problems),
+        logs=_of_models(measured, lambda name: read_training_log(root, name), problems),
         unfinished=tuple(record for record in records if isinstance(record, Unfinished)),
         problems=tuple(problems),
     )
@@ -122,11 +140,12 @@ def _with_pairs(models: tuple[str, ...]) -> set[str]:
     return {*models, *(pair_name(regular, bang) for regular, bang in permutations(models, 2))}
 
 
-def _records(files: list[tuple[str, Path]], problems: list[str]) -> Iterator[FoundAttack | FoundNoise | Unfinished]:
+def _records(files: list[tuple[str, Path]], problems: list[str]) -> Iterator[_Found]:
     """Yield the content of every record that can be used; what is wrong with the others is added to `problems`."""
+    readers: dict[str, Callable[[str, Path], _Found]] = {_NOISE_FILE: _read_noise, f"{AUDIT}.json": _read_audit}
     for name, path in files:
         try:
-            yield _read_noise(name, path) if path.name == _NOISE_FILE else _read_attack(name, path)
+            yield readers.get(path.name, _read_attack)(name, path)
         except BenchError as error:
             problems.append(str(error))
 
@@ -154,11 +173,11 @@ def _with_counts(found: FoundNoise, problems: list[str]) -> FoundNoise:
 
 
 def _of_models(
-    attacks: tuple[FoundAttack, ...], read: Callable[[str], Content | None], problems: list[str]
+    measured: tuple[FoundAttack | FoundAudit, ...], read: Callable[[str], Content | None], problems: list[str]
 ) -> dict[str, Content]:
     """Return what `read` finds for each model, by name; what is wrong with a file is added to `problems`."""
     contents: dict[str, Content] = {}
-    for name in dict.fromkeys(attack.name for attack in attacks):
+    for name in dict.fromkeys(found.name for found in measured):
         try:
             content = read(name)
         except BenchError as error:
@@ -174,7 +193,7 @@ def _read_attack(name: str, path: Path) -> FoundAttack | Unfinished:
     if record.attack != path.stem:
         raise BenchError(f"{path}: expected the record of {path.stem}, found {record.attack}; was it renamed?")
     if record.status == "started":
-        return Unfinished(name, record.attack, record.data.fingerprint)
+        return Unfinished(name, record.attack, record.data)
     if record.summary is None:
         raise _no_summary(path)
     return FoundAttack(name, path, record, record.summary)
@@ -183,11 +202,31 @@ def _read_attack(name: str, path: Path) -> FoundAttack | Unfinished:
 def _read_noise(name: str, path: Path) -> FoundNoise | Unfinished:
     record = read_record(path, NoiseRecord)
     if record.status == "started":
-        return Unfinished(name, "noise", record.data.fingerprint)
+        return Unfinished(name, "noise", record.data)
     if record.summary is None:
         raise _no_summary(path)
     _check_surfaces(path, record.summary)
     return FoundNoise(name, path, record, record.summary)
+
+
+def _read_audit(name: str, path: Path) -> FoundAudit | Unfinished:
+    record = read_record(path, AuditRecord)
+    if record.status == "started":
+        return Unfinished(name, AUDIT, record.data)
+    if record.summary is None:
+        raise _no_summary(path)
+    _check_counts(path, record.summary)
+    return FoundAudit(name, path, record, record.summary)
+
+
+def _check_counts(path: Path, summary: AuditSummary) -> None:
+    """Raise `BenchError` unless no attack flips more images than are correct, and no more are than there are."""
+    counts = [count for rates in summary.budgets for count in (rates.worst_case, *rates.flipped.values())]
+    if not 0 <= summary.correct <= summary.images or not all(0 <= count <= summary.correct for count in counts):
+        raise BenchError(
+            f"{path}: expected at most {summary.correct:,} flipped of {summary.images:,} images, of which so many are "
+            f"correct, found {max(counts, default=0):,}; audit it again"
+        )
 
 
 def _no_summary(path: Path) -> BenchError:

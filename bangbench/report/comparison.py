@@ -19,10 +19,12 @@ from bangbench.core.statistics import (
     paired_rate_difference,
     wilson_interval,
 )
-from bangbench.report.bench_rows import RATE_GAP, UNMASKED, attack_names
+from bangbench.report.bench_rows import RATE_GAP, attack_names
+from bangbench.report.collect import FoundAudit
 from bangbench.report.groups import ModelResults, short_name
 from bangbench.report.per_image import AttackRows
 from bangbench.report.table import number
+from bangbench.report.verdicts import MASKED, UNMASKED, verdict_on, worst_case_text
 
 QUARTILES = (0.25, 0.5, 0.75)
 
@@ -74,6 +76,7 @@ class PairedAttack(NamedTuple):
 
     linf (grey levels) and pass_definition are over the `both_flipped` images flipped in both; None where there is
     none or no score. The quartiles (25, 50, 75 %) of L_inf are over all `images`, infinite where an attack failed.
+    verdicts: what the audits of both models say of their rates.
     """
 
     attack: str
@@ -84,10 +87,11 @@ class PairedAttack(NamedTuple):
     pass_definition: PairedMeans | None
     first_quartiles: tuple[float, ...] | None
     second_quartiles: tuple[float, ...] | None
+    verdicts: tuple[str, str]
 
 
 class Comparison(NamedTuple):
-    """Two models (by name) on the `images` test images of `data`: accuracy, and every attack that both have."""
+    """Two models (by name) on the `images` test images of `data`: accuracy, every attack that both have, the audits."""
 
     first: str
     second: str
@@ -95,6 +99,7 @@ class Comparison(NamedTuple):
     images: int
     accuracy: PairedRates
     attacks: tuple[PairedAttack, ...]
+    audits: tuple[FoundAudit | None, FoundAudit | None]
 
     def attack(self, name: str) -> PairedAttack | None:
         """Return one attack, or None where not both models have it."""
@@ -131,7 +136,11 @@ def compare(first: ModelResults, second: ModelResults) -> Comparison:
         data=first.attacks[names[0]].record.data.name,
         images=len(rows.indices),
         accuracy=_paired_rates(rows.attacked, other.attacked),
-        attacks=tuple(_paired_attack(*pair) for pair in pairs),
+        attacks=tuple(
+            _paired_attack(*pair, (verdict_on(first.audit, pair[0]), verdict_on(second.audit, pair[0])))
+            for pair in pairs
+        ),
+        audits=(first.audit, second.audit),
     )
 
 
@@ -181,7 +190,7 @@ def _rate(flags: Flags) -> Rate:
     return Rate(successes, images, percent, wilson_interval(successes, images))
 
 
-def _paired_attack(attack: str, first: AttackRows, second: AttackRows) -> PairedAttack:
+def _paired_attack(attack: str, first: AttackRows, second: AttackRows, verdicts: tuple[str, str]) -> PairedAttack:
     common = first.attacked & second.attacked
     both = common & first.flipped & second.flipped
     return PairedAttack(
@@ -193,6 +202,7 @@ def _paired_attack(attack: str, first: AttackRows, second: AttackRows) -> Paired
         pass_definition=_paired_means(first.pass_definition[both], second.pass_definition[both]),
         first_quartiles=_quartiles(first, common),
         second_quartiles=_quartiles(second, common),
+        verdicts=verdicts,
     )
 
 
@@ -215,11 +225,12 @@ def paragraph(comparison: Comparison) -> str:
     sentences = [
         f"{first} and {second} on the same {comparison.images:,} test images of {comparison.data} (95 % intervals in "
         f"brackets, p by McNemar's exact test): accuracy {_percent(comparison.accuracy.first)} and "
-        f"{_percent(comparison.accuracy.second)}, {accuracy}."
+        f"{_percent(comparison.accuracy.second)}, {accuracy}.",
+        *(_audit_sentence(*pair) for pair in zip((first, second), comparison.audits, strict=True)),
     ]
     common = comparison.attacks[0].images
     if common == 0:
-        return f"{sentences[0]} No image is classified correctly by both, so their attacks cannot be compared."
+        return f"{' '.join(sentences)} No image is classified correctly by both, so their attacks cannot be compared."
     sentences.append(f"The attacks are compared on the {common:,} images that both classify correctly.")
     for item in _twins_first(comparison.attacks):
         sentences += [*_twin_sentences(comparison, item), _rate_sentence(comparison, item), *_sizes(comparison, item)]
@@ -280,8 +291,25 @@ def _twin_sentences(comparison: Comparison, item: PairedAttack) -> list[str]:
 def _rate_sentence(comparison: Comparison, item: PairedAttack) -> str:
     first, second = _names(comparison)
     told = _told_rates(item.rates, (first, second), "is flipped more often")
-    rates = f"{_percent(item.rates.first)} of them for {first} and {_percent(item.rates.second)} for {second}"
-    return f"{item.attack} flips {rates}: {told}."
+    marks = [
+        f" ({verdict})" if audit is not None else ""
+        for verdict, audit in zip(item.verdicts, comparison.audits, strict=True)
+    ]
+    rates = (
+        f"{_percent(item.rates.first)} of them for {first}{marks[0]} and {_percent(item.rates.second)} for "
+        f"{second}{marks[1]}"
+    )
+    masked = [name for name, verdict in zip((first, second), item.verdicts, strict=True) if verdict == MASKED]
+    caution = f"; what is masked is no robustness of {' and '.join(masked)}" if masked else ""
+    return f"{item.attack} flips {rates}: {told}{caution}."
+
+
+def _audit_sentence(name: str, audit: FoundAudit | None) -> str:
+    """Return what the audit of a model says of it."""
+    if audit is None:
+        return f"{name} is not audited: its low rates may be robustness or a gradient that is gone."
+    reasons = f" ({', '.join(audit.summary.reasons)})" if audit.summary.reasons else ""
+    return f"The audit calls {name} {audit.summary.verdict}{reasons}; its worst case: {worst_case_text(audit)}."
 
 
 def _sizes(comparison: Comparison, item: PairedAttack) -> list[str]:

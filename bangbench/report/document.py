@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bangbench import __version__
 from bangbench.report.chapter import Chapter
+from bangbench.report.collect import FoundAudit
 from bangbench.report.plot import Plot
 from bangbench.report.table import Table, Value
+from bangbench.store.audits import AuditSummary
 from bangbench.store.records import DataInfo, ModelInfo
 
 #: Raised whenever a field changes its name or meaning, or is gone.
@@ -47,11 +49,20 @@ class FigureDocument(_Part):
     files: tuple[str, ...]
 
 
+class AuditDocument(_Part):
+    """Whether a model's numbers mean what they seem to: verdicts, rates by budget and every check."""
+
+    against: str | None = Field(description="The regular model whose adversarial images were transferred.")
+    data: DataInfo = Field(description="The images of the audit, often fewer than those of the attacks.")
+    summary: AuditSummary
+
+
 class ModelDocument(_Part):
-    """A model and the attacks that were run on it."""
+    """A model, the attacks that were run on it, and its audit."""
 
     model: ModelInfo
     attacks: tuple[str, ...]
+    audit: AuditDocument | None = Field(None, description="null: not audited.")
 
 
 class GroupDocument(_Part):
@@ -108,9 +119,21 @@ def _group(chapter: Chapter) -> GroupDocument:
     return GroupDocument(
         name=group.name,
         data=group.data,
-        models=tuple(ModelDocument(model=model.model, attacks=tuple(sorted(model.attacks))) for model in group.models),
+        models=tuple(
+            ModelDocument(model=model.model, attacks=tuple(sorted(model.attacks)), audit=_audit(model.audit))
+            for model in group.models
+        ),
         tables=tuple(map(table_document, chapter.all_tables)),
         figures=tuple(_figure(figure.plot, figure.files) for figure in chapter.figures),
+    )
+
+
+def _audit(found: FoundAudit | None) -> AuditDocument | None:
+    if found is None:
+        return None
+    against = found.record.against
+    return AuditDocument(
+        against=None if against is None else against.name, data=found.record.data, summary=found.summary
     )
 
 

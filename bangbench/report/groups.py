@@ -7,20 +7,34 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from bangbench.report.collect import Collected, FoundAttack, FoundNoise, Unfinished
+from bangbench.report.collect import Collected, FoundAttack, FoundAudit, FoundNoise, Unfinished
 from bangbench.report.per_image import AttackRows
 from bangbench.report.training_log import TrainingLog
 from bangbench.store.examples import Examples
+from bangbench.store.layout import AUDIT
 from bangbench.store.records import AttackSummary, DataInfo, ModelCard, ModelInfo
 
 _NO_PREFIX = "models"
 _FAMILIES = {"R": 0, "B": 1}
 
 
+_Key = tuple[str, str]  # prefix and fingerprint, which tell groups apart
+
+
+class _Part(NamedTuple):
+    """The records of one group, in the order they were found."""
+
+    data: DataInfo
+    attacks: list[FoundAttack]
+    noise: list[FoundNoise]
+    audits: list[FoundAudit]
+
+
 class ModelResults(NamedTuple):
     """What was measured of one model on one data set; `attacks` maps names such as ``fgs`` to what was found.
 
     card, log: the training that made its weights and the course of it, where that happened under the same root.
+    audit: what tells whether its rates are robustness; often of fewer images of the same data set.
     """
 
     name: str
@@ -28,6 +42,7 @@ class ModelResults(NamedTuple):
     attacks: Mapping[str, FoundAttack]
     card: ModelCard | None = None
     log: TrainingLog | None = None
+    audit: FoundAudit | None = None
 
     def summary(self, attack: str) -> AttackSummary | None:
         """Return the numbers of one attack, or None where it was not run."""
@@ -46,14 +61,15 @@ class ModelResults(NamedTuple):
 
     @property
     def accuracy(self) -> float:
-        """Return the clean accuracy in percent."""
-        return next(iter(self.attacks.values())).summary.accuracy
+        """Return the clean accuracy in percent, over the images of the attacks or else of the audit."""
+        return _found(self.attacks, self.audit)[0].summary.accuracy
 
 
 class Group(NamedTuple):
     """The models (in the order of a table) and noise evolutions of one experiment on one data set.
 
-    `name` is the stem of the group's files: the prefix of its models' names, such as table1.
+    `name` is the stem of the group's files: the prefix of its models' names, such as table1. `audits` are those of its
+    models, by name, and of models of which only a noise evolution was measured.
     """
 
     name: str
@@ -61,6 +77,12 @@ class Group(NamedTuple):
     models: tuple[ModelResults, ...]
     noise: tuple[FoundNoise, ...]
     unfinished: tuple[Unfinished, ...]
+    audits: Mapping[str, FoundAudit] = {}
+
+    @property
+    def attacked(self) -> tuple[ModelResults, ...]:
+        """Return the models that were attacked on the group's images, without those of which there is only an audit."""
+        return tuple(model for model in self.models if model.attacks)
 
 
 class Grouped(NamedTuple):
@@ -71,33 +93,74 @@ class Grouped(NamedTuple):
 
 
 def group_records(collected: Collected) -> Grouped:
-    """Return the groups; two data sets, or two choices of images from one, never share a group."""
-    attacks: dict[tuple[str, str], list[FoundAttack]] = defaultdict(list)
-    noise: dict[tuple[str, str], list[FoundNoise]] = defaultdict(list)
-    data: dict[tuple[str, str], DataInfo] = {}
+    """Return the groups; two data sets, or two choices of images from one, never share a group.
+
+    An audit alone may be of fewer images than the group that it stands in: it is a verdict on the model.
+    """
+    parts: dict[_Key, _Part] = {}
     for attack in collected.attacks:
-        attacks[_key(attack.name, attack.record.data, data)].append(attack)
+        _part(attack.name, attack.record.data, parts).attacks.append(attack)
     for evolution in collected.noise:
-        noise[_key(evolution.name, evolution.record.data, data)].append(evolution)
-    names = _group_names(data)
+        _part(evolution.name, evolution.record.data, parts).noise.append(evolution)
+    for audit in sorted(collected.audits, key=lambda found: -found.record.data.images):
+        _add_audit(audit, parts)
+    names = _group_names({key: part.data for key, part in parts.items()})
     groups = [
         Group(
             name=names[key],
-            data=data[key],
-            models=_models(attacks[key], collected),
-            noise=tuple(sorted(noise[key], key=lambda found: natural_key(short_name(found.name)))),
-            unfinished=tuple(item for item in collected.unfinished if (prefix_of(item.name), item.fingerprint) == key),
+            data=part.data,
+            models=_models(key[0], part, collected),
+            noise=tuple(sorted(part.noise, key=lambda found: natural_key(short_name(found.name)))),
+            unfinished=tuple(item for item in collected.unfinished if _is_of(item, key, part.data)),
+            audits={found.name: found for found in part.audits if _is_of_these_weights(found, part)},
         )
-        for key in data
+        for key, part in parts.items()
     ]
-    return Grouped(tuple(sorted(groups, key=lambda group: natural_key(group.name))), tuple(_mixed_weights(groups)))
+    problems = (*_mixed_weights(groups), *_other_weights(parts.values()))
+    return Grouped(tuple(sorted(groups, key=lambda group: natural_key(group.name))), tuple(dict.fromkeys(problems)))
 
 
-def _key(name: str, info: DataInfo, data: dict[tuple[str, str], DataInfo]) -> tuple[str, str]:
-    """Return what a group is told by, prefix and fingerprint, and note which data that fingerprint belongs to."""
-    key = (prefix_of(name), info.fingerprint)
-    data.setdefault(key, info)
-    return key
+def _part(name: str, info: DataInfo, parts: dict[_Key, _Part]) -> _Part:
+    """Return the records that those called `name`, measured on this data, belong to."""
+    return parts.setdefault((prefix_of(name), info.fingerprint), _Part(info, [], [], []))
+
+
+def _add_audit(audit: FoundAudit, parts: dict[_Key, _Part]) -> None:
+    """Put an audit into every group that its model was measured in, and into one under its own prefix."""
+    data, prefix = audit.record.data, prefix_of(audit.name)
+    alike = {key: part for key, part in parts.items() if is_same_data(part.data, data)}
+    homes = {key: part for key, part in alike.items() if audit.name in _weights(part)}
+    if not any(key[0] == prefix for key in homes):
+        beside = [key for key in alike if key[0] == prefix]
+        key = max(beside, key=lambda key: parts[key].data.images, default=(prefix, data.fingerprint))
+        homes[key] = _part(audit.name, data, parts) if key not in parts else parts[key]
+    for part in homes.values():
+        part.audits.append(audit)
+
+
+def is_same_data(first: DataInfo, second: DataInfo) -> bool:
+    """Tell whether two runs used one data set, though perhaps not as many images of it."""
+    return (first.source, first.name) == (second.source, second.name)
+
+
+def _is_of(item: Unfinished, key: _Key, data: DataInfo) -> bool:
+    same = item.data.fingerprint == key[1] or (item.run == AUDIT and is_same_data(item.data, data))
+    return prefix_of(item.name) == key[0] and same
+
+
+def _weights(part: _Part) -> dict[str, set[str | None]]:
+    """Return the hashes of the weights that each model's attacks and noise evolutions were measured on, by name."""
+    found: dict[str, set[str | None]] = defaultdict(set)
+    for attack in part.attacks:
+        found[attack.name].add(attack.record.model.weights_sha256)
+    for evolution in part.noise:
+        for info in (evolution.record.regular, evolution.record.bang):
+            found[info.name].add(info.weights_sha256)
+    return found
+
+
+def _is_of_these_weights(audit: FoundAudit, part: _Part) -> bool:
+    return _weights(part).get(audit.name, {audit.record.model.weights_sha256}) == {audit.record.model.weights_sha256}
 
 
 def prefix_of(name: str) -> str:
@@ -122,28 +185,39 @@ def _row_order(name: str) -> tuple[int, tuple[tuple[int, int, str], ...]]:
     return family, natural_key(row_id)
 
 
-def _models(found: Iterable[FoundAttack], collected: Collected) -> tuple[ModelResults, ...]:
+def _models(prefix: str, part: _Part, collected: Collected) -> tuple[ModelResults, ...]:
     by_name: dict[str, dict[str, FoundAttack]] = defaultdict(dict)
-    for item in found:
+    for item in part.attacks:
         by_name[item.name][item.record.attack] = item
+    audits = {found.name: found for found in part.audits if _is_of_these_weights(found, part)}
+    for name in audits:
+        if prefix_of(name) == prefix:
+            by_name.setdefault(name, {})
     return tuple(
-        _model(name, attacks, collected)
+        _model(name, attacks, audits.get(name), collected)
         for name, attacks in sorted(by_name.items(), key=lambda entry: _row_order(entry[0]))
     )
 
 
-def _model(name: str, attacks: Mapping[str, FoundAttack], collected: Collected) -> ModelResults:
-    info = next(iter(attacks.values())).record.model
-    card = collected.cards.get(name)
+def _found(attacks: Mapping[str, FoundAttack], audit: FoundAudit | None) -> list[FoundAttack | FoundAudit]:
+    """Return everything that was found of one model, of which there is something."""
+    return [*attacks.values(), *([] if audit is None else [audit])]
+
+
+def _model(
+    name: str, attacks: Mapping[str, FoundAttack], audit: FoundAudit | None, collected: Collected
+) -> ModelResults:
+    info, card = _found(attacks, audit)[0].record.model, collected.cards.get(name)
+    results = ModelResults(name, info, attacks, audit=audit)
     if card is None or card.status != "done" or card.model.weights_sha256 != info.weights_sha256:
-        return ModelResults(name, info, attacks)  # what was measured was made elsewhere, or trained again since
-    return ModelResults(name, info, attacks, card, collected.logs.get(name))
+        return results  # what was measured was made elsewhere, or trained again since
+    return results._replace(card=card, log=collected.logs.get(name))
 
 
-def _group_names(data: Mapping[tuple[str, str], DataInfo]) -> dict[tuple[str, str], str]:
+def _group_names(data: Mapping[_Key, DataInfo]) -> dict[_Key, str]:
     """Name each group: its prefix, and as much about its data as keeps the names apart."""
     candidates = {key: _candidate_names(key[0], info) for key, info in data.items()}
-    names: dict[tuple[str, str], str] = {}
+    names: dict[_Key, str] = {}
     for key, own in candidates.items():
         others = [other for other_key, other in candidates.items() if other_key != key]
         unique = [name for name in own if all(name not in other for other in others)]
@@ -156,6 +230,17 @@ def _candidate_names(prefix: str, data: DataInfo) -> list[str]:
     base = f"{prefix or _NO_PREFIX}-{data.name}"
     longer = [base, f"{base}-{data.images}", f"{base}-{data.images}-{data.fingerprint[:8]}"]
     return [re.sub(r"[^A-Za-z0-9_.+-]+", "-", name) for name in ([prefix, *longer] if prefix else longer)]
+
+
+def _other_weights(parts: Iterable[_Part]) -> Iterable[str]:
+    """Name the audits that say nothing about what was measured: of the same model with other weights."""
+    for part in parts:
+        for audit in part.audits:
+            if not _is_of_these_weights(audit, part):
+                yield (
+                    f"{audit.path}: the audit is of other weights of {audit.name} than its results, so it is left out; "
+                    f"audit it again: bangbench audit {audit.name}"
+                )
 
 
 def _mixed_weights(groups: Iterable[Group]) -> Iterable[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bangbench.report.bench_rows import RATE_GAP, UNMASKED, attack_title, median_censored
+from bangbench.report.bench_rows import RATE_GAP, attack_title, median_censored
 from bangbench.report.groups import Group, ModelResults, short_name
 from bangbench.report.rows import group_title, unfinished_note
-from bangbench.report.table import Cell, Column, Row, Table, csv_column, decimals, mean_and_std, number, text
+from bangbench.report.table import Cell, Column, Row, Show, Table, csv_column, mean_and_std, number, text
+from bangbench.report.verdicts import UNMASKED, audit_notes, is_masked, show_rate, unmasked_claim, verdict_on
 from bangbench.store.records import AttackSummary
 
 #: How many times larger the median L_inf has to be.
@@ -34,18 +35,25 @@ def masking_table(group: Group) -> Table | None:
         return None
     stems = _stems(group)
     attacks = [attack for stem in stems for attack in (stem, f"{stem}{UNMASKED}")]
+    columns = tuple(column for attack in attacks for column in _attack_columns(attack, show_rate(group)))
     return Table(
         name=f"{group.name}-masking",
         title=f"{group_title(group)}; masked against unmasked",
-        columns=(*_NAMES, *(column for attack in attacks for column in _attack_columns(attack))),
-        rows=tuple(Row("measured", _cells(group, model, attacks)) for model in group.models),
+        columns=(*_NAMES, *columns),
+        rows=tuple(row for model in group.attacked for row in _rows(group, model, attacks)),
         notes=(
             "Rates in percent of the correct images; L∞ in grey levels, mean ± standard deviation over the "
             "flipped images.",
-            *(sentence for stem in stems for sentence in _sentence(group, stem)),
+            *masking_sentences(group),
+            *audit_notes(group, attacks),
             *unfinished_note(group),
         ),
     )
+
+
+def masking_sentences(group: Group) -> tuple[str, ...]:
+    """Return what the differences between the attacks and their unmasked twins mean."""
+    return tuple(sentence for stem in _stems(group) for sentence in _sentence(group, stem))
 
 
 def _stems(group: Group) -> list[str]:
@@ -58,13 +66,13 @@ def _stems(group: Group) -> list[str]:
     return own + sorted({attack.removesuffix(UNMASKED) for attack in run if attack.endswith(UNMASKED)} - set(own))
 
 
-def _attack_columns(attack: str) -> tuple[Column, ...]:
+def _attack_columns(attack: str, show: Show) -> tuple[Column, ...]:
     title, field = attack_title(attack), attack.replace("-", "_")
     stem = title.removesuffix(UNMASKED)
     short = f"{stem}\n" if stem == title else f"{stem}\nunm."
     linf = (f"{field}_linf_mean_grey_levels", f"{field}_linf_std_grey_levels")
     return (
-        Column(f"{title} rate (%)", f"{short}\nrate %", (f"{field}_rate_percent",), decimals(2)),
+        Column(f"{title} rate (%)", f"{short}\nrate %", (f"{field}_rate_percent", f"{field}_audit_verdict"), show),
         Column(f"{title} L∞", f"{short}\nL∞", linf, mean_and_std(2)),
     )
 
@@ -77,11 +85,35 @@ _NAMES = (
 )
 
 
+def _rows(group: Group, model: ModelResults, attacks: Sequence[str]) -> list[Row]:
+    """Return a model's row, and one of the audit's numbers for unmasked twins that were not run."""
+    rows = [Row("measured", _cells(group, model, attacks))]
+    masked = [attack for attack in attacks if attack in model.attacks and is_masked(model, attack)]
+    missing = [attack for attack in masked if f"{attack}{UNMASKED}" not in model.attacks]
+    if any(unmasked_claim(model, attack) is not None for attack in missing):
+        rows.append(Row("unmasked", _audited_cells(group, model, attacks, missing)))
+    return rows
+
+
+def _audited_cells(
+    group: Group, model: ModelResults, attacks: Sequence[str], missing: Sequence[str]
+) -> tuple[Cell, ...]:
+    cells: list[Cell] = [("in the audit",), ("audit",), (model.name,), (group.data.name,)]
+    for attack in attacks:
+        claim = unmasked_claim(model, attack.removesuffix(UNMASKED)) if attack.endswith(UNMASKED) else None
+        if claim is None or attack.removesuffix(UNMASKED) not in missing:
+            cells += [(None, None), (None, None)]
+        else:
+            linf = claim.linf
+            cells += [(claim.rate, claim.verdict), (None, None) if linf is None else (linf.mean, linf.std)]
+    return tuple(cells)
+
+
 def _cells(group: Group, model: ModelResults, attacks: Sequence[str]) -> tuple[Cell, ...]:
     cells: list[Cell] = [(short_name(model.name),), ("measured",), (model.name,), (group.data.name,)]
     for attack in attacks:
         summary = model.summary(attack)
-        cells.append((None if summary is None else summary.rate,))
+        cells.append((None, None) if summary is None else (summary.rate, verdict_on(model.audit, attack)))
         cells.append((None, None) if summary is None else (summary.linf.mean, summary.linf.std))
     return tuple(cells)
 

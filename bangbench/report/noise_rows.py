@@ -7,11 +7,13 @@ from bangbench.report.groups import Group, prefix_of, short_name
 from bangbench.report.published import FigureReference, pair_figure, published_label
 from bangbench.report.rows import group_title, unfinished_note
 from bangbench.report.table import SIGMA, Column, Row, Table, csv_column, decimals, text
+from bangbench.report.verdicts import audit_notes, audit_of, show_rate, verdict_on
+from bangbench.store.audits import PREDICTIONS
 
 PAPER_DRAWS = 1000
 PAPER_IMAGES_PER_CLASS = 100
 
-_COLUMNS = (
+_NAMES = (
     Column("Pair", "Pair", (), text, "left"),
     csv_column("source"),
     csv_column("regular"),
@@ -21,10 +23,18 @@ _COLUMNS = (
     Column("Images", "Images", ("images",), text),
     Column("Draws", "Draws", ("draws_per_image",), text),
     Column(SIGMA, SIGMA, ("sigma_grey_levels",), text),
-    Column("Regular flipped (%)", "Regular\nflipped %", ("regular_flipped_percent",), decimals(2)),
-    Column("BANG flipped (%)", "BANG\nflipped %", ("bang_flipped_percent",), decimals(2)),
-    Column("Difference (points)", "Difference\npoints", ("difference_points",), decimals(2)),
 )
+
+
+def _columns(group: Group) -> tuple[Column, ...]:
+    show = show_rate(group)
+    regular, bang = (f"{kind}_flipped_percent" for kind in ("regular", "bang"))
+    return (
+        *_NAMES,
+        Column("Regular flipped (%)", "Regular\nflipped %", (regular, "regular_audit_verdict"), show),
+        Column("BANG flipped (%)", "BANG\nflipped %", (bang, "bang_audit_verdict"), show),
+        Column("Difference (points)", "Difference\npoints", ("difference_points",), decimals(2)),
+    )
 
 
 def noise_table(group: Group) -> Table | None:
@@ -34,16 +44,21 @@ def noise_table(group: Group) -> Table | None:
     return Table(
         name=f"{group.name}-noise",
         title=f"{group_title(group)}; Gaussian noise at the last stage",
-        columns=_COLUMNS,
-        rows=tuple(row for found in group.noise for row in _rows(found)),
+        columns=_columns(group),
+        rows=tuple(row for found in group.noise for row in _rows(group, found)),
         notes=(
             "Percent of noisy copies not classified as the image's class; difference: regular minus BANG, above 0 "
             f"where BANG is flipped less. {SIGMA} in grey levels. The images are those that both models classify "
             "correctly at all stages.",
             *(note for found in group.noise for note in _notes(found)),
+            *audit_notes(group, (PREDICTIONS,), _names(group)),
             *unfinished_note(group),
         ),
     )
+
+
+def _names(group: Group) -> list[str]:
+    return [info.name for found in group.noise for info in (found.record.regular, found.record.bang)]
 
 
 def pair_title(found: FoundNoise) -> str:
@@ -60,8 +75,9 @@ def last_stage(found: FoundNoise) -> int | None:
     return None if unknown else found.summary.stages[-1]
 
 
-def _rows(found: FoundNoise) -> list[Row]:
+def _rows(group: Group, found: FoundNoise) -> list[Row]:
     record, summary = found.record, found.summary
+    verdicts = [verdict_on(audit_of(group, info), PREDICTIONS) for info in (record.regular, record.bang)]
     last = zip(summary.sigmas, summary.flipped_percent["regular"][-1], summary.flipped_percent["bang"][-1], strict=True)
     return [
         Row(
@@ -76,8 +92,8 @@ def _rows(found: FoundNoise) -> list[Row]:
                 (summary.images,),
                 (summary.draws,),
                 (sigma,),
-                (regular,),
-                (bang,),
+                (regular, verdicts[0]),
+                (bang, verdicts[1]),
                 (regular - bang,),
             ),
         )

@@ -30,6 +30,7 @@ from bangbench.report.table import (
     text,
     value_and_interval,
 )
+from bangbench.report.verdicts import audit_notes, show_rate
 
 #: Up to so many models every pair is compared; of more of them, the first regular one with each of the others.
 _MOST_MODELS = 4
@@ -56,10 +57,19 @@ def pair_table(group: Group) -> Table | None:
     return Table(
         name=f"{group.name}-pairs",
         title=f"{group_title(group)}; pairs of models on common images",
-        columns=_COLUMNS,
+        columns=_columns(group),
         rows=rows,
-        notes=(*_NOTES, *_chosen_note(group), _accuracy_note(comparisons)),
+        notes=(
+            *_NOTES,
+            *_chosen_note(group),
+            _accuracy_note(comparisons),
+            *audit_notes(group, _attacks(comparisons), (name for each in comparisons for name in each[:2])),
+        ),
     )
+
+
+def _attacks(comparisons: Sequence[Comparison]) -> list[str]:
+    return [item.attack for comparison in comparisons for item in comparison.attacks]
 
 
 def _with_rows(group: Group) -> list[ModelResults]:
@@ -85,25 +95,15 @@ def _show_p(cell: Cell) -> str:
     return p_text(value) if isinstance(value, (int, float)) else MISSING
 
 
-_COLUMNS = (
+_NAMES = (
     Column("Pair", "Pair", (), text, "left"),
     csv_column("first"),
     csv_column("second"),
     csv_column("data"),
     Column("Attack", "Attack", ("attack",), text, "left"),
     Column("Images", "Images", ("images",), text),
-    Column(
-        "First rate (%)",
-        "First\nrate %",
-        ("first_rate_percent", "first_rate_low_percent", "first_rate_high_percent"),
-        decimals(2),
-    ),
-    Column(
-        "Second rate (%)",
-        "Second\nrate %",
-        ("second_rate_percent", "second_rate_low_percent", "second_rate_high_percent"),
-        decimals(2),
-    ),
+)
+_NUMBERS = (
     Column(
         "Difference (points)",
         "Difference\npoints",
@@ -151,6 +151,16 @@ _COLUMNS = (
 )
 
 
+def _columns(group: Group) -> tuple[Column, ...]:
+    return (*_NAMES, _rate_column(group, "first"), _rate_column(group, "second"), *_NUMBERS)
+
+
+def _rate_column(group: Group, which: str) -> Column:
+    rate = f"{which}_rate"
+    fields = (f"{rate}_percent", f"{rate}_low_percent", f"{rate}_high_percent", f"{which}_audit_verdict")
+    return Column(f"{which.title()} rate (%)", f"{which.title()}\nrate %", fields, show_rate(group))
+
+
 def _pair_title(comparison: Comparison) -> str:
     return f"{short_name(comparison.first)} vs {short_name(comparison.second)}"
 
@@ -164,8 +174,8 @@ def _cells(comparison: Comparison, item: PairedAttack) -> tuple[Cell, ...]:
         (comparison.data,),
         (item.attack,),
         (item.images,),
-        (rates.first.percent, *(rates.first.interval or (None, None))),
-        (rates.second.percent, *(rates.second.interval or (None, None))),
+        (rates.first.percent, *(rates.first.interval or (None, None)), item.verdicts[0]),
+        (rates.second.percent, *(rates.second.interval or (None, None)), item.verdicts[1]),
         _estimate_cell(rates.difference),
         (rates.p_value if item.images else None,),
         (item.both_flipped,),

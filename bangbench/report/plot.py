@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from matplotlib.figure import Figure
 
-Section = Literal["examples", "robustness", "masking", "noise", "settings", "training"]
+Section = Literal["audit", "examples", "robustness", "masking", "noise", "settings", "training"]
 
 
 class Plot(NamedTuple):

@@ -33,6 +33,8 @@ _LATEX = {
     "ε": r"$\epsilon$",
     "σ": r"$\sigma$",  # noqa: RUF001  # the Greek letter
 }
+#: Characters from which on a text is a sentence, and the width of a column of them.
+_SENTENCE, _SENTENCE_WIDTH = 60, "6cm"
 _LATEX_PATTERN = re.compile("|".join(map(re.escape, _LATEX)))
 
 
@@ -53,7 +55,7 @@ def to_latex(table: Table) -> str:
     Needs ``\usepackage{booktabs,graphicx}``.
     """
     columns = printed_columns(table)
-    align = "".join("r" if table.columns[index].align == "right" else "l" for index in columns)
+    align = "".join(_latex_align(table, index) for index in columns)
     header = _latex_line([table.columns[index].header for index in columns])
     body = "\n".join(f"    {_latex_line(_printed_row(table, row, columns))}" for row in table.rows)
     notes = " \\par\n    ".join(latex_escape(note) for note in table.notes)
@@ -102,6 +104,13 @@ def latex_escape(text: str) -> str:
 
 def _latex_line(values: list[str]) -> str:
     return " & ".join(map(latex_escape, values)) + r" \\"
+
+
+def _latex_align(table: Table, index: int) -> str:
+    """Return how a column is set: one with sentences in it breaks into lines."""
+    column = table.columns[index]
+    longest = max((len(cell_text(column, row.cells[index])) for row in table.rows), default=0)
+    return f"p{{{_SENTENCE_WIDTH}}}" if longest > _SENTENCE else "r" if column.align == "right" else "l"
 
 
 def _latex_label(name: str) -> str:

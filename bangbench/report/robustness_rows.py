@@ -13,6 +13,9 @@ from bangbench.report.per_image import AttackRows, Numbers
 from bangbench.report.robustness import robust_accuracy, robust_counts, same_images, worst_case
 from bangbench.report.rows import group_title, unfinished_note
 from bangbench.report.table import Cell, Column, Row, Table, Value, csv_column, decimals, text
+from bangbench.report.verdicts import attack_claims, audit_notes, verdict_on, worst_of
+from bangbench.store.audits import VERDICTS
+from bangbench.store.audits import WORST_CASE as WORST_CASE_CLAIM
 
 WORST_CASE = "worst case"
 
@@ -64,7 +67,7 @@ def robustness_table(group: Group) -> Table | None:
     return Table(
         name=f"{group.name}-robustness",
         title=f"{group_title(group)}; robust accuracy against an L∞ budget",
-        columns=_columns(budgets),
+        columns=_columns(budgets, audited=bool(group.audits)),
         rows=tuple(_row(group, item, attack, held, budgets) for item in models for attack, held in _lines(item)),
         notes=(
             "Robust accuracy at a budget: percent of all test images that are classified correctly and not flipped "
@@ -74,9 +77,22 @@ def robustness_table(group: Group) -> Table | None:
             f"needs ({covered_attacks(models)}). Other attacks could need less: an upper bound of robustness.",
             *_left_out_note(models),
             "The CSV file holds the 95 % Wilson interval of each robust accuracy over the test images.",
+            *audit_notes(group, attack_claims(group)),
             *unfinished_note(group),
         ),
     )
+
+
+def robust_verdict(item: RobustModel, attack: str) -> str:
+    """Return the verdict on the robust accuracy under an attack.
+
+    Under the worst case it is as good as the best of the attacks covered, where the audit's own worst case is no worse.
+    """
+    if attack != WORST_CASE:
+        return verdict_on(item.model.audit, attack)
+    covered = {verdict_on(item.model.audit, name) for name in item.covered}
+    best = next((verdict for verdict in VERDICTS if verdict in covered), None)
+    return worst_of([best or verdict_on(None, attack), verdict_on(item.model.audit, WORST_CASE_CLAIM)])
 
 
 def robust_models(group: Group) -> list[RobustModel]:
@@ -132,13 +148,14 @@ def _lines(item: RobustModel) -> list[tuple[str, Held]]:
     return [*item.attacks.items(), (WORST_CASE, item.worst)]
 
 
-def _columns(budgets: tuple[int, ...]) -> tuple[Column, ...]:
+def _columns(budgets: tuple[int, ...], *, audited: bool) -> tuple[Column, ...]:
     return (
         Column("ID", "ID", ("id",), text, "left"),
         csv_column("source"),
         csv_column("model"),
         csv_column("data"),
         Column("Attack", "Attack", ("attack",), text, "left"),
+        Column("Audit", "Audit", ("audit_verdict",), text if audited else None, "left"),
         csv_column("attacks_covered"),
         Column("Images", "Images", ("images",), text),
         Column("Clean (%)", "Clean\n%", _fields("accuracy"), decimals(2)),
@@ -156,11 +173,12 @@ def _fields(stem: str) -> tuple[str, str, str]:
 def _row(group: Group, item: RobustModel, attack: str, held: Held, budgets: tuple[int, ...]) -> Row:
     levels = (0, *budgets)
     covered = item.covered if attack == WORST_CASE else (attack,)
-    names: tuple[Value, ...] = (item.name, "measured", item.model.name, group.data.name, attack, " ".join(covered))
+    verdict = robust_verdict(item, attack)
+    labels: tuple[Value, ...] = (item.name, "measured", item.model.name, group.data.name, attack, verdict)
     numbers: list[Cell] = [
         (accuracy, *held.interval(level)) for level, accuracy in zip(levels, held.accuracy(levels), strict=True)
     ]
-    return Row("measured", (*((name,) for name in names), (held.total,), *numbers))
+    return Row("measured", (*((name,) for name in labels), (" ".join(covered),), (held.total,), *numbers))
 
 
 def _left_out_note(models: Sequence[RobustModel]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from bangbench.report.groups import Group, ModelResults, short_name
@@ -10,22 +11,33 @@ from bangbench.report.table import (
     Cell,
     Column,
     Row,
+    Show,
     Table,
     csv_column,
     decimals,
     mean_and_std,
     text,
 )
-from bangbench.store.records import AttackSummary
+from bangbench.report.verdicts import (
+    UNMASKED,
+    audit_notes,
+    is_masked,
+    show_if_doubted,
+    show_rate,
+    unmasked_claim,
+    verdict_on,
+)
+from bangbench.store.audits import PREDICTIONS
 
-_NOT_RUN: tuple[Cell, Cell, Cell] = ((None,), (None, None), (None, None))
+_NOTHING: tuple[Cell, Cell, Cell] = ((None, None), (None, None), (None, None))
+_ATTACKS = ("fgs", "hc1")
 
 
-def _attack_columns(attack: str) -> tuple[Column, Column, Column]:
+def _attack_columns(attack: str, show: Show) -> tuple[Column, Column, Column]:
     title = attack.upper()
     linf = (f"{attack}_linf_mean_grey_levels", f"{attack}_linf_std_grey_levels")
     return (
-        Column(f"{title} rate (%)", f"{title}\nrate %", (f"{attack}_rate_percent",), decimals(2)),
+        Column(f"{title} rate (%)", f"{title}\nrate %", (f"{attack}_rate_percent", f"{attack}_audit_verdict"), show),
         Column(
             f"{title} PASS",
             f"{title}\nPASS",
@@ -36,18 +48,18 @@ def _attack_columns(attack: str) -> tuple[Column, Column, Column]:
     )
 
 
-_COLUMNS = (
-    Column("ID", "ID", (), text, "left"),
-    csv_column("id"),
-    csv_column("source"),
-    csv_column("model"),
-    csv_column("data"),
-    Column("β", "β", ("beta",), decimals(2)),
-    Column("ε", "ε", ("epsilon",), decimals(3)),
-    Column("Accuracy (%)", "Acc.\n%", ("accuracy_percent",), decimals(2)),
-    *_attack_columns("fgs"),
-    *_attack_columns("hc1"),
-)
+def _columns(group: Group) -> tuple[Column, ...]:
+    return (
+        Column("ID", "ID", (), text, "left"),
+        csv_column("id"),
+        csv_column("source"),
+        csv_column("model"),
+        csv_column("data"),
+        Column("β", "β", ("beta",), decimals(2)),
+        Column("ε", "ε", ("epsilon",), decimals(3)),
+        Column("Accuracy (%)", "Acc.\n%", ("accuracy_percent", "predictions_audit_verdict"), show_if_doubted(2)),
+        *(column for attack in _ATTACKS for column in _attack_columns(attack, show_rate(group))),
+    )
 
 
 class _Pair(NamedTuple):
@@ -59,18 +71,24 @@ class _Pair(NamedTuple):
 
 def paper_table(group: Group) -> Table:
     """Return the columns of the paper's Tables 1 and 2 for a group: rates in percent, L_inf in grey levels."""
-    pairs = [_Pair(model, published_row(model.name, model.model)) for model in group.models]
+    pairs = [_Pair(model, published_row(model.name, model.model)) for model in group.attacked]
     rows: list[Row] = []
     for pair in pairs:
-        rows.append(_measured(group, pair.model))
+        rows += [_measured(group, pair.model), *_unmasked(group, pair.model)]
         if pair.reference is not None:
             rows.append(_published(group, pair.model, pair.reference))
     return Table(
         name=group.name,
         title=group_title(group),
-        columns=_COLUMNS,
+        columns=_columns(group),
         rows=tuple(rows),
-        notes=(*_definitions(group), *_published_notes(group, pairs), *unfinished_note(group)),
+        notes=(
+            *_definitions(group),
+            *_published_notes(group, pairs),
+            *audit_notes(group, (PREDICTIONS, *_ATTACKS)),
+            *_unmasked_note(rows),
+            *unfinished_note(group),
+        ),
     )
 
 
@@ -98,18 +116,58 @@ def _measured(group: Group, model: ModelResults) -> Row:
         (group.data.name,),
         (settings.get("beta"),),
         (settings.get("epsilon"),),
-        (model.accuracy,),
-        *_measured_attack(model.summary("fgs")),
-        *_measured_attack(model.summary("hc1")),
+        (model.accuracy, verdict_on(model.audit, PREDICTIONS)),
+        *(cell for attack in _ATTACKS for cell in _measured_attack(model, attack)),
     )
     return Row("measured", cells)
 
 
-def _measured_attack(summary: AttackSummary | None) -> tuple[Cell, Cell, Cell]:
+def _measured_attack(model: ModelResults, attack: str) -> tuple[Cell, Cell, Cell]:
+    summary = model.summary(attack)
     if summary is None:
-        return _NOT_RUN
+        return _NOTHING
     score, linf = summary.pass_paper, summary.linf
-    return (summary.rate,), (score.mean, score.std), (linf.mean, linf.std)
+    return (summary.rate, verdict_on(model.audit, attack)), (score.mean, score.std), (linf.mean, linf.std)
+
+
+def _unmasked(group: Group, model: ModelResults) -> list[Row]:
+    """Return the row under a model with masked rates: the same attacks where nothing holds them back."""
+    if not any(is_masked(model, attack) and attack in model.attacks for attack in _ATTACKS):
+        return []
+    cells: tuple[Cell, ...] = (
+        ("unmasked",),
+        (short_name(model.name),),
+        ("unmasked",),
+        (model.name,),
+        (group.data.name,),
+        (None,),
+        (None,),
+        (None, None),
+        *(cell for attack in _ATTACKS for cell in _unmasked_attack(model, attack)),
+    )
+    return [Row("unmasked", cells)]
+
+
+def _unmasked_attack(model: ModelResults, attack: str) -> tuple[Cell, Cell, Cell]:
+    """Return the numbers of a masked attack's twin: those measured, or else the audit's, which have no PASS."""
+    if not is_masked(model, attack):
+        return _NOTHING
+    if f"{attack}{UNMASKED}" in model.attacks:
+        return _measured_attack(model, f"{attack}{UNMASKED}")
+    claim = unmasked_claim(model, attack)
+    if claim is None:
+        return _NOTHING
+    linf = claim.linf
+    return (claim.rate, claim.verdict), (None, None), (None, None) if linf is None else (linf.mean, linf.std)
+
+
+def _unmasked_note(rows: Iterable[Row]) -> tuple[str, ...]:
+    if not any(row.source == "unmasked" for row in rows):
+        return ()
+    return (
+        "Unmasked: the same attack where nothing holds it back, in place of the masked rate above it; without PASS "
+        "where it is from the audit, which looks at fewer images.",
+    )
 
 
 def _published(group: Group, model: ModelResults, reference: RowReference) -> Row:
@@ -122,7 +180,7 @@ def _published(group: Group, model: ModelResults, reference: RowReference) -> Ro
         (reference.dataset,),
         (row.beta,),
         (row.epsilon,),
-        (row.accuracy,),
+        (row.accuracy, None),
         *_published_attack(row.fgs),
         *_published_attack(row.hc1),
     )
@@ -130,7 +188,7 @@ def _published(group: Group, model: ModelResults, reference: RowReference) -> Ro
 
 
 def _published_attack(attack: PublishedAttack) -> tuple[Cell, Cell, Cell]:
-    return (attack.rate,), attack.pass_paper, attack.linf
+    return (attack.rate, None), attack.pass_paper, attack.linf
 
 
 def _definitions(group: Group) -> tuple[str, ...]:

@@ -135,7 +135,9 @@ def single_images(group: Group) -> list[Path]:
     attacks = [found for model in group.models for found in model.attacks.values()]
     records = [found.path for found in attacks if found.rows is not None]
     records += [found.path for found in group.noise if found.rows is not None]
-    return [path.with_suffix(".parquet") for path in records]
+    paths = [path.with_suffix(".parquet") for path in records]
+    audited = [model.audit.path.with_suffix(".parquet") for model in group.models if model.audit is not None]
+    return paths + [path for path in audited if path.exists()]
 
 
 def _links(paths: Sequence[Path], folder: Path, root: Path) -> list[str]:

@@ -13,6 +13,7 @@ from bangbench.report.bench_rows import ATTACK_ORDER
 from bangbench.report.groups import Group, ModelResults, natural_key, short_name
 from bangbench.report.rows import group_title, unfinished_note
 from bangbench.report.table import Cell, Column, Row, Show, Table, csv_column, mean_and_std, number, text
+from bangbench.report.verdicts import audit_notes, verdict_on
 from bangbench.store.records import AttackSummary, ModelInfo
 
 _FEWEST = 2
@@ -34,9 +35,18 @@ def seed_table(group: Group) -> Table | None:
     return Table(
         name=f"{group.name}-seeds",
         title=f"{group_title(group)}; the same recipe with several seeds",
-        columns=_COLUMNS,
+        columns=_columns(group),
         rows=tuple(Row("measured", _cells(group, seeds)) for seeds in compared),
-        notes=(*_NOTES, *_two_seeds_note(compared), *unfinished_note(group)),
+        notes=(
+            *_NOTES,
+            *_two_seeds_note(compared),
+            *audit_notes(
+                group,
+                (seeds.attack for seeds in compared),
+                (model.name for seeds in compared for model in seeds.models),
+            ),
+            *unfinished_note(group),
+        ),
     )
 
 
@@ -115,16 +125,25 @@ def _column(header: str, short: str | None, field: str, unit: str, places: int) 
     return Column(header, short, fields, _show(places))
 
 
-_COLUMNS = (
-    Column("Models", "Models", ("models",), text, "left"),
-    csv_column("data"),
-    Column("Attack", "Attack", ("attack",), text, "left"),
-    Column("Seeds", "Seeds", ("seeds",), text),
-    _column("Accuracy (%)", "Acc.\n%", "accuracy", "_percent", 2),
-    _column("Rate (%)", "Rate %", "rate", "_percent", 2),
-    _column("L∞", "L∞", "linf", "_grey_levels", 2),
-    _column("PASS (paper)", None, "pass_paper", "", 4),
-)
+def _columns(group: Group) -> tuple[Column, ...]:
+    return (
+        Column("Models", "Models", ("models",), text, "left"),
+        csv_column("data"),
+        Column("Attack", "Attack", ("attack",), text, "left"),
+        Column("Audit", "Audit", ("audit_verdict",), text if group.audits else None, "left"),
+        Column("Seeds", "Seeds", ("seeds",), text),
+        _column("Accuracy (%)", "Acc.\n%", "accuracy", "_percent", 2),
+        _column("Rate (%)", "Rate %", "rate", "_percent", 2),
+        _column("L∞", "L∞", "linf", "_grey_levels", 2),
+        _column("PASS (paper)", None, "pass_paper", "", 4),
+    )
+
+
+def _verdict(seeds: _Seeds) -> str:
+    """Return the verdict on an attack where all models have the same, or else which model has which."""
+    verdicts = {short_name(model.name): verdict_on(model.audit, seeds.attack) for model in seeds.models}
+    alike = set(verdicts.values())
+    return alike.pop() if len(alike) == 1 else ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
 
 
 def _cells(group: Group, seeds: _Seeds) -> tuple[Cell, ...]:
@@ -132,6 +151,7 @@ def _cells(group: Group, seeds: _Seeds) -> tuple[Cell, ...]:
         (", ".join(short_name(model.name) for model in seeds.models),),
         (group.data.name,),
         (seeds.attack,),
+        (_verdict(seeds),),
         (len(seeds.models),),
         _over_seeds(seeds, lambda summary: summary.accuracy),
         _over_seeds(seeds, lambda summary: summary.rate),

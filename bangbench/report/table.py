@@ -12,6 +12,8 @@ Show = Callable[[Cell], str]
 
 MISSING = "–"  # an en dash, as papers print it  # noqa: RUF001
 INFINITE = "∞"
+NOT_AUDITED = "not audited"
+_SHORT_VERDICTS = {NOT_AUDITED: "no audit"}
 SIGMA = "σ"  # noqa: RUF001  # the Greek letter
 
 
@@ -31,9 +33,12 @@ class Column(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One cell per column; `source` tells the paper's numbers from the bench's own."""
+    """One cell per column; `source` tells the paper's numbers from the bench's own.
 
-    source: Literal["measured", "published"]
+    unmasked: stands under a row with a masked rate and says what the same attack does where nothing holds it back.
+    """
+
+    source: Literal["measured", "published", "unmasked"]
     cells: tuple[Cell, ...]
 
 
@@ -95,6 +100,18 @@ def value_and_interval(places: int) -> Show:
         if value is None or low is None or high is None:
             return number(value, places)
         return f"{number(value, places)} [{number(low, places)}, {number(high, places)}]"
+
+    return show
+
+
+def value_and_verdict(places: int) -> Show:
+    """Return a function that shows (value, ..., verdict on it) as ``1.68 [masked]``; None has no verdict."""
+
+    def show(cell: Cell) -> str:
+        value, verdict = cell[0], cell[-1]
+        if value is None or not isinstance(verdict, str):
+            return number(value, places)
+        return f"{number(value, places)} [{_SHORT_VERDICTS.get(verdict, verdict)}]"
 
     return show
 

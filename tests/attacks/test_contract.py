@@ -9,13 +9,17 @@ import pytest
 import torch
 from torch import nn
 
+from bangbench.attacks.ball import Ball, BallAttack, Means
 from bangbench.attacks.base import ATTACKS, Attack
 from bangbench.attacks.grids import Grid
 from bangbench.attacks.run import attack
 from bangbench.attacks.search import first_flip
 from bangbench.attacks.spec import STANDARD_ATTACKS, AttackSpec
-from bangbench.core.errors import BenchError
+from bangbench.core.errors import BenchError, UsageError
 
+KINDS = {name: ATTACKS.load(name) for name in ATTACKS.names()}
+LINES = [name for name, kind in KINDS.items() if isinstance(kind, Attack)]
+BALLS = [name for name, kind in KINDS.items() if isinstance(kind, BallAttack)]
 SHAPES = [(1, 8, 8), (3, 5, 7), (2, 1, 9)]
 COUNT = 12
 
@@ -33,9 +37,9 @@ class Scene:
         self.labels = self.classifier(self.images).argmax(1)
 
 
-@pytest.fixture(params=ATTACKS.names())
+@pytest.fixture(params=LINES)
 def any_attack(request):
-    return ATTACKS.load(request.param)
+    return KINDS[request.param]
 
 
 @pytest.fixture(params=SHAPES, ids=str)
@@ -48,12 +52,16 @@ def find(any_attack, scene):
     return direction, first_flip(scene.classifier, scene.images, scene.labels, direction, any_attack.grid)
 
 
-def test_the_four_attacks_of_the_bench_are_registered():
-    assert set(STANDARD_ATTACKS) <= set(ATTACKS.names())
+def test_every_registered_attack_runs_along_a_line_or_inside_a_ball():
+    assert {*LINES, *BALLS} == set(ATTACKS.names())
+    assert set(STANDARD_ATTACKS) <= set(LINES)
+    assert {"pgd", "apgd", "square", "transfer", "uniform-noise", "gaussian-noise"} <= set(BALLS)
+
+
+# --- along a line ---------------------------------------------------------------------------------------------------
 
 
 def test_it_is_a_direction_and_an_increasing_grid(any_attack):
-    assert isinstance(any_attack, Attack)
     assert isinstance(any_attack.grid, Grid)
     scales = any_attack.grid.scales
     assert scales[0] > 0
@@ -142,9 +150,140 @@ def test_no_image_at_all_is_no_error(any_attack, tools):
     assert flips.forwards == 0
 
 
+# --- inside a ball --------------------------------------------------------------------------------------------------
+
+BUDGET = 6
+
+
+class BallScene(Scene):
+    """Images with black and white pixels, half of them next to a boundary and half far from one; another net."""
+
+    def __init__(self, tools, shape, count=COUNT):
+        super().__init__(tools, shape, 300)
+        self.images = (self.images * 2.0 - 128.0).clamp(0.0, 255.0)
+        highest = self.classifier(self.images).detach().topk(2).values
+        order = (highest[:, 0] - highest[:, 1]).argsort()
+        self.images = torch.cat([self.images[order[: count // 2]], self.images[order[300 - count // 2 :]]])
+        self.labels = self.classifier(self.images).argmax(1)
+        self.source = copy.deepcopy(self.classifier)
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(12)
+            for parameter in self.source.parameters():
+                parameter.add_(0.01 * torch.randn_like(parameter))
+
+    def ball(self):
+        return Ball(self.images, self.labels, BUDGET)
+
+    def means(self, batch_size=5):
+        return Means(torch.Generator().manual_seed(1), batch_size, self.source)
+
+
+@pytest.fixture(params=BALLS)
+def ball_attack(request):
+    return KINDS[request.param]
+
+
+@pytest.fixture
+def ball_scene(tools):
+    return BallScene(tools, SHAPES[1])
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_ball_attack_finds_whole_grey_levels_inside_ball_and_range(ball_attack, tools, shape):
+    scene = BallScene(tools, shape)
+    adversarial, found, _ = ball_attack.find(scene.classifier, scene.ball(), scene.means())
+    assert (adversarial.shape, adversarial.dtype) == (scene.images.shape, torch.float32)
+    assert (found.shape, found.dtype) == ((COUNT,), torch.bool)
+    assert 0 < found.sum() < COUNT
+    assert adversarial.equal(adversarial.to(torch.uint8).float())
+    assert (adversarial - scene.images).abs().max() <= BUDGET
+    assert not adversarial.requires_grad
+
+
+def test_a_ball_attack_has_found_an_image_exactly_where_its_prediction_is_another(ball_attack, ball_scene):
+    adversarial, found, _ = ball_attack.find(ball_scene.classifier, ball_scene.ball(), ball_scene.means())
+    predictions = ball_scene.classifier(adversarial.to(torch.uint8).float()).argmax(1)
+    assert (predictions != ball_scene.labels).equal(found)
+    assert adversarial[~found].equal(ball_scene.images[~found])
+
+
+def test_a_ball_attack_finds_the_same_twice_and_where_gradients_are_switched_off(ball_attack, ball_scene):
+    first = ball_attack.find(ball_scene.classifier, ball_scene.ball(), ball_scene.means())
+    with torch.no_grad():
+        second = ball_attack.find(ball_scene.classifier, ball_scene.ball(), ball_scene.means())
+    assert first.adversarial.equal(second.adversarial)
+    assert first.found.equal(second.found)
+    assert first.forwards == second.forwards
+
+
+def test_the_batch_size_changes_nothing_in_a_ball(ball_attack, tools, five_classes):
+    # logits without any rounding: nothing but the attack itself could depend on the batches
+    classifier = tools.linear(five_classes.weight, five_classes.bias)
+    source = tools.linear(five_classes.weight[[1, 2, 3, 4, 0]] + 3 * five_classes.weight, five_classes.bias)
+    images, labels = torch.from_numpy(five_classes.images).float(), torch.from_numpy(five_classes.labels)
+    results = [
+        ball_attack.find(classifier, Ball(images, labels, 20), Means(torch.Generator().manual_seed(2), size, source))
+        for size in (len(images), 1, 3)
+    ]
+    assert results[0].found.any()
+    for other in results[1:]:
+        assert other.adversarial.equal(results[0].adversarial)
+        assert other.found.equal(results[0].found)
+        assert other.forwards == results[0].forwards
+
+
+def test_a_ball_attack_leaves_its_inputs_the_nets_and_the_global_state_alone(ball_attack, ball_scene):
+    nets = (ball_scene.classifier, ball_scene.source)
+    before = copy.deepcopy((ball_scene.images, ball_scene.labels, [net.state_dict() for net in nets]))
+    random_state, threads = torch.get_rng_state(), torch.get_num_threads()
+    adversarial, _, _ = ball_attack.find(ball_scene.classifier, ball_scene.ball(), ball_scene.means())
+    with torch.inference_mode():  # where some attacks make their result
+        adversarial.zero_()
+    assert ball_scene.images.equal(before[0])
+    assert not ball_scene.images.requires_grad
+    assert ball_scene.labels.equal(before[1])
+    for net, state in zip(nets, before[2], strict=True):
+        assert all(value.equal(state[name]) for name, value in net.state_dict().items())
+        assert not any(module.training for module in net.modules())
+        assert all(parameter.grad is None and parameter.requires_grad for parameter in net.parameters())
+    assert torch.get_rng_state().equal(random_state)
+    assert torch.get_num_threads() == threads
+    assert torch.is_grad_enabled()
+
+
+def test_a_ball_attack_counts_every_image_that_passes_a_net_in_no_larger_batches(ball_attack, ball_scene):
+    sizes = []
+    for net in (ball_scene.classifier, ball_scene.source):
+        net.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    result = ball_attack.find(ball_scene.classifier, ball_scene.ball(), ball_scene.means(batch_size=5))
+    assert result.forwards == sum(sizes) > 0
+    assert max(sizes) <= 5
+
+
+def test_no_image_at_all_is_no_error_in_a_ball(ball_attack, tools):
+    scene = BallScene(tools, SHAPES[0], count=0)
+    adversarial, found, forwards = ball_attack.find(scene.classifier, scene.ball(), scene.means())
+    assert (adversarial.shape, found.shape, found.dtype, forwards) == ((0, *SHAPES[0]), (0,), torch.bool, 0)
+
+
+def test_only_an_attack_that_says_so_needs_a_source(ball_attack, ball_scene):
+    means = ball_scene.means()._replace(source=None)
+    if ball_attack.needs_source:
+        with pytest.raises(UsageError, match="was given none; name that model with --against MODEL"):
+            ball_attack.find(ball_scene.classifier, ball_scene.ball(), means)
+        return
+    alone = ball_attack.find(ball_scene.classifier, ball_scene.ball(), means)
+    assert alone.adversarial.equal(
+        ball_attack.find(ball_scene.classifier, ball_scene.ball(), ball_scene.means()).adversarial
+    )
+
+
+# --- of third parties -----------------------------------------------------------------------------------------------
+
 MODULE = """
 import torch
 
+from bangbench.attacks.ball import BallAttack, Found
 from bangbench.attacks.base import Attack, Direction
 from bangbench.attacks.grids import grey_level_steps
 
@@ -156,6 +295,17 @@ def darken(classifier, images, labels):
 
 
 DARKEN = Attack(darken, grey_level_steps())
+
+
+def black(classifier, ball, means):
+    \"\"\"Try one image in the darkest corner of the ball.\"\"\"
+    images = ball.project(ball.images - 300.0)
+    found = classifier(images).argmax(1) != ball.labels
+    images[~found] = ball.images[~found]
+    return Found(images, found, len(images))
+
+
+BLACK = BallAttack(black)
 """
 
 
@@ -175,6 +325,11 @@ def test_a_third_party_attack_runs_by_its_name(registry, trained, tmp_path, monk
     (record,) = attack(AttackSpec(model=model, root=tmp_path, attack=("darken",), limit=6, device="cpu", workers=1))
     assert (record.attack, record.status, record.summary.blank) == ("darken", "done", 0.0)
     assert (tmp_path / "results/tiny/darken.parquet").is_file()
+    registry.register("black", "third_party_attack:BLACK")
+    inside = {"attack": ("black",), "budget": ("0.5", "1"), "limit": 6}
+    (record,) = attack(AttackSpec(model=model, root=tmp_path, device="cpu", workers=1, **inside))
+    assert (record.attack, record.status, record.spec["budget"]) == ("black", "done", [127, 255])
+    assert record.summary.flipped > 0
 
 
 def test_a_name_that_is_taken_is_refused(registry):

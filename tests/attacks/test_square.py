@@ -20,7 +20,10 @@ def means(seed=0, batch_size=64):
 
 
 def exact_net(tools, shape, seed=8):
-    """Integer weights: logits are exact in float32, whatever the batch and the order of the sums."""
+    """Integer weights: logits are exact in float32, whatever the batch and the order of the sums.
+
+    Those of the last layer are scaled by a power of two, so that no logit is negligible beside another.
+    """
     channels, height, width = shape
     layers = nn.Sequential(
         nn.Conv2d(channels, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * (height - 2) * (width - 2), 4)
@@ -28,6 +31,8 @@ def exact_net(tools, shape, seed=8):
     generator = torch.Generator().manual_seed(seed)
     for parameter in layers.parameters():
         parameter.data = torch.randint(-3, 4, parameter.shape, generator=generator).float()
+    for parameter in layers[-1].parameters():
+        parameter.data *= tools.unit
     return tools.wrap(layers)
 
 
@@ -146,7 +151,7 @@ def test_a_square_fits_into_images_of_any_shape(height, width, side):
     assert square_side(height, width, 0.0, 0.8) == side
 
 
-@pytest.mark.parametrize("budget", [10, 14, 20])
+@pytest.mark.parametrize("budget", [10, 20])
 def test_a_linear_classifier_is_flipped_where_the_budget_suffices_and_nowhere_else(two_classes, tools, budget):
     classifier = tools.linear(two_classes.weight, two_classes.bias)
     ball = Ball(torch.from_numpy(two_classes.images).float(), torch.from_numpy(two_classes.labels), budget)
@@ -259,9 +264,9 @@ def test_a_logit_that_is_no_number_is_neither_a_flip_nor_progress(tools):
 
 def test_smallest_budget_takes_it_as_it_takes_every_attack(two_classes, tools):
     classifier = tools.linear(two_classes.weight, two_classes.bias)
-    images, labels = torch.from_numpy(two_classes.images).float(), torch.from_numpy(two_classes.labels)
-    flips = smallest_budget(SQUARE, classifier, images, labels, (5, 10, 40), means())
-    assert {5.0, 10.0, 40.0} >= set(flips.scale[flips.found].tolist()) > {40.0}
+    images, labels = torch.from_numpy(two_classes.images[:15]).float(), torch.from_numpy(two_classes.labels[:15])
+    flips = smallest_budget(SQUARE, classifier, images, labels, (8, 40), means())
+    assert {8.0, 40.0} >= set(flips.scale[flips.found].tolist()) > {40.0}
     assert (
         (flips.adversarial.float() - images).abs().flatten(1).amax(1)[flips.found] == flips.scale[flips.found]
     ).all()

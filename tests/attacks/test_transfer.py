@@ -188,6 +188,33 @@ def test_a_source_without_a_gradient_leaves_the_images_as_they_are(tools, slope)
     assert not transfer(target, ball, means(source)).found.any()
 
 
+class Plateau(nn.Module):
+    """The logit of class 1 grows with every pixel up to 105, where its gradient ends: it is zero, or NaN."""
+
+    def __init__(self, nothing):
+        super().__init__()
+        self.nothing = nothing
+
+    def forward(self, images):
+        below = torch.relu(105.0 - images.flatten(1))
+        wrong = -below + 0.0 * torch.sqrt(below) if self.nothing else -below
+        return torch.stack([torch.zeros(len(images)), wrong.sum(1)], 1)
+
+
+@pytest.mark.parametrize("nothing", [False, True])
+def test_momentum_carries_an_image_on_over_places_without_a_gradient(tools, nothing):
+    ball = Ball(torch.full((2, 1, 1, 1), 100.0), torch.zeros(2, dtype=torch.int64), 20)
+    assert momentum_steps(tools.wrap(Plateau(nothing)), ball, 64, TEN).flatten().tolist() == [120.0, 120.0]
+
+
+@pytest.mark.parametrize("nothing", [False, True])
+def test_a_pixel_without_a_gradient_holds_no_other_back(tools, nothing):
+    ball = Ball(torch.tensor([110.0, 50.0]).view(1, 1, 1, 2), torch.zeros(1, dtype=torch.int64), 20)
+    source = tools.wrap(Plateau(nothing))
+    assert sign_step(source, ball, 64).flatten().tolist() == [110.0, 70.0]
+    assert momentum_steps(source, ball, 64, TEN).flatten().tolist() == [110.0, 70.0]
+
+
 def test_a_confident_source_is_followed_though_its_cross_entropy_has_vanished(two_classes, tools):
     confident = tools.linear(1e4 * two_classes.weight, 1e4 * two_classes.bias)
     target = tools.linear(two_classes.weight, two_classes.bias)
@@ -205,16 +232,27 @@ def test_a_target_that_returns_no_numbers_is_not_flipped(tools):
     assert not result.found.any()
 
 
-def test_images_of_one_pixel_and_no_images_at_all(tools):
+def test_an_image_of_one_pixel_goes_up_by_the_budget(tools):
     net = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
     net[1].load_state_dict({"weight": torch.tensor([[0.0], [1.0]]), "bias": torch.tensor([106.5, 0.0])})
     ball = Ball(torch.full((3, 1, 1, 1), 100.0), torch.zeros(3, dtype=torch.int64), 7)
     classifier = tools.wrap(net)
     assert transfer(classifier, ball, means(classifier)).adversarial.flatten().tolist() == [107.0] * 3
-    nothing = transfer(classifier, ball.rows(ball.labels == 1), means(classifier))
-    assert nothing.adversarial.shape == (0, 1, 1, 1)
-    assert nothing.found.shape == (0,)
-    assert nothing.forwards == 0
+
+
+class Refusing(nn.Module):
+    """A net that must not be asked."""
+
+    def forward(self, images):
+        raise RuntimeError(f"asked for {len(images)} images")
+
+
+def test_without_images_neither_net_is_asked(tools):
+    nobody = tools.wrap(Refusing())
+    result = transfer(nobody, Ball(torch.empty(0, 3, 4, 5), torch.empty(0, dtype=torch.int64), 7), means(nobody))
+    assert result.adversarial.shape == (0, 3, 4, 5)
+    assert result.found.shape == (0,)
+    assert result.forwards == 0
 
 
 def test_smallest_budget_takes_it_as_it_takes_every_attack(tools):

@@ -50,6 +50,16 @@ ALARMS = {
     "gradient inside": {"inner-gradient": "suspect"},
     "wiggles": {"rough-loss": "suspect"},
 }
+#: Those that need no layers are given to the linear net, which is faster.
+SHOWN_BY_ANY_NET = {
+    "softmax",
+    "functional dropout",
+    "noise layer",
+    "16 levels",
+    "detached",
+    "gradient inside",
+    "wiggles",
+}
 
 
 def without_inference_mode(net: nn.Module, sound: Subject) -> Subject:
@@ -59,9 +69,9 @@ def without_inference_mode(net: nn.Module, sound: Subject) -> Subject:
 
 @pytest.mark.parametrize("name", ALARMS)
 def test_a_flaw_raises_its_own_code_and_no_other(name: str, tools: Any, nets: Any) -> None:
-    net = tools.flaw(name)
+    net = tools.flaw(name, nets.linear if name in SHOWN_BY_ANY_NET else nets.conv)
     inside = name == "gradient inside"
-    subject = without_inference_mode(net, tools.subject(nets.conv)) if inside else tools.subject(net)
+    subject = without_inference_mode(net, tools.subject(nets.linear)) if inside else tools.subject(net)
     checks = preflight(subject)
     assert tools.alarms(checks) == ALARMS[name]
     for check in checks:
@@ -78,8 +88,8 @@ def test_a_sound_net_passes(name: str, tools: Any, nets: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["logits times 1e4", "logits minus 1e3"])
-def test_scale_and_offset_of_the_logits_are_no_matter_of_preflight(name: str, tools: Any) -> None:
-    checks = preflight(tools.subject(tools.flaw(name)))
+def test_scale_and_offset_of_the_logits_are_no_matter_of_preflight(name: str, tools: Any, nets: Any) -> None:
+    checks = preflight(tools.subject(tools.flaw(name, nets.linear)))
     assert {check.outcome for check in checks if check.code != "channel-order"} == {"passed"}
 
 
@@ -95,7 +105,7 @@ def test_a_wrong_scale_is_found_with_the_right_one(tools: Any, nets: Any) -> Non
     checks = preflight(tools.subject(nets.conv, input_scale=255.0 * 255.0))
     assert tools.alarms(checks) == {"input-scale": "suspect"}
     evidence = tools.by_code(checks)["input-scale"].evidence
-    assert "(times 25" in evidence
+    assert "times 25" in evidence
     assert evidence.endswith("under 20 other preprocessings, on 60 images")
 
 

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from bangbench.core.provenance import Provenance
+from bangbench.core.statistics import wilson_interval
 from bangbench.report.collect import FoundNoise
+from bangbench.store.audits import AuditRecord, AuditSummary, BudgetRates, Check, ClaimVerdict
 from bangbench.store.layout import pair_name, results_folder
 from bangbench.store.records import (
     AttackRecord,
@@ -101,6 +103,25 @@ class Records(NamedTuple):
         write_record(path, record)
         return path
 
+    def audit(self, name: str, *, data: str = "mnist:1000", status: str = "done", **changes: Any) -> Path:
+        """Write results/NAME/audit.json; `changes` replace fields of the model or of the summary, `against` a name."""
+        model = {key: changes.pop(key) for key in tuple(changes) if key in ModelInfo.model_fields}
+        against = changes.pop("against", None)
+        record = AuditRecord(
+            schema=1,
+            status="started" if status == "started" else "done",
+            key="k",
+            spec={"limit": 1000},
+            provenance=PROVENANCE,
+            model=model_info(name, **model),
+            against=None if against is None else model_info(against),
+            data=data_info(data),
+            summary=None if status != "done" else audit_summary(name, **changes),
+        )
+        path = results_folder(self.root, name) / "audit.json"
+        write_record(path, record)
+        return path
+
     def found_noise(self, regular: str, bang: str, **changes: Any) -> FoundNoise:
         """Write a noise record and return it as `collect` finds it."""
         path = self.noise(regular, bang, **changes)
@@ -165,6 +186,80 @@ def summary(name: str, attack: str, **changes: Any) -> AttackSummary:
         "seconds": 1.5,
     }
     return AttackSummary(**(given | changes))
+
+
+def audit_summary(name: str, **changes: Any) -> AuditSummary:
+    """Return what an audit of 1,000 images found: R0 and other regular models sound, BANG models masked."""
+    bang = name.rpartition("/")[2].startswith("B")
+    claims = (
+        claim("predictions", 99.0),
+        claim("fgs", 2.4, "masked", ("fgs-masked", "loss-underflow"), (6.4, 3.6)) if bang else claim("fgs", 91.2),
+        claim("hc1", 95.3, "masked", ("hot-cold-sign",), (200.1, 63.0)) if bang else claim("hc1", 99.7),
+        claim("fgs-unmasked", 100.0, linf=(40.4, 16.0)),
+        claim("hc1-unmasked", 99.8, linf=(121.4, 56.7)),
+        claim("worst-case", 99.8),
+    )
+    given: dict[str, Any] = {
+        "verdict": "masked" if bang else "sound",
+        "reasons": ("fgs-masked", "hot-cold-sign") if bang else (),
+        "accuracy": 99.0,
+        "images": 1000,
+        "correct": 990,
+        "budgets": (
+            budget_rates(26, fgs=24, pgd=574, square=460),
+            budget_rates(51, fgs=24, pgd=950, square=760),
+            budget_rates(76, fgs=24, pgd=983, square=786),
+        ),
+        "claims": claims,
+        "checks": (
+            Check(code="input-scale", outcome="passed", evidence="99.00 % as given, at most 98.10 % otherwise."),
+            audit_check("fgs-masked", "masked", ("fgs",)) if bang else audit_check("fgs-masked", "passed", ("fgs",)),
+            audit_check("loss-underflow", "note", ("fgs",)),
+        ),
+        "forwards": 1000,
+        "seconds": 210.4,
+    }
+    return AuditSummary(**(given | changes))
+
+
+def claim(
+    name: str,
+    rate: float,
+    verdict: Any = "sound",
+    reasons: tuple[str, ...] = (),
+    linf: tuple[float, float] | None = None,
+) -> ClaimVerdict:
+    """Return the verdict on one claim."""
+    found = None if linf is None else moments(linf)
+    return ClaimVerdict(claim=name, verdict=verdict, reasons=reasons, rate=rate, linf=found)
+
+
+def budget_rates(budget: int, correct: int = 990, images: int = 1000, **flipped: int) -> BudgetRates:
+    """Return what attacks flip within a budget; together they flip two images more than the best of them."""
+    worst = min(correct, max(flipped.values()) + 2)
+    return BudgetRates(
+        budget=budget,
+        flipped=flipped,
+        worst_case=worst,
+        rate=100 * worst / correct,
+        rate_interval=wilson_interval(worst, correct),
+        robust_accuracy=100 * (correct - worst) / images,
+    )
+
+
+def audit_check(code: str, outcome: Any, claims: tuple[str, ...] = ()) -> Check:
+    """Return a check that found something on 966 images."""
+    return Check(
+        code=code,
+        outcome=outcome,
+        claims=claims,
+        evidence="It is so on 966 of 990 images.",
+        numbers={"share": 97.58},
+        count=966,
+        images=(0, 1, 2),
+        meaning="Meaning of it.",
+        advice="Advice on it.",
+    )
 
 
 def moments(pair: tuple[float | None, float | None]) -> Moments:

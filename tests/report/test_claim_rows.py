@@ -97,7 +97,7 @@ def test_an_attack_that_flipped_nothing_has_a_rate_but_no_means(records):
     group = only_group(records)
 
     assert claim_of(group, "FGS rate", "B1").verdict == "differs"
-    assert claim_of(group, "FGS L∞", "B1")[4:] == (None, None, "no interval", 0)
+    assert claim_of(group, "FGS L∞", "B1")[4:8] == (None, None, "no interval", 0)
     assert "2 have no interval" in claim_table(group).notes[0]
 
 

@@ -114,3 +114,48 @@ def test_a_model_without_results_raises_with_the_closest_name(records):
 def test_no_results_at_all_says_how_to_get_some(tmp_path):
     with pytest.raises(BenchError, match=r"results: found no results; measure something first.*bangbench attack"):
         collect(tmp_path, ())
+
+
+def test_audits_are_found_beside_the_attacks_and_finished_ones_only(records):
+    records.attack("table1/R0", "fgs")
+    path = records.audit("table1/R0")
+    records.audit("lenet")
+    records.audit("table1/B1", status="started")
+
+    found = collect(records.root, ())
+
+    assert [(item.name, item.summary.verdict) for item in found.audits] == [("lenet", "sound"), ("table1/R0", "sound")]
+    assert found.audits[1].path == path
+    assert [(item.name, item.run) for item in found.unfinished] == [("table1/B1", "audit")]
+    assert [item.name for item in found.attacks] == ["table1/R0"]
+    assert found.problems == ()
+
+
+def test_audits_that_cannot_be_used_are_named(records):
+    records.attack("table1/R0", "fgs")
+    damaged = records.audit("table1/R0")
+    damaged.write_text(damaged.read_text().replace('"worst_case"', '"worst"'))
+    empty = records.audit("table1/B1", status="started")
+    empty.write_text(empty.read_text().replace("started", "done"))
+
+    found = collect(records.root, ())
+
+    assert found.audits == ()
+    assert [problem.partition(": ")[0] for problem in found.problems] == [str(empty), str(damaged)]
+    assert "has no summary" not in found.problems[1]
+
+
+def test_a_model_with_nothing_but_an_audit_can_be_asked_for(records):
+    records.audit("table1/R0")
+
+    assert [item.name for item in collect(records.root, ("table1/R0",)).audits] == ["table1/R0"]
+
+
+def test_an_audit_with_more_flipped_than_correct_images_is_named(records):
+    records.attack("table1/R0", "fgs")
+    path = records.audit("table1/R0", correct=900)
+
+    assert collect(records.root, ()).problems == (
+        f"{path}: expected at most 900 flipped of 1,000 images, of which so many are correct, found 985; audit it "
+        "again",
+    )

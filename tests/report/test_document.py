@@ -23,6 +23,7 @@ def document(records) -> str:
     for name in ("table1/R0", "table1/B1"):
         for attack in ("fgs", "fgs-unmasked"):
             records.attack(name, attack)
+    records.audit("table1/B1", against="table1/R0")
     records.attack("table1/B1", "hc1", status="started")
     records.noise("table1/R0", "table1/B1", stages=(500,), sigmas=(50.0, 100.0))
     found = find(records.root)
@@ -68,6 +69,15 @@ def test_its_numbers_are_those_of_the_csv(records, document):
             for row in tables[table.name]["rows"]
         ]
         assert rows == lines
+
+
+def test_a_model_has_its_verdicts_rates_and_checks_or_null(document):
+    regular, bang = ReportDocument.model_validate_json(document).groups[0].models
+    assert regular.audit is None
+    assert (bang.audit.against, bang.audit.data.images) == ("table1/R0", 1000)
+    assert bang.audit.summary.claim("fgs").verdict == "masked"
+    assert [rates.budget for rates in bang.audit.summary.budgets] == [26, 51, 76]
+    assert {check.code for check in bang.audit.summary.checks} == {"input-scale", "fgs-masked", "loss-underflow"}
 
 
 def test_an_infinite_number_is_a_word_since_json_has_none(document):

@@ -81,3 +81,78 @@ def test_results_of_different_weights_in_one_row_are_named(records):
 
 def test_names_sort_naturally():
     assert sorted(["b10", "b9", "a²", "10", "9", ""], key=natural_key) == ["", "9", "10", "a²", "b9", "b10"]
+
+
+def test_an_audit_of_fewer_images_belongs_to_its_model(records):
+    records.attack("table1/R0", "fgs")
+    records.attack("table1/B1", "fgs")
+    records.audit("table1/B1", data="mnist:1000")
+
+    (group,) = groups_of(records)
+
+    assert [model.audit is None for model in group.models] == [True, False]
+    assert list(group.audits) == ["table1/B1"]
+    assert (group.name, group.data.images) == ("table1", 10000)
+
+
+def test_an_audit_holds_for_every_choice_of_images_from_its_data_set_and_for_no_other(records):
+    records.attack("table1/R0", "fgs")
+    records.attack("table1/R0", "hc1", data="mnist:500")
+    records.attack("table1/R0", "fgs", data="mnist")
+    records.attack("table2/R0", "fgs", data="cifar10")
+    records.audit("table1/R0")
+    records.audit("table2/R0", data="cifar10-jpeg:1000")
+
+    found = {group.name: [model.audit is not None for model in group.models] for group in groups_of(records)}
+
+    assert found == {
+        "table1-mnist-500": [True],
+        "table1-mnist-10000": [True],
+        "table2-cifar10": [False],
+        "table2-cifar10-jpeg": [True],
+    }
+
+
+def test_a_model_with_an_audit_alone_stands_beside_the_others_of_its_folder_but_in_no_table_of_attacks(records):
+    records.attack("table1/R0", "fgs")
+    records.audit("table1/B1")
+    records.audit("alone/B1")
+
+    assert names_of(records) == [("alone", ["alone/B1"]), ("table1", ["table1/R0", "table1/B1"])]
+    (_, group) = groups_of(records)
+    assert [model.name for model in group.attacked] == ["table1/R0"]
+    assert group.models[1].accuracy == 99.0
+
+
+def test_an_audit_of_other_weights_is_named_and_left_out(records):
+    records.attack("table1/B1", "fgs")
+    path = records.audit("table1/B1", weights_sha256="cd" * 32)
+
+    grouped = group_records(collect(records.root, ()))
+
+    assert grouped.groups[0].models[0].audit is None
+    assert grouped.groups[0].audits == {}
+    assert grouped.problems == (
+        f"{path}: the audit is of other weights of table1/B1 than its results, so it is left out; audit it again: "
+        "bangbench audit table1/B1",
+    )
+
+
+def test_a_model_known_from_noise_alone_has_its_audit_too(records):
+    records.noise("table1/R0", "demo/B1")
+    records.audit("table1/R0")
+    records.audit("demo/B1")
+
+    found = {group.name: (sorted(group.audits), [model.name for model in group.models]) for group in groups_of(records)}
+
+    assert found == {
+        "demo": (["demo/B1"], ["demo/B1"]),
+        "table1": (["demo/B1", "table1/R0"], ["table1/R0"]),
+    }
+
+
+def test_an_unfinished_audit_is_mentioned_where_its_model_stands(records):
+    records.attack("table1/R0", "fgs")
+    records.audit("table1/R0", status="started")
+
+    assert [(item.name, item.run) for item in groups_of(records)[0].unfinished] == [("table1/R0", "audit")]

@@ -17,11 +17,13 @@ from typing import Any, NamedTuple
 import pytest
 from matplotlib.figure import Figure
 
+from bangbench.report.audit_rows import budget_table, verdict_sentences, verdict_table
 from bangbench.report.bench_rows import bench_table
+from bangbench.report.chapter import chapter_of
 from bangbench.report.collect import collect
 from bangbench.report.figures import style
 from bangbench.report.groups import Group, group_records
-from bangbench.report.masking_rows import masking_table
+from bangbench.report.masking_rows import masking_sentences, masking_table
 from bangbench.report.noise_rows import noise_table
 from bangbench.report.page.build import PageChapter, PageContent, PageFigure, build_page
 from bangbench.report.page.facts import models_table, owners, runs_of
@@ -346,9 +348,10 @@ def test_masking_is_said_above_its_table(measured: Path) -> None:
     assert table is not None
     html = page(measured)
     callouts = [e.text for e in read(html) if e.attributes.get("class") == "callout"]
-    assert callouts == list(table.notes[1:])
+    assert callouts == list(masking_sentences(group)) == list(table.notes[1:3])
     assert "vanished float32 gradients, not resisted." in " ".join(texts(html, "strong"))
-    assert not set(table.notes[1:]) & set(texts(html, "li"))
+    assert not set(callouts) & set(texts(html, "li"))
+    assert table.notes[3] in texts(html, "li"), "other notes stay below"
 
 
 def test_limits_are_whole_sentences(measured: Path) -> None:
@@ -433,7 +436,7 @@ def contrast(first: str, second: str) -> float:
 @pytest.mark.parametrize("selector", [":root", ':root[data-theme="dark"]'])
 def test_words_stand_out_from_their_ground(selector: str) -> None:
     found = colours(selector)
-    for words, ground in product(("text", "dim", "accent"), ("paper", "tint", "callout")):
+    for words, ground in product(("text", "dim", "accent", "masked", "suspect", "sound"), ("paper", "tint", "callout")):
         assert contrast(found[words], found[ground]) >= 4.5, f"{words} on {ground}"
 
 
@@ -442,3 +445,74 @@ def test_dark_is_dark_whether_chosen_or_the_systems() -> None:
     assert chosen == colours(':root:not([data-theme="light"])')
     assert luminance(chosen["paper"]) < 0.05 < luminance(colours(":root")["paper"])
     assert chosen["figure"] == "#ffffff"
+
+
+def audited_page(records: Any, **more: Any) -> str:
+    """Return the page of R0, sound, and B1, masked, with all tables."""
+    for name in ("table1/R0", "table1/B1"):
+        for attack in ATTACKS:
+            records.attack(name, attack)
+        records.audit(name, against="table1/R0" if name != "table1/R0" else None)
+    return page(records.root, (figure("table1-audit", "audit"),), lambda group: chapter_of(group).all_tables, **more)
+
+
+def test_the_audit_comes_first_and_says_above_its_tables_what_is_masked(records: Any) -> None:
+    html = audited_page(records, downloads=("table1-findings.csv",))
+    (group,) = groups_under(records.root)
+    assert texts(html, "h3")[:3] == [
+        "What was run", "Audit: robust, or are its gradients gone?", "Measured beside published",
+    ]  # fmt: skip
+    callouts = [e.text for e in read(html) if e.attributes.get("class") == "callout"]
+    assert callouts[:2] == list(verdict_sentences(group))
+    assert "these rates are no robustness" in " ".join(texts(html, "strong"))
+    section = html.partition("gradients gone?</h3>")[2].partition("Measured beside published</h3>")[0]
+    assert "Title of table1-audit" in section
+    assert 'href="table1-findings.csv"' in section
+    verdicts, budgets = verdict_table(group), budget_table(group)
+    assert verdicts is not None
+    assert budgets is not None
+    assert check_numbers(tables_in(html)["Verdicts of the audit"], verdicts) > 10
+    assert check_numbers(tables_in(html)["Flipped within an L∞ budget, in percent"], budgets) > 20
+    assert "What the audit found" not in tables_in(html), "the findings are text"
+
+
+def test_findings_are_told_in_full_and_passed_checks_in_short(records: Any) -> None:
+    html = audited_page(records)
+    assert texts(html, "h4") == ["R0: sound", "B1: masked"]
+    findings = [" ".join(e.text.split()) for e in read(html) if e.attributes.get("class") == "finding"]
+    assert findings[1] == (
+        "fgs-masked masked fgs It is so on 966 of 990 images. Meaning of it. What to do: Advice on it. "
+        "Images: 966: 0, 1, 2, ... Source: protocol, Croce 2020"
+    )
+    assert len(findings) == 3
+    assert texts(html, "summary") == ["2 checks passed", "1 check passed"]
+    assert texts(html, "dt") == ["input-scale", "fgs-masked", "input-scale"]
+    assert texts(html, "dd")[0] == "99.00 % as given, at most 98.10 % otherwise."
+
+
+def test_a_rate_and_its_verdict_share_a_cell_that_is_still_a_number(records: Any) -> None:
+    html = audited_page(records)
+    (group,) = groups_under(records.root)
+    shown = tables_in(html)["table1: lenet on mnist, 10,000 test images"]
+    assert check_numbers(shown, paper_table(group)) > 20
+    assert [row[0].text for row in shown[4:]] == ["B1", "unmasked", "published", "difference"]
+    place = [cell.text for cell in shown[0]].index("FGS rate (%)")
+    cell = shown[4][place]
+    assert (cell.text, cell.attributes["data-value"]) == ("1.68 [masked]", "1.683128 masked")
+    assert (cell.attributes["class"] or "").split() == ["right", "masked"]
+    assert shown[7][place].text == "0.00", "the difference is that of the measured rate"
+    assert "[masked]" in texts(html, "span")
+
+
+def test_models_without_an_audit_are_among_the_limits(records: Any) -> None:
+    records.attack("t/R0", "fgs")
+    records.attack("t/R1", "fgs")
+    records.audit("t/R0")
+    (group,) = groups_under(records.root)
+    (line,) = [line for line in limits(group) if line.startswith("Not audited")]
+    assert line.startswith("Not audited: R1. Whether")
+    assert line.endswith("to tell: bangbench audit t/R1 --against t/R0")
+    assert "R0 audit" in next(line for line in limits(group) if line.startswith("Measured on the first 1000"))
+    models = models_table(group)
+    place = [column.header for column in models.columns].index("Audit (s)")
+    assert [row.cells[place] for row in models.rows] == [(210.4,), (None,)]

@@ -99,13 +99,15 @@ def test_csv_of_the_paper_table(group):
     lines = to_csv(paper_table(group)).splitlines()
 
     assert lines[0] == (
-        "id,source,model,data,beta,epsilon,accuracy_percent,fgs_rate_percent,fgs_pass_paper_mean,fgs_pass_paper_std,"
-        "fgs_linf_mean_grey_levels,fgs_linf_std_grey_levels,hc1_rate_percent,hc1_pass_paper_mean,hc1_pass_paper_std,"
-        "hc1_linf_mean_grey_levels,hc1_linf_std_grey_levels"
+        "id,source,model,data,beta,epsilon,accuracy_percent,predictions_audit_verdict,fgs_rate_percent,"
+        "fgs_audit_verdict,fgs_pass_paper_mean,fgs_pass_paper_std,"
+        "fgs_linf_mean_grey_levels,fgs_linf_std_grey_levels,hc1_rate_percent,hc1_audit_verdict,hc1_pass_paper_mean,"
+        "hc1_pass_paper_std,hc1_linf_mean_grey_levels,hc1_linf_std_grey_levels"
     )
     assert lines[3:] == [
-        "B1,measured,table1/B1,mnist,1.0,0.815,99.22,1.683128,0.7652,0.1349,5.4731,2.7719,,,,,",
-        "B1,published,table1/B1,mnist,1.0,0.815,99.22,1.68,0.7638,0.1367,5.52,2.86,94.19,0.488,0.211,201.84,62.51",
+        "B1,measured,table1/B1,mnist,1.0,0.815,99.22,not audited,1.683128,not audited,0.7652,0.1349,5.4731,2.7719,"
+        ",,,,,",
+        "B1,published,table1/B1,mnist,1.0,0.815,99.22,,1.68,,0.7638,0.1367,5.52,2.86,94.19,,0.488,0.211,201.84,62.51",
     ]
 
 
@@ -113,6 +115,7 @@ def test_csv_opens_in_pandas_with_numbers_as_numbers(group):
     for table in (paper_table(group), bench_table(group), masking_table(group), noise_table(group)):
         frame = pd.read_csv(io.StringIO(to_csv(table)))
         words = {"id", "source", "model", "data", "attack", "regular", "bang"}
+        words |= {name for name in frame if name.endswith("audit_verdict") and frame[name].notna().any()}
         wrong = [name for name in frame if pd.api.types.is_numeric_dtype(frame[name]) == (name in words)]
 
         assert wrong == []

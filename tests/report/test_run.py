@@ -41,6 +41,30 @@ def test_it_writes_every_table_and_figure_in_every_format(measured):
     assert (result.problems, result.unfinished) == ((), ())
 
 
+def test_an_audit_adds_its_tables_and_figure_and_links_its_single_images(measured):
+    measured.audit("table1/R0")
+    path = measured.audit("table1/B1", against="table1/R0")
+    path.with_suffix(".parquet").write_bytes(b"PAR1")
+
+    result = report(ReportSpec(root=measured.root, format=("csv", "json", "html")))
+
+    names = {path.name for path in result.files}
+    assert {"table1-verdicts.csv", "table1-budgets.csv", "table1-findings.csv", "table1-audit.svg"} <= names
+    assert [table.name for table in result.tables][:3] == ["table1", "table1-verdicts", "table1-bench"]
+    assert 'href="../table1/B1/audit.parquet"' in (measured.root / "results/report/report.html").read_text()
+    assert result.problems == ()
+
+
+def test_an_audit_alone_is_a_report(records):
+    records.audit("mine")
+
+    result = report(ReportSpec(root=records.root, format=("csv",)))
+
+    assert [path.name for path in result.files] == [
+        "models-mnist-verdicts.csv", "models-mnist-budgets.csv", "models-mnist-findings.csv",
+    ]  # fmt: skip
+
+
 def test_workers_draw_what_this_process_draws(measured, monkeypatch):
     measured.noise("table1/R0", "table1/B1", stages=(500, 1000), sigmas=(10.0, 20.0))
     spec = ReportSpec(root=measured.root, format=("html",))

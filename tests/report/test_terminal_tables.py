@@ -41,6 +41,22 @@ def test_every_table_fits_without_a_cut_or_folded_cell(tables, width):
         assert value in output, value
 
 
+@pytest.mark.parametrize("audited", [("R0", "B1"), ("B1",)])
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_verdicts_fit_too_whole(records, tables, audited, width):
+    for name in audited:
+        records.audit(f"table1/{name}")
+    (group,) = group_records(collect(records.root, ())).groups
+
+    output = shown(chapter_of(group).tables, width)
+
+    assert max(map(len, output.splitlines())) <= width
+    assert "…" not in output
+    wanted = ["[masked]", "unmasked", "fgs-unmasked", "fgs-masked", "99.96, 100.00]", "±0.1085", "worst-case"]
+    for value in [*wanted, *(["[no audit]", "not audited"] if len(audited) == 1 else ["[sound]"])]:
+        assert value in output, value
+
+
 def test_a_mean_and_its_deviation_share_a_line_where_there_is_room(tables):
     assert "0.4071 ±0.1085 40.56 ±15.74" in shown(tables[:1], 100)
     assert "0.4071 ±0.1085" not in shown(tables[:1], 80)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bangbench.report.figures.audit import audit_plots
 from bangbench.report.figures.examples import example_plots
 from bangbench.report.figures.margins import margin_plots
 from bangbench.report.figures.noise import noise_plots
@@ -15,6 +16,7 @@ from bangbench.report.groups import Group
 from bangbench.report.plot import Plot
 
 _KINDS: tuple[Callable[[Group], list[Plot]], ...] = (
+    audit_plots,
     margin_plots,
     robustness_plots,
     similarity_plots,

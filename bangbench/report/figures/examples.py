@@ -19,12 +19,12 @@ from bangbench.report.figures import style
 from bangbench.report.groups import Group, ModelResults, short_name
 from bangbench.report.per_image import AttackRows
 from bangbench.report.plot import Plot
+from bangbench.report.verdicts import audit_mark
 from bangbench.store.examples import Examples
 from bangbench.store.records import AttackSummary
 
 #: The attacks that two models are compared under; the first is that of the paper's Figure 1.
 COMPARED = ("hc1", "fgs")
-
 #: Classes beside each other in a comparison, images beside each other in a gallery.
 MOST_CLASSES, MOST_IMAGES = 10, 8
 
@@ -64,7 +64,7 @@ class Sheet(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """One attack on one model, with the pictures kept of it; name: the model's, as figures print it."""
+    """One attack on one model, with its pictures; name: the model's in figures; audit: its verdict."""
 
     name: str
     method: str | None
@@ -72,6 +72,7 @@ class Shown(NamedTuple):
     examples: Examples
     summary: AttackSummary
     rows: AttackRows | None
+    audit: str
 
 
 def example_plots(group: Group) -> list[Plot]:
@@ -99,7 +100,7 @@ def _shown(model: ModelResults, attacks: tuple[str, ...]) -> Shown | None:
         examples, summary = model.examples(attack), model.summary(attack)
         if examples is not None and summary is not None and len(examples.indices):
             name, method = short_name(model.name), model.model.method
-            return Shown(name, method, attack, examples, summary, model.rows(attack))
+            return Shown(name, method, attack, examples, summary, model.rows(attack), audit_mark(model, attack))
     return None
 
 
@@ -187,7 +188,8 @@ def _pass(shown: Shown, index: int) -> float | None:
 def _comparison_caption(group: Group, shown: list[Shown], sheet: Sheet, classes: int) -> list[str]:
     choice = "of both models (one that both were fooled by," if len(shown) > 1 else "(one that was flipped,"
     scored = any("PASS" in panel.text for line in sheet.lines for panel in line.panels)
-    models, counts = " and ".join(map(_described, shown)), "; ".join(f"{item.name} {_flipped(item)}" for item in shown)
+    models = " and ".join(map(_described, shown))
+    counts = "; ".join(f"{item.name} {_flipped(item)}{item.audit}" for item in shown)
     sentences = [
         f"For each class of {group.data.name} the first example {choice} if there is one), its adversarial image under "
         f"{attack_title(shown[0].attack)} against {models}, and the perturbation: adversarial minus original, on one "
@@ -268,7 +270,7 @@ def _gallery_caption(group: Group, shown: Shown, absent: list[str]) -> list[str]
     """Return the sentences beneath a gallery; `absent` are the lines it does not have."""
     sentences = [
         f"{attack_title(shown.attack)} against {_described(shown)} on {group.data.name}: {_flipped(shown)} attacked "
-        "images were flipped.",
+        f"images were flipped{shown.audit}.",
         "Adversarial images with the smallest L∞ (easiest), around its median and with the largest (hardest), and the "
         "originals of the first failures; no image twice.",
         "Beneath: L∞ in grey levels, true class → class seen.",

@@ -23,6 +23,8 @@ from bangbench.report.per_image import Numbers
 from bangbench.report.plot import Plot
 from bangbench.report.published import FigureReference, PublishedFigure, is_published_data, pair_figure
 from bangbench.report.table import SIGMA
+from bangbench.report.verdicts import audit_of, verdict_on
+from bangbench.store.audits import PREDICTIONS
 
 #: Percent; a noise strength that flips fewer copies than this at every stage, of either model, makes no line.
 _NEGLIGIBLE = 1.0
@@ -71,13 +73,26 @@ def noise_plots(group: Group) -> list[Plot]:
 
     A pair measured at one stage has no surface, only flipped copies against sigma.
     """
-    plots = []
-    for found in group.noise:
-        evolution = evolution_of(found)
-        if len(evolution.stages) > 1:
-            plots.append(_surfaces_plot(found, evolution))
-        plots.append(_lines_plot(found, evolution))
-    return plots
+    return [
+        plot._replace(caption=" ".join((plot.caption, *_audited(group, found))))
+        for found in group.noise
+        for plot in _plots_of_pair(found)
+    ]
+
+
+def _plots_of_pair(found: FoundNoise) -> list[Plot]:
+    evolution = evolution_of(found)
+    surfaces = [_surfaces_plot(found, evolution)] if len(evolution.stages) > 1 else []
+    return [*surfaces, _lines_plot(found, evolution)]
+
+
+def _audited(group: Group, found: FoundNoise) -> tuple[str, ...]:
+    """Return what the audits say of the predictions of both models, where one of them is audited."""
+    infos = found.record.regular, found.record.bang
+    if not any(audit_of(group, info) for info in infos):
+        return ()
+    told = ", ".join(f"{short_name(info.name)} {verdict_on(audit_of(group, info), PREDICTIONS)}" for info in infos)
+    return (f"Audit of the predictions: {told}.",)
 
 
 def evolution_of(found: FoundNoise) -> Evolution:

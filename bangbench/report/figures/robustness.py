@@ -24,6 +24,8 @@ from bangbench.report.robustness_rows import (
     covered_attacks,
     robust_models,
 )
+from bangbench.report.verdicts import verdicts_in_words
+from bangbench.store.audits import WORST_CASE as CLAIM
 
 _MOST_PANELS = 4
 #: A line that falls by fewer percentage points than this from here on is flat to the eye.
@@ -82,8 +84,8 @@ def _attacks_plot(group: Group, models: Sequence[RobustModel]) -> Plot:
         caption=(
             f"{_definition(models)} Black: the worst case, per image the smallest L∞ of the attacks run "
             f"({covered_attacks(models)}), with its 95 % Wilson interval; attacks that were not run could need less. "
-            f"{_cut(limit)}"
-        ),
+            f"{_cut(limit)} {' '.join(_verdicts(models, names))}"
+        ).strip(),
         alternative=f"Lines that fall as the budget grows. {_in_words(group, models)}",
         draw=partial(_draw_attacks, panels, limit),
     )
@@ -101,11 +103,17 @@ def _worst_plot(group: Group, models: Sequence[RobustModel]) -> Plot:
         title="Robust accuracy under all attacks together",
         caption=(
             f"{_definition(models)} Per image the smallest L∞ of the attacks run counts ({covered_attacks(models)}); "
-            f"attacks that were not run could need less.{warning}{band} {_cut(limit)}"
-        ),
+            f"attacks that were not run could need less.{warning}{band} {_cut(limit)} "
+            f"{' '.join(_verdicts(models, ()))}"
+        ).strip(),
         alternative=f"One falling line per model. {_in_words(group, models)}",
         draw=partial(_draw_worst, lines, limit),
     )
+
+
+def _verdicts(models: Sequence[RobustModel], attacks: Sequence[str]) -> tuple[str, ...]:
+    """Return the audits' verdicts on these attacks and on the worst case in words."""
+    return verdicts_in_words([item.model for item in models], (*attacks, CLAIM))
 
 
 def _worst_label(item: RobustModel) -> str:

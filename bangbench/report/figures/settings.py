@@ -24,10 +24,12 @@ from bangbench.report.groups import Group, ModelResults, short_name
 from bangbench.report.per_image import Numbers, Whole
 from bangbench.report.plot import Plot
 from bangbench.report.table import number
+from bangbench.report.verdicts import verdicts_in_words
 
 Ends = tuple[float, float]
 
 _BANG, _REGULAR = "bang", "regular"
+_CLAIMS = ("fgs", "hc1")
 _AXES = {"beta", "epsilon"}
 #: Second singular value of the settings, each axis scaled to 0 to 1, below which they lie on one line.
 _FLAT = 1e-3
@@ -94,7 +96,9 @@ def settings_plots(group: Group) -> list[Plot]:
             name=f"{group.name}-settings",
             section="settings",
             title="BANG's β and ε",
-            caption=" ".join((_caption(group, models, panels), *_left_out(group, models))),
+            caption=" ".join(
+                (_caption(group, models, panels), *_left_out(group, models), *verdicts_in_words(models, _CLAIMS))
+            ),
             alternative=_in_words(panels),
             draw=partial(draw_settings, panels, *_axis_ends(models)),
         )
@@ -117,7 +121,7 @@ def _training(model: ModelResults) -> tuple[object, ...]:
 def _trained_alike(group: Group) -> list[list[ModelResults]]:
     """Return the BANG models in lists that differ in beta and epsilon (and the seed) only."""
     alike: dict[tuple[object, ...], list[ModelResults]] = defaultdict(list)
-    for model in group.models:
+    for model in group.attacked:
         if _setting(model) is not None:
             settings = model.model.method_settings.items()
             others = sorted(item for item in settings if item[0] not in _AXES)
@@ -132,7 +136,7 @@ def _count_settings(models: Sequence[ModelResults]) -> int:
 def _left_out(group: Group, models: Sequence[ModelResults]) -> tuple[str, ...]:
     """Return a sentence that names the BANG models that were trained in another way than those shown."""
     shown = {model.name for model in models}
-    names = [short_name(each.name) for each in group.models if _setting(each) and each.name not in shown]
+    names = [short_name(each.name) for each in group.attacked if _setting(each) and each.name not in shown]
     if not names:
         return ()
     return (f"Not shown, since net, iterations, ratio or training data differ: {', '.join(names)}.",)
@@ -177,7 +181,7 @@ def _panel(group: Group, models: Sequence[ModelResults], quantity: _Quantity) ->
 def _regular_models(group: Group, models: Sequence[ModelResults]) -> list[ModelResults]:
     """Return the regular models of the net, the iterations and the training data of BANG models trained alike."""
     training = _training(models[0])
-    return [model for model in group.models if model.model.method == _REGULAR and _training(model) == training]
+    return [model for model in group.attacked if model.model.method == _REGULAR and _training(model) == training]
 
 
 def _axis_ends(models: Sequence[ModelResults]) -> tuple[Ends, Ends]:

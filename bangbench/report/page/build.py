@@ -17,12 +17,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from bangbench.report.audit_rows import verdict_sentences
+from bangbench.report.finding_rows import sources_note
 from bangbench.report.groups import Group
+from bangbench.report.masking_rows import masking_sentences
 from bangbench.report.page.cells import TableView, is_compared, table_view
 from bangbench.report.page.facts import attacks_of, environments_table, models_of, models_table
+from bangbench.report.page.findings import ShownModel, shown_findings
 from bangbench.report.page.limits import limits
 from bangbench.report.plot import Plot, Section
-from bangbench.report.rows import group_title, unfinished_note
+from bangbench.report.rows import group_title
 from bangbench.report.table import Table
 
 _PACKAGE = "bangbench.report.page"
@@ -111,6 +115,14 @@ class _Callout(NamedTuple):
     conclusion: str
 
 
+class _ShownAudits(NamedTuple):
+    """The findings of each model, the files that hold them, and where the checks come from."""
+
+    models: tuple[ShownModel, ...]
+    links: tuple[_Link, ...]
+    notes: tuple[str, ...]
+
+
 class _ShownSection(NamedTuple):
     id: str
     title: str
@@ -118,6 +130,7 @@ class _ShownSection(NamedTuple):
     tables: tuple[_ShownTable, ...]
     figures: tuple[_ShownFigure, ...]
     figures_first: bool
+    audits: _ShownAudits | None = None
 
 
 class _ShownChapter(NamedTuple):
@@ -141,6 +154,7 @@ class _Part(NamedTuple):
 
 #: Tables that no part names follow the paper's, in "main".
 _PARTS = (
+    _Part("audit", "Audit: robust, or are its gradients gone?", ("-verdicts", "-budgets"), ("audit",), False),
     _Part("main", "Accuracy, rates and distances", ("", "-bench"), (), figures_first=False),
     _Part("masking", "Masked against unmasked", ("-masking",), ("masking",), figures_first=False),
     _Part("robustness", "Robustness curves", ("-robustness", "-pairs", "-seeds"), ("robustness",)),
@@ -149,6 +163,9 @@ _PARTS = (
     _Part("settings", "Settings and training", (), ("settings", "training")),
     _Part("claims", "Claims", ("-claims",), ()),
 )
+#: Shown as text, not as a table.
+_FINDINGS = "-findings"
+_MAIN = "main"
 _COMPARED_TITLE = "Measured beside published"
 
 
@@ -235,28 +252,44 @@ def _section(
     part: _Part, chapter: PageChapter, anchor: str, downloads: tuple[str, ...], taken: set[str]
 ) -> _ShownSection:
     tables = [table for table in chapter.tables if _part_of(table, chapter.group) is part]
-    compared = part.key == "main" and any(map(is_compared, tables))
+    compared = part.key == _MAIN and any(map(is_compared, tables))
     return _ShownSection(
         id=_anchor(f"{anchor}-{part.key}", taken),
         title=_COMPARED_TITLE if compared else part.title,
-        callouts=tuple(_callout(note) for table in tables for note in _sentences(table, part, chapter.group)),
-        tables=tuple(_shown_table(table, part, chapter.group, downloads) for table in tables),
+        callouts=tuple(_callout(note) for table in tables for note in _sentences(table, chapter.group)),
+        tables=tuple(_shown_table(table, chapter.group, downloads) for table in tables),
         figures=_figures(part, chapter, anchor, taken),
         figures_first=part.figures_first,
+        audits=_audits(chapter, downloads) if part.key == "audit" else None,
     )
 
 
-def _part_of(table: Table, group: Group) -> _Part:
+def _audits(chapter: PageChapter, downloads: tuple[str, ...]) -> _ShownAudits:
+    name = f"{chapter.group.name}{_FINDINGS}"
+    shown = shown_findings(chapter.group) if any(table.name == name for table in chapter.tables) else ()
+    return _ShownAudits(shown, _links(name, downloads), sources_note(chapter.group))
+
+
+def _part_of(table: Table, group: Group) -> _Part | None:
+    """Return the part that a table belongs into, None for what is not shown as a table."""
     suffix = table.name.removeprefix(group.name)
-    return next((part for part in _PARTS if suffix in part.tables), _PARTS[0])
+    if suffix == _FINDINGS:
+        return None
+    main = next(part for part in _PARTS if part.key == _MAIN)
+    return next((part for part in _PARTS if suffix in part.tables), main)
 
 
-def _shown_table(table: Table, part: _Part, group: Group, downloads: tuple[str, ...]) -> _ShownTable:
-    said = _sentences(table, part, group)
+def _shown_table(table: Table, group: Group, downloads: tuple[str, ...]) -> _ShownTable:
+    said = _sentences(table, group)
     view = _short_title(table_view(table), group)
     view = view._replace(notes=tuple(note for note in view.notes if note not in said))
-    links = [link for link in downloads if "/" not in link and link.rpartition(".")[0] == table.name]
-    return _ShownTable(view, tuple(_Link(_href(link), link.rpartition(".")[2]) for link in links))
+    return _ShownTable(view, _links(table.name, downloads))
+
+
+def _links(name: str, downloads: tuple[str, ...]) -> tuple[_Link, ...]:
+    """Return the files that a table was written to."""
+    links = [link for link in downloads if "/" not in link and link.rpartition(".")[0] == name]
+    return tuple(_Link(_href(link), link.rpartition(".")[2]) for link in links)
 
 
 def _short_title(view: TableView, group: Group) -> TableView:
@@ -265,16 +298,16 @@ def _short_title(view: TableView, group: Group) -> TableView:
     return view._replace(title=title[:1].upper() + title[1:] if title != view.title else title)
 
 
-def _sentences(table: Table, part: _Part, group: Group) -> tuple[str, ...]:
-    """Return the notes that say what a table comes to: they are set apart, above it.
-
-    The first note of masked against unmasked defines the columns, all others are such sentences; of the claims, the
-    first one counts them.
-    """
-    if part.key == "claims":
-        return table.notes[:1]
-    unfinished = unfinished_note(group)
-    return tuple(note for note in table.notes[1:] if note not in unfinished) if part.key == "masking" else ()
+def _sentences(table: Table, group: Group) -> tuple[str, ...]:
+    """Return the notes that say what a table comes to: they are set apart, above it."""
+    match table.name.removeprefix(group.name):
+        case "-claims":
+            return table.notes[:1]
+        case "-masking":
+            return masking_sentences(group)
+        case "-verdicts":
+            return verdict_sentences(group)
+    return ()
 
 
 def _callout(sentence: str) -> _Callout:

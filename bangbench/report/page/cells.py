@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from bangbench.report.table import Cell, Column, Row, Table, Value, cell_text, printed_columns
@@ -10,6 +11,8 @@ from bangbench.report.table import Cell, Column, Row, Table, Value, cell_text, p
 _GIVEN = frozenset({"beta", "epsilon"})
 _LONG_TEXT = 32
 _LONG_HEADER = 14
+_MARK = re.compile(r"\[(masked|suspect|sound|no audit)\]$")
+_DOUBT = re.compile(r"(?:.*\[)?(masked|suspect)\]?")
 _DIFFERENCE = "difference"
 _DIFFERENCE_NOTE = (
     "Difference: measured minus published, of the means where there are any, computed before rounding; rates and "
@@ -28,9 +31,21 @@ class CellView(NamedTuple):
         """Return whether the text is broken into lines."""
         return self.value is None and len(self.text) > _LONG_TEXT
 
+    @property
+    def mark(self) -> str:
+        """Return the verdict in brackets behind a number, which may stand on a line of its own; else nothing."""
+        found = _MARK.search(self.text)
+        return "" if found is None or self.value is None else found[0]
+
+    @property
+    def doubt(self) -> str:
+        """Return masked or suspect where an audit says so, else nothing."""
+        found = _DOUBT.fullmatch(self.text)
+        return "" if found is None else found[1]
+
 
 class RowView(NamedTuple):
-    """kind: measured, published or difference."""
+    """kind: measured, unmasked, published or difference."""
 
     kind: str
     cells: tuple[CellView, ...]
@@ -59,7 +74,10 @@ class TableView(NamedTuple):
 
 
 def table_view(table: Table) -> TableView:
-    """Return a table as it is shown, with a row of differences under each published row."""
+    """Return a table as it is shown, with a row of differences under each published row.
+
+    A row of unmasked numbers stays with the row that it corrects.
+    """
     units: list[list[RowView]] = []
     measured: Row | None = None
     for row in table.rows:
@@ -68,7 +86,7 @@ def table_view(table: Table) -> TableView:
         units[-1].append(_row_view(table, row))
         if row.source == "measured":
             measured = row
-        elif measured is not None:
+        elif row.source == "published" and measured is not None:
             units[-1].append(_difference(table, measured, row))
     notes = (_DIFFERENCE_NOTE, *table.notes) if is_compared(table) else table.notes
     columns = [table.columns[index] for index in printed_columns(table)]
@@ -87,8 +105,8 @@ def _row_view(table: Table, row: Row) -> RowView:
 
 
 def _raw(column: Column, cell: Cell) -> str | None:
-    """Return the values of a cell as the CSV prints them, None where it has no number."""
-    if not column.fields or any(isinstance(value, str) for value in cell) or all(value is None for value in cell):
+    """Return the values of a cell as the CSV prints them, None where it has no number or begins with a word."""
+    if not column.fields or isinstance(cell[0], str) or not any(isinstance(value, (int, float)) for value in cell):
         return None
     return " ".join("" if value is None else str(value) for value in cell)
 

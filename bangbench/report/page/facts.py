@@ -12,6 +12,7 @@ from bangbench.report.groups import Group, ModelResults, short_name
 from bangbench.report.noise_rows import pair_title
 from bangbench.report.rows import group_title
 from bangbench.report.table import MISSING, Cell, Column, Row, Table, text
+from bangbench.store.layout import AUDIT
 from bangbench.store.records import ModelInfo
 
 _COMMIT_DIGITS = 10
@@ -49,6 +50,11 @@ def runs_of(group: Group) -> list[Run]:
         Run(model.name, shown[model.name], attack, found.record.spec, found.record.provenance)
         for model in group.models
         for attack, found in ((name, model.attacks[name]) for name in attack_names(model))
+    ]
+    runs += [
+        Run(model.name, shown[model.name], AUDIT, model.audit.record.spec, model.audit.record.provenance)
+        for model in group.models
+        if model.audit is not None
     ]
     runs += [
         Run(found.name, pair_title(found), "noise", found.record.spec, found.record.provenance) for found in group.noise
@@ -96,6 +102,7 @@ def models_table(group: Group) -> Table:
         Column("Training (s)", None, ("training_seconds",), _seconds),
         Column("Test images", None, ("images",), text),
         *(Column(f"{attack} (s)", None, (f"{attack}_seconds",), _seconds) for attack in attacks),
+        *([Column("Audit (s)", None, ("audit_seconds",), _seconds)] if any(_audits(group)) else []),
         _text_column("Environment"),
     )
     results = {model.name: model for model in group.models}
@@ -178,6 +185,7 @@ def _model_row(
         (_training_seconds(results),),
         (group.data.images,),
         *((None if summary is None else summary.seconds,) for summary in summaries),
+        *([_audit_seconds(results)] if any(_audits(group)) else []),
         (labels[1],),
     )
     return Row("measured", cells)
@@ -220,6 +228,14 @@ def _training_seconds(results: ModelResults | None) -> float | None:
     if results is None or results.card is None:
         return None
     return results.card.seconds
+
+
+def _audits(group: Group) -> list[bool]:
+    return [model.audit is not None for model in group.models]
+
+
+def _audit_seconds(results: ModelResults | None) -> Cell:
+    return (None if results is None or results.audit is None else results.audit.summary.seconds,)
 
 
 def _letters(group: Group) -> dict[str, str]:

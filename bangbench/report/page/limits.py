@@ -18,6 +18,7 @@ from bangbench.report.page.facts import (
     versions_text,
 )
 from bangbench.report.seed_rows import independent, is_training_known, recipes
+from bangbench.report.verdicts import how_to_audit, measured_names
 
 
 def limits(group: Group) -> tuple[str, ...]:
@@ -28,6 +29,7 @@ def limits(group: Group) -> tuple[str, ...]:
         *_one_seed(group),
         *_unknown_training(group),
         *_missing_attacks(group),
+        *_not_audited(group),
         *_dirty(group),
         *_mixed(group, "commits", commit_text),
         *_mixed(group, "versions", versions_text),
@@ -81,11 +83,22 @@ def _unknown_training(group: Group) -> list[str]:
 def _missing_attacks(group: Group) -> list[str]:
     every = attacks_of(group)
     missing: dict[str, list[str]] = {}
-    for model in group.models:
+    for model in group.attacked:
         lacks = ", ".join(attack for attack in every if attack not in model.attacks)
         if lacks:
             missing.setdefault(lacks, []).append(short_name(model.name))
     return [f"Not run on {', '.join(models)}: {attacks}." for attacks, models in missing.items()]
+
+
+def _not_audited(group: Group) -> list[str]:
+    missing = [name for name in measured_names(group) if name not in group.audits]
+    if not missing:
+        return []
+    shown = shown_names(group)
+    return [
+        f"Not audited: {', '.join(shown[name] for name in missing)}. Whether their low rates are robustness or "
+        f"vanished gradients is not known; to tell: {how_to_audit(group, missing)}"
+    ]
 
 
 def _dirty(group: Group) -> list[str]:
