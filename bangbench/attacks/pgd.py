@@ -51,10 +51,11 @@ class BallSearch:
     def judge(self, rows: Tensor, current: Tensor, logits: Tensor) -> Tensor:
         """Note which images `current` (M, C, H, W) of `rows` (M,) are adversarial; return those that are not, (M,).
 
-        logits: (M, K), of the forward pass that is counted here. The prediction is their argmax.
+        logits: (M, K), of the forward pass that is counted here. The prediction is their argmax; NaN
+        is none.
         """
         self.forwards += len(rows)
-        flipped = logits.argmax(1) != self.ball.labels[rows]
+        flipped = (logits.argmax(1) != self.ball.labels[rows]) & ~logits.isnan().any(1)
         self.adversarial[rows[flipped]] = current[flipped]
         self.found[rows[flipped]] = True
         return ~flipped

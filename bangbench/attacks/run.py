@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bangbench.attacks.ball import BallAttack, budgets_in_grey_levels
+from bangbench.attacks.ball import BallAttack, budgets_in_grey_levels, parse_budget
 from bangbench.attacks.base import ATTACKS, Attack
 from bangbench.attacks.chunk import BallSettings, Target, attack_chunk
 from bangbench.attacks.examples import choose_examples
@@ -55,10 +55,7 @@ class _Run(NamedTuple):
     @property
     def key(self) -> str:
         """Return the hash that tells whether two runs are the same one."""
-        info = self.opened.model.info
-        inputs = {"weights": info.weights_sha256, "images": self.opened.info.fingerprint}
-        if ":" in info.net:  # the same weights may be given to nets of one's own that compute other things with them
-            inputs["net"] = info.net
+        inputs = {"weights": self.opened.model.info.weights_sha256, "images": self.opened.info.fingerprint}
         return fingerprint_of({**self.settings, **inputs})
 
     @property
@@ -76,8 +73,8 @@ def attack(spec: AttackSpec, progress: Progress = SILENT) -> list[AttackRecord]:
     attacks = {name: ATTACKS.load(name) for name in spec.attack}
     _check_used(spec, attacks.values())
     opened = open_with_images(spec)
-    check_writable(results_folder(spec.root, opened.model.name))
     source = open_source_model(spec.against, spec, opened) if spec.against else None
+    check_writable(results_folder(spec.root, opened.model.name))
     with cpu_threads(spec.workers), PassPool(spec.workers) as pool:
         usable_pool = pool if _pass_is_defined(opened, progress) else None
         runs = [_make_run(spec, opened, source, name, found, usable_pool) for name, found in attacks.items()]
@@ -85,7 +82,9 @@ def attack(spec: AttackSpec, progress: Progress = SILENT) -> list[AttackRecord]:
 
 
 def _check_used(spec: AttackSpec, attacks: Iterable[Attack | BallAttack]) -> None:
-    """Raise `UsageError` for a setting that none of the attacks takes, and for a model that one lacks."""
+    """Raise `UsageError` for what is no budget, a setting that no attack takes, and a model that one lacks."""
+    for budget in spec.budget or ():
+        parse_budget(budget)
     kinds = [attack for attack in attacks if isinstance(attack, BallAttack)]
     if spec.budget and not kinds:
         raise UsageError("--budget goes with attacks inside a ball only: pgd, apgd, square, transfer, noise")
@@ -114,11 +113,18 @@ def _make_run(
     copied = source if isinstance(found, BallAttack) and found.needs_source else None
     ball = BallSettings(budgets, spec.seed, copied.classifier if copied else None)
     settings = spec.settings() | {"attack": name, "data": opened.info.source}
+    # the same weights may be given to nets of one's own that compute other things with them
+    settings |= _own_net("net", opened.model)
     if isinstance(found, BallAttack):
         settings |= {"budget": list(budgets), "seed": spec.seed}
     if copied is not None:
         settings |= {"against": copied.name, "against_weights": copied.info.weights_sha256}
+        settings |= _own_net("against_net", copied)
     return _Run(spec, opened, name, Target(opened.model.classifier, found, opened.batch_size, pool, ball), settings)
+
+
+def _own_net(name: str, model: Model) -> dict[str, str]:
+    return {name: model.info.net} if ":" in model.info.net else {}
 
 
 def _run_attack(run: _Run, progress: Progress) -> AttackRecord:

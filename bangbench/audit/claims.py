@@ -17,6 +17,12 @@ BALL_ATTACKS = (*GRADIENT_BALL_ATTACKS, *OTHER_BALL_ATTACKS)
 #: What rests on gradients: where they are useless, these rates say nothing.
 GRADIENT_CLAIMS = (*LINE_ATTACKS, *GRADIENT_BALL_ATTACKS, WORST_CASE)
 
+#: Checks of gradients, which concern no claim but those.
+ABOUT_GRADIENTS = (
+    *("no-gradient", "wrong-gradient", "shattered-gradient", "inner-gradient", "rough-loss"),
+    "margin-gradient-gone",
+)
+
 ALL_CLAIMS = (PREDICTIONS, *LINE_ATTACKS, *BALL_ATTACKS, WORST_CASE)
 
 

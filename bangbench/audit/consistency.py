@@ -175,7 +175,7 @@ def _bigger_budget(subject: Subject, evidence: Evidence) -> Check:
     outcome: Outcome = "suspect" if worse else "passed"
     concerned = (*dict.fromkeys(claims), WORST_CASE) if worse else (*BALL_ATTACKS, WORST_CASE)
     rows = _places(subject, flagged)
-    return found("bigger-budget-worse", outcome, sentence[0].upper() + sentence[1:], concerned, numbers, rows)
+    return found("bigger-budget-worse", outcome, sentence, concerned, numbers, rows)
 
 
 def _converged(subject: Subject, evidence: Evidence) -> Check:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from bangbench.attacks.chunk import directions
 from bangbench.attacks.search import first_flip
 from bangbench.audit.changed import changed
 from bangbench.audit.claims import LINE_ATTACKS
+from bangbench.audit.probe import precise
 from bangbench.audit.subject import Subject, found
 from bangbench.core.statistics import censored_quantiles
 from bangbench.nets.classifier import Classifier
@@ -91,8 +91,8 @@ def _search(subject: Subject, attack: Attack, images: Tensor, labels: Tensor, di
 class Lines(NamedTuple):
     """Everything that was run along lines.
 
-    own: by attack; changed: by attack and code of `VARIANTS`; regular: fgs-unmasked on the regular model, if there is
-    one. Empty where there is nothing to attack or no gradient to follow.
+    own: by attack; changed: by attack and code of `variants_of`; regular: fgs-unmasked on the regular model, if there
+    is one. Empty where there is nothing to attack or no gradient to follow.
     """
 
     own: Mapping[str, LineRun]
@@ -151,6 +151,8 @@ def _variant(code: str, lines: Lines) -> Check:
     outcomes: list[Outcome] = []
     numbers: dict[str, float | None] = {}
     count = 0
+    if not any(variant == code for _, variant in lines.changed):
+        return found(code, "not-run", "The model cannot be run in float64.")
     for name in LINE_ATTACKS:
         other = lines.changed[name, code]
         count = len(other.flipped)
@@ -166,7 +168,7 @@ def _variant(code: str, lines: Lines) -> Check:
     what = f"{_CHANGES[code]}, on {count:,} images"
     evidence = f"{what}: {', '.join(texts)}." if texts else f"{what}: no rate changes by more than {NOTED:.0f} point."
     outcome = max(outcomes, key=("passed", "note", "suspect", "masked").index)
-    return found(code, outcome, _sentence(evidence), tuple(claims) or LINE_ATTACKS, numbers)
+    return found(code, outcome, evidence, tuple(claims) or LINE_ATTACKS, numbers)
 
 
 def _rates_and_distances(masked: LineRun, unmasked: LineRun) -> dict[str, float | None]:
@@ -200,15 +202,12 @@ def _farther(masked: float, unmasked: float) -> float:
     """Return by which share the first median distance is larger than the second; 0 where neither is finite."""
     if not np.isfinite(unmasked) or unmasked == 0.0:
         return 0.0
-    return masked / unmasked - 1.0
+    # rounding takes back what 12 / 10 - 1 is off by
+    return round(masked / unmasked - 1.0, 9)
 
 
 def _at(run: LineRun) -> str:
     return "" if run.mean is None else f" at a mean L_inf of {run.mean:.1f}"
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def _shifted(subject: Subject) -> tuple[Classifier, torch.dtype]:
@@ -223,11 +222,19 @@ def _scaled(subject: Subject) -> tuple[Classifier, torch.dtype]:
 
 
 def _double(subject: Subject) -> tuple[Classifier, torch.dtype]:
-    return copy.deepcopy(subject.classifier).double(), torch.float64
+    model = precise(subject.classifier, subject.pixels)
+    return model.classifier, model.dtype
 
 
 #: Changes that change no prediction, by the code of the check that makes them.
 VARIANTS = {"logit-offset": _shifted, "logit-scale": _scaled, "float64-differs": _double}
+
+
+def variants_of(subject: Subject) -> tuple[str, ...]:
+    """Return the codes of the changes that the model can be given; not every net can be run in float64."""
+    double = precise(subject.classifier, subject.pixels).dtype == torch.float64
+    return tuple(code for code in VARIANTS if double or code != "float64-differs")
+
 
 _CHANGES = {
     "logit-offset": "with the mean of each image's logits subtracted",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bangbench.audit.battery import BallRun, run_ball
 from bangbench.audit.claims import GRADIENT_BALL_ATTACKS, LINE_ATTACKS, OTHER_BALL_ATTACKS
-from bangbench.audit.masking import VARIANTS, LineRun, line_run
+from bangbench.audit.masking import LineRun, line_run
 from bangbench.audit.subject import Subject
 
 Arrays = dict[str, NDArray[Any]]
@@ -40,10 +40,13 @@ class Subjects(NamedTuple):
 BESIDE = "fgs-unmasked"
 
 
-def parts_of(budgets: Sequence[int], has_gradient: bool, has_regular: bool) -> tuple[tuple[Part, ...], ...]:
+def parts_of(
+    budgets: Sequence[int], has_gradient: bool, has_regular: bool, variants: Sequence[str]
+) -> tuple[tuple[Part, ...], ...]:
     """Return the parts of an audit in groups that take about as long, the longest first.
 
-    Without a gradient that reaches the image, only the attacks that need none are left.
+    variants: codes of the changes that the model can be given. Without a gradient that reaches the image, only the
+    attacks that need none are left.
     """
     others = [name for name in OTHER_BALL_ATTACKS if name != "transfer" or has_regular]
     free = tuple(Part("square", budget) for budget in budgets)
@@ -51,7 +54,7 @@ def parts_of(budgets: Sequence[int], has_gradient: bool, has_regular: bool) -> t
     if not has_gradient:
         return free, rest
     climbing = tuple(Part(name, budget) for name in GRADIENT_BALL_ATTACKS for budget in budgets)
-    lines = tuple(Part(name, variant=variant) for variant in (None, *VARIANTS) for name in LINE_ATTACKS)
+    lines = tuple(Part(name, variant=variant) for variant in (None, *variants) for name in LINE_ATTACKS)
     beside = (Part(BESIDE, of_regular=True),) if has_regular else ()
     return free, climbing, (*lines, *beside, *rest)
 

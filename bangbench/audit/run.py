@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bangbench.attacks.ball import budgets_in_grey_levels
 from bangbench.attacks.opened import Opened, open_source_model, open_with_images
@@ -15,7 +17,7 @@ from bangbench.audit.battery import survivors_of_doubled_steps, survivors_of_unb
 from bangbench.audit.changed import averaged
 from bangbench.audit.consistency import Evidence, consistency
 from bangbench.audit.hygiene import hygiene
-from bangbench.audit.masking import Lines, masking
+from bangbench.audit.masking import Lines, masking, variants_of
 from bangbench.audit.parts import Part, Subjects, ball_of, compute, line_of, parts_of
 from bangbench.audit.preflight import preflight
 from bangbench.audit.rows import audit_table, schema_of
@@ -70,13 +72,15 @@ class Plan(NamedTuple):
 class Share(NamedTuple):
     """Parts of the audit with this key that one process computes; numbered, in order, by their chunks.
 
-    passes: as in `_subjects`.
+    passes: as in `_subjects`; attacked: bool (N,), the images to attack, of which a random model may have others in
+    every process.
     """
 
     spec: AuditSpec
     key: str
     parts: tuple[tuple[int, Part], ...]
     passes: int
+    attacked: NDArray[np.bool_]
     chunks: Chunks
 
 
@@ -101,14 +105,18 @@ def make_plan(spec: AuditSpec) -> Plan:
     opened = open_with_images(spec)
     budgets = budgets_in_grey_levels(spec.budget, opened.data.images.shape[1])
     regular = open_source_model(spec.against, spec, opened) if spec.against else None
-    if regular is not None and regular.info.weights_sha256 == opened.model.info.weights_sha256:
+    if regular is not None and _function_of(regular) == _function_of(opened.model):
         regular = None  # its own images would be no transfer
     weights = [model.info.weights_sha256 for model in (opened.model, regular) if model is not None]
     settings = spec.settings() | {"budget": list(budgets), "data": opened.info.source}
     settings |= {"against": regular.name if regular else None}
-    # the same weights may be given to nets that compute other things with them
     inputs = {"net": opened.model.info.net, "weights": weights, "images": opened.info.fingerprint, "format": FORMAT}
     return Plan(spec, opened, regular, budgets, settings, fingerprint_of({**settings, **inputs}))
+
+
+def _function_of(model: Model) -> Any:
+    """Return what decides a model's answers: the same weights may be given to nets that compute other things."""
+    return model.info.net, model.info.weights_sha256, model.info.preprocessing
 
 
 def _audit_plan(plan: Plan, path: Path, progress: Progress) -> AuditRecord:
@@ -131,7 +139,8 @@ def _audit_plan(plan: Plan, path: Path, progress: Progress) -> AuditRecord:
     if passes > 1:
         subjects = _subjects(plan, passes)
         checks = [_with_passes(check) if check.code == _RANDOM else check for check in checks]
-    chunks = Chunks(plan.folder / f".chunks-{AUDIT}", plan.key)
+    inputs = {"audit": plan.key, "attacked": subjects.audited.rows.tolist()}
+    chunks = Chunks(plan.folder / f".chunks-{AUDIT}", fingerprint_of(inputs))
     groups = _groups(plan, subjects, checks)
     _compute_all(plan, subjects, groups, passes, chunks, progress)
     parts = [part for group in groups for part in group]
@@ -174,7 +183,8 @@ def _groups(plan: Plan, subjects: Subjects, checks: Sequence[Check]) -> tuple[tu
     """Return the parts to compute; none where no image is classified correctly."""
     if not subjects.audited.correct:
         return ()
-    return parts_of(plan.budgets, not _found(checks, _NO_GRADIENT), plan.regular is not None)
+    variants = variants_of(subjects.audited)
+    return parts_of(plan.budgets, not _found(checks, _NO_GRADIENT), plan.regular is not None, variants)
 
 
 def _compute_all(
@@ -191,7 +201,7 @@ def _compute_all(
     if 0 < len(pending) < len(numbered):
         progress.note(f"going on: {len(numbered) - len(pending)} of {len(numbered)} parts are done")
     shares = [
-        Share(plan.spec, plan.key, mine, passes, chunks)
+        Share(plan.spec, plan.key, mine, passes, subjects.audited.attacked.cpu().numpy(), chunks)
         for group in groups
         if (mine := tuple((number, part) for number, part in pending if part in group))
     ]
@@ -216,7 +226,9 @@ def compute_share(share: Share, progress: Progress) -> None:
         raise BenchError(f"{plan.opened.model.name} was changed meanwhile; run the command again")
     with cpu_threads(1):
         progress.start(plan.opened.model.name, len(share.parts))
-        _compute(share, _subjects(plan, share.passes), progress)
+        subjects = _subjects(plan, share.passes)
+        audited = subjects.audited._replace(attacked=to_device(share.attacked, plan.opened.device))
+        _compute(share, subjects._replace(audited=audited), progress)
 
 
 def _compute(share: Share, subjects: Subjects, progress: Progress) -> None:

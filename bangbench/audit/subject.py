@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bangbench.audit.claims import ABOUT_GRADIENTS, GRADIENT_CLAIMS
 from bangbench.audit.reasons import REASONS
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.predict import logits_of
@@ -65,15 +66,16 @@ def found(
 ) -> Check:
     """Return a check's result; meaning and advice of its reason are added where there is something to do.
 
-    claims: those the outcome concerns; empty: all of them. rows: the places of the images that show it, int64 (M,).
+    evidence: a sentence, or one without capital and full stop; claims: those the outcome concerns; empty: all of them,
+    or for a check of gradients those that rest on gradients; rows: the places of the images that show it, int64 (M,).
     """
     reason = REASONS[code]
     matters = outcome in ("note", "suspect", "masked")
     return Check(
         code=code,
         outcome=outcome,
-        claims=claims,
-        evidence=evidence,
+        claims=claims or (GRADIENT_CLAIMS if code in ABOUT_GRADIENTS else ()),
+        evidence=f"{evidence[0].upper()}{evidence[1:].rstrip('.')}.",
         numbers=dict(numbers or {}),
         count=None if rows is None else len(rows),
         images=() if rows is None else tuple(torch.as_tensor(rows)[:NAMED_IMAGES].tolist()),

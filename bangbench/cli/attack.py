@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
 from bangbench.attacks.spec import AttackSpec
@@ -13,8 +14,7 @@ from bangbench.cli.options import command
 from bangbench.cli.output import Output
 from bangbench.store.records import AttackRecord, Moments
 
-#: Columns from which a mean and its deviation fit on one line.
-_WIDE = 100
+_UNLIMITED = 10_000
 
 
 def run_attack(specs: list[AttackSpec], output: Output) -> None:
@@ -30,8 +30,14 @@ def run_attack(specs: list[AttackSpec], output: Output) -> None:
         output.print_json(attack_json(results))
     elif not output.quiet:
         for records in results:
-            console = output.console()
-            console.print(attack_table(records, " " if console.width >= _WIDE else "\n"))
+            print_attacks(records, output.console())
+
+
+def print_attacks(records: list[AttackRecord], console: Console) -> None:
+    """Print the summary of one model's attacks, means and their deviations on two lines where one is too narrow."""
+    table = attack_table(records)
+    needed = console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
+    console.print(table if needed <= console.width else attack_table(records, "\n"))
 
 
 def attack_json(results: list[list[AttackRecord]]) -> dict[str, Any]:
@@ -44,7 +50,7 @@ def attack_json(results: list[list[AttackRecord]]) -> dict[str, Any]:
             "accuracy": first["accuracy"],
             "images": first["images"],
             "correct": first["correct"],
-            "attacks": {record.attack: _per_attack(_summary(record)) for record in records},
+            "attacks": {record.attack: _within(record) | _per_attack(_summary(record)) for record in records},
         }
     return {"schema": 1, "models": models}
 
@@ -53,12 +59,17 @@ def _summary(record: AttackRecord) -> dict[str, Any]:
     return record.summary.model_dump(mode="json", by_alias=True) if record.summary else {}
 
 
+def _within(record: AttackRecord) -> dict[str, Any]:
+    """Return the budgets in grey levels, the last of which the rate belongs to, of an attack that has any."""
+    return {"budget": record.spec["budget"]} if record.spec.get("budget") else {}
+
+
 def _per_attack(summary: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in summary.items() if name not in ("accuracy", "images", "correct")}
 
 
 def attack_table(records: list[AttackRecord], separator: str = " ") -> Table:
-    """Return the summary of one model's attacks, with `separator` between a mean and its deviation."""
+    """Return the summary of one model's attacks, with `separator` before deviations and budgets (grey levels)."""
     first = records[0]
     summary = _summary(first)
     table = Table(
@@ -75,7 +86,8 @@ def attack_table(records: list[AttackRecord], separator: str = " ") -> Table:
     for header in ("rate %", "95 % interval", "blank %", "L_inf", "median", "PASS", "PASS (paper)"):
         table.add_column(header, justify="right")
     for record in records:
-        table.add_row(record.attack, *_cells(record, separator))
+        within = (f"L∞ ≤ {largest}" for largest in _within(record).get("budget", [])[-1:])
+        table.add_row(separator.join([record.attack, *within]), *_cells(record, separator))
     return table
 
 

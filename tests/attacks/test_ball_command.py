@@ -23,12 +23,12 @@ from bangbench.store.tables import read_table
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = "results/near"
-BUDGET = ("12/255", "0.13")
-LEVELS = [12, 33]
+BUDGET = ("12/255", "0.7")
+LEVELS = [12, 178]
 LIMIT = 30
 
-#: Linear nets that tell the digits by their mean images, those of all classes or of too few images.
-NETS = '''
+#: Linear nets that tell the digits by the mean images of each class.
+NETS = """
 from pathlib import Path
 
 import torch
@@ -38,7 +38,7 @@ from bangbench.data.digits import Digits
 
 
 class Means(nn.Module):
-    def __init__(self, count=None, sign=1.0):
+    def __init__(self, count, sign=1.0):
         super().__init__()
         data = Digits(Path()).load("train").first(count)
         images, labels = torch.from_numpy(data.images).flatten(1) / 255.0, torch.from_numpy(data.labels)
@@ -51,7 +51,7 @@ class Means(nn.Module):
 
 
 def near():
-    return Means()
+    return Means(200)
 
 
 def far():
@@ -59,8 +59,8 @@ def far():
 
 
 def turned():
-    return Means(sign=-1.0)
-'''
+    return Means(200, sign=-1.0)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -176,16 +176,14 @@ def test_usual_budgets_are_those_of_grey_images(spec_of, tmp_path):
 
 
 OTHERS = {
-    "another budget": ("pgd", {"budget": ("0.2",)}, "budget: [12, 33] -> [51]"),
+    "another budget": ("pgd", {"budget": ("0.2",)}, "budget: [12, 178] -> [51]"),
     "another seed": ("pgd", {"seed": 7}, "seed: 0 -> 7"),
     "another source": ("transfer", {"against": "near"}, "against: far -> near, against_weights: "),
 }
 
 
 @pytest.mark.parametrize(("name", "change", "message"), OTHERS.values(), ids=OTHERS)
-def test_results_with_another_setting_are_protected_unless_told_otherwise(
-    spec_of, tmp_path, name, change, message
-):
+def test_results_with_another_setting_are_protected_unless_told_otherwise(spec_of, tmp_path, name, change, message):
     settings = {"limit": 4, "against": "far" if name == "transfer" else None}
     attack(spec_of(tmp_path, name, **settings))
     path = tmp_path / FOLDER / f"{name}.json"
@@ -291,7 +289,7 @@ def test_each_chunk_draws_numbers_of_its_own(nets, digits, spec_of, tmp_path, mo
     np.savez(tmp_path / "twice.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     monkeypatch.setattr(run, "CHUNK", 10)
     data = f"npz:{tmp_path}/twice.npz"
-    attack(spec_of(tmp_path, "uniform-noise", data=data, budget=("0.5",), save_images=True))
+    attack(spec_of(tmp_path, "uniform-noise", data=data, budget=("0.7",), save_images=True))
     with np.load(tmp_path / FOLDER / "uniform-noise.npz", allow_pickle=False) as archive:
         images_by_index = dict(zip(archive["index"].tolist(), archive["adversarial"], strict=True))
     both = [index for index in range(10) if {index, index + 10} <= set(images_by_index)]
@@ -335,7 +333,9 @@ def test_the_same_weights_given_to_two_nets_are_two_runs(nets, spec_of, tmp_path
     turned = near.model_copy(update={"model": f"{nets}:turned"})
     (first,) = attack(near)
     assert first.summary.correct > 0
-    with pytest.raises(BenchError, match=r"near/fgs-unmasked\.json was made with other settings \("):
+    with pytest.raises(
+        BenchError, match=r"near/fgs-unmasked\.json was made with other settings \(net: .*:near -> .*:turned\)"
+    ):
         attack(turned)
     (second,) = attack(turned.model_copy(update={"overwrite": True}))
     assert second.model.weights_sha256 == first.model.weights_sha256
