@@ -142,7 +142,7 @@ def gradients_and_logits(
     return torch.cat([gradient for gradient, _ in parts]), torch.cat([logits for _, logits in parts])
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def batched_logits(classifier: Classifier, images: Tensor, batch_size: int) -> Tensor:
     """Return the logits (N, K) of images float32 (N, C, H, W)."""
     return torch.cat([classifier(part) for part in torch.split(images, batch_size)])

@@ -25,7 +25,7 @@ class PgdSettings(NamedTuple):
     """
 
     steps: int = 20
-    largest_steps: int = 160
+    largest_steps: int = 80
     random_start: bool = True
     step: float | None = None
 

@@ -43,7 +43,7 @@ def perturb(images: Tensor, direction: Tensor, scale: Tensor) -> Tensor:
     return (direction * scale).add_(images).round_().clamp_(0.0, 255.0)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def first_flip(
     classifier: Classifier,
     images: Tensor,

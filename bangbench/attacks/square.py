@@ -57,7 +57,7 @@ class _Active(NamedTuple):
         return _Active(*(part[mask] for part in self))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def square(classifier: Classifier, ball: Ball, means: Means, settings: SquareSettings = DEFAULTS) -> Found:
     """Return the first images of a random search that are classified otherwise than as their labels.
 

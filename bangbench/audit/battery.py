@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bangbench.attacks.ball import Ball, BallAttack, Means
 from bangbench.attacks.base import ATTACKS
-from bangbench.attacks.pgd import rung
+from bangbench.attacks.pgd import PgdSettings, rung
 from bangbench.audit.masking import LineRun
 from bangbench.audit.subject import Subject
 from bangbench.core.seeds import torch_generator
@@ -21,8 +21,8 @@ from bangbench.nets.predict import predict
 
 Flags = NDArray[np.bool_]
 
-#: Steps of the PGD that tells whether the battery has converged: twice what survivors have seen at least.
-DOUBLED_STEPS = 80
+#: Steps of the PGD that tells whether the battery has converged: twice as many as its longest run.
+DOUBLED_STEPS = 2 * PgdSettings().largest_steps
 
 #: Correct images that an attack without bounds must flip, and its budget in grey levels.
 UNBOUNDED_IMAGES, WHOLE_RANGE = 200, 255

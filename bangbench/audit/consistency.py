@@ -15,8 +15,12 @@ from bangbench.audit.masking import LineRun
 from bangbench.audit.subject import Subject, found
 from bangbench.store.audits import WORST_CASE, Check, Outcome
 
-#: Percent of the correct images from which each sign is an alarm (Carlini et al. 2019; AutoAttack's 0.2 points).
-ONE_STEP, GRADIENT_FREE, TRANSFER, NOISE, UNCONVERGED = 1.0, 0.2, 0.2, 0.2, 1.0
+#: Percent of the correct images from which each sign is an alarm. Square finds some images on adversarially trained
+#: nets that PGD does not, without any masking: 0.9 % on the bench's own.
+ONE_STEP, GRADIENT_FREE, TRANSFER, NOISE, UNCONVERGED = 1.0, 2.0, 0.2, 0.2, 1.0
+
+#: Points by which an attack without gradients may flip more images than those that follow them (AutoAttack's).
+RATE = 0.2
 
 #: So many images are no alarm, whatever their share: another random start may well find them.
 _CHANCE_FINDS = 2
@@ -121,23 +125,25 @@ def _beats(subject: Subject, evidence: Evidence, code: str) -> Check:
         return _not_run(code, evidence.no_transfer)
     if not (evidence.lines and evidence.within(rule.stronger, evidence.budgets[0])):
         return _not_run(code, _NOTHING)
-    counts, flagged = {}, np.zeros(subject.correct, dtype=np.bool_)
+    counts, better, flagged = {}, -np.inf, np.zeros(subject.correct, dtype=np.bool_)
     for budget in evidence.budgets:
         weaker = evidence.within(rule.weaker, budget)
         if not rule.weaker:
             weaker = [evidence.lines["fgs-unmasked"].linf <= budget]
-        only = only_first(weaker, evidence.within(rule.stronger, budget))
+        stronger = evidence.within(rule.stronger, budget)
+        only = only_first(weaker, stronger)
+        better = max(better, 100.0 * float(np.mean(only) - np.mean(only_first(stronger, weaker))))
         counts[budget] = int(only.sum())
         flagged |= only
     most = max(counts.values())
-    alarming = most > max(_CHANCE_FINDS, rule.alarm / 100.0 * subject.correct)
+    alarming = most > _CHANCE_FINDS and (most > rule.alarm / 100.0 * subject.correct or better > RATE)
     outcome: Outcome = "suspect" if alarming else "note" if most else "passed"
     per_budget = ", ".join(f"{count} within {budget}" for budget, count in counts.items())
     sentence = (
         f"{rule.text}: {per_budget} grey levels, of {subject.correct:,} (alarm above {rule.alarm} % and "
-        f"{_CHANCE_FINDS} images)."
+        f"{_CHANCE_FINDS} images, or {RATE} points more than those together: at most {better:+.1f} points)."
     )
-    numbers = {f"within_{budget}": float(count) for budget, count in counts.items()}
+    numbers = {f"within_{budget}": float(count) for budget, count in counts.items()} | {"points_more": better}
     return found(code, outcome, sentence, _FOLLOWING, numbers, _places(subject, flagged))
 
 

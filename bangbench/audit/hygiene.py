@@ -43,32 +43,32 @@ def hygiene(subject: Subject, battery: Battery, method: str | None) -> list[Chec
 
 
 def _success_lost(subject: Subject, battery: Battery) -> Check:
-    names = [name for (name, _), run in battery.items() if run.lost.any()]
+    names = tuple(dict.fromkeys(name for (name, _), run in battery.items() if run.lost.any()))
     lost = _any(subject, [run.lost for run in battery.values()])
     sentence = (
-        f"{int(lost.sum())} successes of {', '.join(dict.fromkeys(names))} are none when the stored image is read back."
+        f"{int(lost.sum())} successes of {', '.join(names)} are none when the stored image is read back."
         if names
         else "Every success, the first one of each image, was confirmed by a forward pass on the stored uint8 image."
     )
     rows = subject.rows.cpu()[torch.from_numpy(lost)]
-    return found("success-lost", "suspect" if names else "passed", sentence, tuple(names) or BALL_ATTACKS, rows=rows)
+    return found("success-lost", "suspect" if names else "passed", sentence, names or BALL_ATTACKS, rows=rows)
 
 
 def _budget_violated(subject: Subject, battery: Battery) -> Check:
-    names = [name for (name, _), run in battery.items() if run.outside.any()]
+    names = tuple(dict.fromkeys(name for (name, _), run in battery.items() if run.outside.any()))
     outside = _any(subject, [run.outside for run in battery.values()])
     sentence = (
-        f"{int(outside.sum())} images of {', '.join(dict.fromkeys(names))} break the budget; they are not counted."
+        f"{int(outside.sum())} images of {', '.join(names)} break the budget; they are not counted."
         if names
         else "Every adversarial image is inside its budget and 0..255, in whole grey levels, recomputed in float64."
     )
     rows = subject.rows.cpu()[torch.from_numpy(outside)]
-    return found("budget-violated", "suspect" if names else "passed", sentence, tuple(names) or BALL_ATTACKS, rows=rows)
+    return found("budget-violated", "suspect" if names else "passed", sentence, names or BALL_ATTACKS, rows=rows)
 
 
 def _denominators(subject: Subject, battery: Battery) -> Check:
     """Count again with other batches: images, those classified correctly, and the most that one attack flips."""
-    with torch.inference_mode():
+    with torch.no_grad():
         logits = torch.cat([subject.classifier(part.float()) for part in torch.split(subject.pixels, 97)])
     right = int(((logits.argmax(1) == subject.labels) & logits.isfinite().all(1)).sum())
     most = max((int(run.flipped.sum()) for run in battery.values()), default=0)

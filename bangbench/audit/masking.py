@@ -129,7 +129,7 @@ def _fgs_masked(subject: Subject, masked: LineRun, unmasked: LineRun, regular: L
 def _hot_cold_sign(subject: Subject, masked: LineRun, unmasked: LineRun) -> Check:
     rows = subject.rows
     negative = true_logits(subject.logits[rows], subject.labels[rows]) < 0.0
-    share, gap = 100.0 * float(negative.float().mean()), unmasked.rate - masked.rate
+    share, gap = 100.0 * float(negative.double().mean()), unmasked.rate - masked.rate
     farther = _farther(masked.median, unmasked.median)
     outcome: Outcome = "passed"
     if share >= NEGATIVE_LOGITS and (gap >= 2.0 or farther >= SUSPECT_DISTANCE):

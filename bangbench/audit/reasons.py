@@ -237,7 +237,7 @@ _ALL = (
     _reason(
         "gradient-free-beats-gradient",
         "consistency",
-        "Square flips no more than 0.2 points of images that PGD and APGD do not.",
+        "Square flips at most 0.2 points more images than PGD and APGD together, and at most 2 % that they do not.",
         "An attack that never looks at a gradient does better than those that follow it: the gradient is useless.",
         "Look for vanishing, shattered or random gradients; the worst case is the number that counts.",
         "Carlini 2019",

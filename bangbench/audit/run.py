@@ -144,8 +144,9 @@ def _audit_plan(plan: Plan, path: Path, progress: Progress) -> AuditRecord:
     groups = _groups(plan, subjects, checks)
     _compute_all(plan, subjects, groups, passes, chunks, progress)
     parts = [part for group in groups for part in group]
-    evidence, counted, others = _gather(plan, subjects, parts, chunks)
-    checks += [*others, *hygiene(subjects.audited, evidence.battery, plan.opened.model.info.method)]
+    with torch_default_seed(derive_seed(plan.spec.seed, "audit", "gather"), plan.opened.device):
+        evidence, counted, others = _gather(plan, subjects, parts, chunks)
+        checks += [*others, *hygiene(subjects.audited, evidence.battery, plan.opened.model.info.method)]
     write_table(path.with_suffix(".parquet"), audit_table(subjects.audited, evidence), schema_of(evidence))
     summary = summarise(subjects.audited, evidence, checks, counted._replace(seconds=time.perf_counter() - begin))
     record = record.model_copy(update={"status": "done", "summary": summary})

@@ -22,6 +22,9 @@ def run_attack(specs: list[AttackSpec], output: Output) -> None:
 
     fgs and hc1 are the paper's; their unmasked twins compute the same without float32 underflow and with the sign
     mended. A rate that rises from one to the other was not robustness but a vanished gradient.
+
+    pgd, apgd, square, transfer, uniform-noise and gaussian-noise change an image anywhere, by at most a budget; the
+    rate is that within the largest one.
     """
     from bangbench.attacks.run import attack
 
@@ -69,7 +72,7 @@ def _per_attack(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def attack_table(records: list[AttackRecord], separator: str = " ") -> Table:
-    """Return the summary of one model's attacks, with `separator` before deviations and budgets (grey levels)."""
+    """Return the summary of one model's attacks, `separator` (blank or newline) before deviations and budgets."""
     first = records[0]
     summary = _summary(first)
     table = Table(
@@ -99,7 +102,7 @@ def _cells(record: AttackRecord, separator: str) -> list[str]:
     median = summary.linf.median_censored
     return [
         _number(summary.rate, 2),
-        f"{low:.1f}-{high:.1f}",
+        f"{low:.1f}-{separator.strip(' ')}{high:.1f}",
         _number(summary.blank, 2),
         _moments(summary.linf, 2, separator),
         "inf" if median is None else f"{median:.0f}",

@@ -147,10 +147,10 @@ def _print_finding(check: Check, console: Console) -> None:
     if check.images:
         more = ", ..." if check.count and check.count > len(check.images) else ""
         shown = ", ".join(map(str, check.images))
-        console.print(Padding(Text(f"Images: {shown}{more}", style="dim"), (0, 0, 0, 2)))
+        console.print(Padding(Text(f"Images: {shown}{more}", style="dim"), (0, 0, 0, 2), expand=False))
     for text in (check.meaning, check.advice):
         if text and check.outcome != "note":
-            console.print(Padding(Text(text), (0, 0, 0, 2)))
+            console.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
 
 
 def add(app: typer.Typer) -> None:

@@ -20,7 +20,7 @@ def batch_size_for(device: torch.device) -> int:
     return BATCH_SIZE.get(device.type, 250)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def logits_of(classifier: Classifier, images: Tensor) -> Tensor:
     """Return logits (N, K) of grey-level images (N, C, H, W), uint8 or float32, on the images' device."""
     step = batch_size_for(images.device)

@@ -279,7 +279,7 @@ def test_a_step_is_two_and_a_half_budgets_over_the_steps_or_what_is_asked_for(to
 
 
 def test_the_number_of_steps_is_doubled_up_to_the_largest():
-    assert list(rungs(PgdSettings())) == [20, 40, 80, 160]
+    assert list(rungs(PgdSettings())) == [20, 40, 80]
     assert list(rungs(PgdSettings(steps=20, largest_steps=159))) == [20, 40, 80]
     assert list(rungs(PgdSettings(steps=20, largest_steps=10))) == [20]
 

@@ -273,9 +273,9 @@ def tools(nets: Nets, digits: Dataset) -> Tools:
     return Tools(subject, flaw, alarms, lambda checks: {check.code: check for check in checks}, Around)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Keep torch's default number of threads out of the results."""
+    """Keep torch's default number of threads out of the results, and of the training of the nets."""
     before = torch.get_num_threads()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     yield

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import grad
 
+from bangbench.audit.claims import ABOUT_GRADIENTS, GRADIENT_CLAIMS
 from bangbench.audit.preflight import preflight
 from bangbench.audit.preflight_gradients import (
     inner_gradient,
@@ -77,7 +78,7 @@ def test_a_flaw_raises_its_own_code_and_no_other(name: str, tools: Any, nets: An
     for check in checks:
         if check.code in ALARMS[name]:
             assert check.meaning == REASONS[check.code].meaning
-            assert check.claims == ()
+            assert check.claims == (GRADIENT_CLAIMS if check.code in ABOUT_GRADIENTS else ())
 
 
 @pytest.mark.parametrize("name", ["lenet", "conv", "linear", "adversarial", "distilled"])
@@ -106,7 +107,7 @@ def test_a_wrong_scale_is_found_with_the_right_one(tools: Any, nets: Any) -> Non
     assert tools.alarms(checks) == {"input-scale": "suspect"}
     evidence = tools.by_code(checks)["input-scale"].evidence
     assert "times 25" in evidence
-    assert evidence.endswith("under 20 other preprocessings, on 60 images")
+    assert evidence.endswith("under 20 other preprocessings, on 60 images.")
 
 
 def test_missing_mean_subtraction_and_inversion_are_found(tools: Any, nets: Any) -> None:
@@ -139,7 +140,7 @@ def test_reversed_channels_are_found(tools: Any, nets: Any) -> None:
     check = channel_order(last)
     assert check.outcome == "suspect"
     assert "with channels reversed, on 60 images" in check.evidence
-    assert channel_order(grey).evidence == "the images have 1 channel, not 3"
+    assert channel_order(grey).evidence == "The images have 1 channel, not 3."
 
 
 # --- outputs --------------------------------------------------------------------------------------------------------
@@ -147,7 +148,7 @@ def test_reversed_channels_are_found(tools: Any, nets: Any) -> None:
 
 def test_layers_in_training_mode_are_listed_by_kind(tools: Any) -> None:
     check = train_mode(tools.subject(tools.flaw("dropout hidden in training mode")))
-    assert check.evidence == "in training mode during a forward pass, though not before it: 1 Dropout"
+    assert check.evidence == "In training mode during a forward pass, though not before it: 1 Dropout."
     check = train_mode(tools.subject(tools.flaw("dropout switched back")))
     assert "though not before it: 1 Dropout" in check.evidence
 
@@ -159,7 +160,7 @@ def test_a_layer_left_in_training_mode_counts_only_if_it_could_matter(tools: Any
         layer.train(not isinstance(layer, nn.Dropout))
     assert train_mode(subject).outcome == "passed"
     sequence.train()
-    assert train_mode(subject).evidence == "in training mode: 1 Dropout"
+    assert train_mode(subject).evidence == "In training mode: 1 Dropout."
 
 
 def test_differences_far_below_the_spread_are_not_random(tools: Any, nets: Any) -> None:
@@ -203,7 +204,7 @@ def test_a_net_that_takes_no_single_image_is_compared_in_other_batches(tools: An
 
     check = batch_dependent(tools.subject(tools.around(nets.lenet, refuse)), random=False)
     assert check.outcome == "passed"
-    assert check.evidence.endswith("; alone, the forward pass raises ValueError: one image is too few")
+    assert check.evidence.endswith("; alone, the forward pass raises ValueError: one image is too few.")
 
 
 def test_logits_that_are_not_finite_are_named(tools: Any) -> None:
@@ -220,7 +221,7 @@ def test_infinite_logits_are_counted_apart(tools: Any, nets: Any) -> None:
     logits = subject.logits.clone()
     logits[3, 2] = torch.inf
     check = bad_outputs(subject._replace(logits=logits))
-    assert check.evidence == "1 of 10 images have NaN (0) or infinite (1) logits"
+    assert check.evidence == "1 of 10 images have NaN (0) or infinite (1) logits."
     assert check.images == (3,)
 
 
@@ -320,17 +321,17 @@ def test_a_net_that_stays_in_float32_is_measured_there(tools: Any, nets: Any) ->
 def test_no_gradient_says_what_autograd_says(tools: Any) -> None:
     check = no_gradient(tools.subject(tools.flaw("detached")))
     assert check.evidence.startswith(
-        "asked for a gradient, autograd raises RuntimeError: element 0 of tensors does not"
+        "Asked for a gradient, autograd raises RuntimeError: element 0 of tensors does not"
     )
     check = no_gradient(tools.subject(tools.flaw("through numpy")))
-    assert check.evidence.startswith("asked for a gradient, autograd raises RuntimeError: Can't call numpy()")
+    assert check.evidence.startswith("Asked for a gradient, autograd raises RuntimeError: Can't call numpy()")
 
 
 def test_a_gradient_of_parameters_alone_does_not_reach_the_image(tools: Any, nets: Any) -> None:
     subject = tools.subject(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))
     cut = subject._replace(classifier=tools.subject(tools.around(subject.classifier.net, Tensor.detach)).classifier)
     assert no_gradient(subject).outcome == "passed"
-    assert no_gradient(cut).evidence == "the logits do not depend on the image as far as autograd can tell"
+    assert no_gradient(cut).evidence == "The logits do not depend on the image as far as autograd can tell."
 
 
 def test_every_way_to_run_autograd_inside_is_seen(tools: Any, nets: Any) -> None:
@@ -373,7 +374,7 @@ def test_a_model_that_raises_makes_no_check_raise(tools: Any, nets: Any) -> None
     assert "raises KeyError: 'nothing for you'" in checks["no-gradient"].evidence
     for code in ("input-scale", "random-outputs", "inner-gradient", "rough-loss", "batch-dependent", "train-mode"):
         assert checks[code].outcome == "not-run"
-        assert "the forward pass raises KeyError: 'nothing for you'" in checks[code].evidence
+        assert "he forward pass raises KeyError: 'nothing for you'." in checks[code].evidence
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -386,7 +387,7 @@ def test_nothing_to_look_at_is_no_error(count: int, tools: Any, nets: Any) -> No
     checks = tools.by_code(preflight(few))
     assert tools.alarms(checks.values()) == {"bad-outputs": "suspect"}
     assert (
-        checks["wrong-gradient"].evidence == checks["rough-loss"].evidence == "the model classifies no image correctly"
+        checks["wrong-gradient"].evidence == checks["rough-loss"].evidence == "The model classifies no image correctly."
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bangbench.audit.claims import GRADIENT_CLAIMS
 from bangbench.audit.reasons import REASONS
 from bangbench.audit.subject import Subject, make_subject
 from bangbench.audit.vanishing import vanishing
@@ -49,8 +50,8 @@ def test_losses_of_zero_are_counted_exactly() -> None:
     assert check.numbers["margin_median"] == 128.0
     assert check.numbers["true_logit_median"] == 64.0
     assert check.evidence == (
-        "the float32 loss is exactly 0 on 93.7 % of 255 correct images, that in float64 on 85.9 %; the true logit is "
-        "64 and leads by 128 (medians)"
+        "The float32 loss is exactly 0 on 93.7 % of 255 correct images, that in float64 on 85.9 %; the true logit is "
+        "64 and leads by 128 (medians)."
     )
     assert (check.outcome, check.claims) == ("note", ("fgs",))
 
@@ -91,7 +92,7 @@ def test_few_margins_without_a_gradient_are_a_note_and_more_are_masked() -> None
     few, more = vanishing(ramp(FlatFrom(254)))[2], vanishing(ramp(FlatFrom(253)))[2]
     assert (few.outcome, few.count, few.images) == ("note", 2, (253, 254))
     assert (more.outcome, more.count, more.images) == ("masked", 3, (252, 253, 254))
-    assert more.claims == ()
+    assert more.claims == GRADIENT_CLAIMS
     assert more.advice == REASONS["margin-gradient-gone"].advice
     assert "is zero on 1.2 % and NaN or infinite on 0.0 % of 255" in more.evidence
 
@@ -146,7 +147,7 @@ def test_without_a_gradient_only_the_losses_are_counted(tools: Any) -> None:
     assert loss.outcome in ("passed", "note")
     for check in gradients:
         assert check.outcome == "not-run"
-        assert check.evidence.startswith("autograd raises RuntimeError: ")
+        assert check.evidence.startswith("Autograd raises RuntimeError: ")
 
 
 def test_images_with_nan_are_left_out(tools: Any) -> None:
@@ -160,7 +161,7 @@ def test_no_correct_image_is_no_error(tools: Any, nets: Any) -> None:
     subject = tools.subject(nets.linear, count=4)
     checks = vanishing(subject._replace(attacked=torch.zeros(4, dtype=torch.bool)))
     assert {check.outcome for check in checks} == {"not-run"}
-    assert {check.evidence for check in checks} == {"the model classifies no image correctly"}
+    assert {check.evidence for check in checks} == {"The model classifies no image correctly."}
 
 
 def test_the_global_random_state_stays(tools: Any) -> None:

@@ -14,7 +14,7 @@ from bangbench import __version__
 
 Invoke = Callable[..., CompletedProcess[str]]
 
-COMMANDS = ["train", "attack", "noise-eval", "report", "reproduce", "pass", "models"]
+COMMANDS = ["train", "attack", "audit", "noise-eval", "report", "reproduce", "pass", "models"]
 COMMANDS += ["data list", "data fetch", "data verify"]
 HEAVY = ("torch", "cv2", "scipy", "sklearn", "skimage", "pyarrow", "matplotlib")
 
@@ -85,3 +85,24 @@ def test_defaults_are_shown_as_they_are_typed(bangbench: Invoke, monkeypatch: py
     monkeypatch.setenv("COLUMNS", "200")
     assert "[default: fgs, fgs-unmasked, hc1, hc1-unmasked]" in bangbench("attack", "--help").stdout
     assert "[default: lenet]" in bangbench("train", "--help").stdout
+
+
+@pytest.mark.parametrize("command", ["attack", "audit"])
+def test_a_command_s_own_options_come_before_those_it_shares_with_others(
+    bangbench: Invoke, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    lines = bangbench(command, "--help").stdout.splitlines()
+    options = [match[1] for line in lines if (match := re.match(r"│ (--[a-z-]+)", line))]
+    order = [options.index(name) for name in ("--against", "--budget", "--data", "--batch-size", "--root", "--json")]
+    assert max(order[:2]) < min(order[2:])
+    assert order[2:] == sorted(order[2:])
+    assert {"--seed", "--limit", "--weights", "--device", "--overwrite", "--quiet", "--debug"} <= set(options)
+
+
+def test_the_help_of_audit_says_what_its_options_mean(bangbench: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    text = " ".join(bangbench("audit", "--help").stdout.split())
+    assert "Exit with status 1 unless every verdict is sound." in text
+    assert "L_inf budget as a share of the range, 0.3 or 8/255 (default: 0.1 0.2 0.3; colour 2 4 8/255)." in text
+    assert "[default: 1000]" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ Run = Callable[..., CompletedProcess[str]]
 
 MESSAGE = "bangbench: interrupted; what was finished is kept, run the same command again to go on\n"
 ATTACK = ("attack", "R0", "--attack", "fgs")
+AUDIT = ("audit", "B1", "--against", "R0", "--limit", 12, "--budget", 0.1, "--workers", 1)
 NOISE = ("noise-eval", "R0", "B1", "--sigma", 60, "--draws", 20, "--per-class", 10, "--batch-size", 10)
 REPRODUCE = ("reproduce", "small.toml")
 
@@ -93,6 +95,22 @@ def test_an_interrupted_noise_evolution_goes_on_after_its_last_chunk(
     assert again.returncode == 0
     assert "of 30 images are done" in again.stderr
     check_same_results(here, undisturbed(*NOISE), count=2 * 4 + 1)
+
+
+def test_an_interrupted_audit_goes_on_after_its_last_part(
+    here: Path, bangbench: Run, hit_bangbench: Run, undisturbed: Callable[..., Path]
+) -> None:
+    done = hit_bangbench(signal.SIGINT, "results/B1/.chunks-audit/000001-*.npz", 0.001, *AUDIT)
+    check_interrupted(done)
+    check_nothing_half_written(here)
+    assert json.loads((here / "results/B1/audit.json").read_text())["status"] == "started"
+    again = bangbench(*AUDIT)
+    assert again.returncode == 0
+    assert re.search(r"^going on: \d+ of \d+ parts are done$", again.stderr, re.M)
+    other = undisturbed(*AUDIT)
+    check_same_results(here, other, count=2 * 4 + 1)
+    found, expected = (json.loads((root / "results/B1/audit.json").read_text()) for root in (here, other))
+    assert found["summary"] | {"seconds": 0} == expected["summary"] | {"seconds": 0}
 
 
 @pytest.mark.slow

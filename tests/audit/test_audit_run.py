@@ -1,0 +1,342 @@
+"""Whole audits of a small linear net: the same whatever computes them, resumed, kept, and refused."""
+
+from __future__ import annotations
+
+import itertools
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import bangbench.audit.run as module
+from bangbench.audit.claims import ALL_CLAIMS
+from bangbench.audit.parts import Part, parts_of
+from bangbench.audit.reasons import REASONS
+from bangbench.audit.run import audit
+from bangbench.audit.spec import AuditSpec
+from bangbench.core.errors import BenchError, UsageError
+from bangbench.core.progress import Silent
+from bangbench.store.audits import AuditRecord
+from bangbench.store.chunks import Chunks
+from bangbench.store.records import read_record
+from bangbench.store.tables import read_table
+
+FILE = Path(__file__).with_name("scenes.py")
+SCENES = runpy.run_path(str(FILE))
+COUNT, write_images = SCENES["COUNT"], SCENES["write_images"]
+#: Checks of differences so small that float32's rounding shows.
+ROUNDED = ("wrong-gradient", "shattered-gradient", "rough-loss")
+CODES = ("logit-offset", "logit-scale", "float64-differs")
+
+
+class Recorder(Silent):
+    """Keeps the notes, and the parts that were done before."""
+
+    def __init__(self):
+        self.notes, self.stretches = [], []
+
+    def start(self, label, total, done=0, unit="it"):
+        self.stretches.append((label, total, done, unit))
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+class Computed(list):
+    """The parts computed so far; the audit is interrupted before the next one once there are `stop_after`."""
+
+    stop_after = None
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    path = tmp_path_factory.mktemp("images") / "digits.npz"
+    write_images(path)
+    return f"npz:{path}"
+
+
+@pytest.fixture
+def spec(images, tmp_path):
+    def make(net="Nearest", **settings):
+        usual = {"budget": ("0.05", "0.1"), "workers": 1, "input_scale": 256.0, "root": tmp_path}
+        return AuditSpec(model=f"{FILE}:{net}", data=images, **{**usual, **settings})
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def baseline(images, tmp_path_factory):
+    """One audit that others are compared with: the record, and its folder."""
+    root = tmp_path_factory.mktemp("baseline")
+    settings = {"budget": ("0.05", "0.1"), "workers": 1, "input_scale": 256.0, "root": root}
+    return audit(AuditSpec(model=f"{FILE}:Nearest", data=images, **settings)), root / "results/Nearest"
+
+
+def found(record):
+    """Return what an audit found, without what may differ between two runs of the same one."""
+    assert record.status == "done"
+    return record.key, record.spec, record.model, record.data, record.summary.model_copy(update={"seconds": 0.0})
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The parts that are computed from now on, in order."""
+    true_compute, parts = module.compute, Computed()
+
+    def compute(part, subjects):
+        if len(parts) == parts.stop_after:
+            raise KeyboardInterrupt
+        parts.append(part)
+        return true_compute(part, subjects)
+
+    monkeypatch.setattr(module, "compute", compute)
+    return parts
+
+
+# --- what an audit leaves ---------------------------------------------------------------------------------------------
+
+
+def test_a_record_and_a_table_are_left_and_nothing_else(baseline):
+    record, folder = baseline
+    assert sorted(path.name for path in folder.iterdir()) == ["audit.json", "audit.parquet"]
+    assert read_record(folder / "audit.json", AuditRecord) == record
+    assert record.summary.images == read_table(folder / "audit.parquet").num_rows == COUNT
+    assert record.spec["budget"] == [12, 25]
+    assert record.against is None
+
+
+def test_every_reason_is_checked_once_in_order(baseline):
+    codes = [check.code for check in baseline[0].summary.checks]
+    assert codes == list(REASONS)
+
+
+def test_a_linear_net_is_sound(baseline):
+    summary = baseline[0].summary
+    assert (summary.verdict, summary.reasons) == ("sound", ())
+    assert [claim.claim for claim in summary.claims] == [claim for claim in ALL_CLAIMS if claim != "transfer"]
+    small, large = summary.budgets
+    assert 0 < small.worst_case < large.worst_case < summary.correct < COUNT
+
+
+def test_the_table_of_a_whole_audit_gives_its_rates(baseline):
+    record, folder = baseline
+    columns = read_table(folder / "audit.parquet").to_pydict()
+    for rates in record.summary.budgets:
+        for attack, count in rates.flipped.items():
+            distances, verdicts = columns.get(f"{attack}_linf"), columns.get(f"{attack}_within_{rates.budget}")
+            assert count == (
+                sum(value is not None and value <= rates.budget for value in distances)
+                if verdicts is None
+                else sum(value is True for value in verdicts)
+            )
+
+
+# --- the same result --------------------------------------------------------------------------------------------------
+
+
+def test_processes_find_the_same(baseline, spec, monkeypatch):
+    monkeypatch.setattr(module, "_IN_PROCESS_PIXELS", 0)
+    recorder = Recorder()
+    assert found(audit(spec(workers=2), recorder)) == found(baseline[0])
+    assert recorder.stretches[0][0] == "Nearest audit"
+
+
+def test_processes_attack_the_images_that_this_one_found_correct(spec, tmp_path):
+    # a random model may be right about others in every process
+    plan = module.make_plan(spec())
+    attacked = np.zeros(COUNT, dtype=np.bool_)
+    attacked[[0, 1, 5]] = True
+    chunks = Chunks(tmp_path / "chunks", plan.key)
+    module.compute_share(module.Share(plan.spec, plan.key, ((4, Part("pgd", 255)),), 1, attacked, chunks), Silent())
+    assert chunks.read(4)["flipped"].tolist() == [True] * 3
+    assert not chunks.done(0)
+
+
+def test_a_small_audit_starts_no_processes(spec, computed):
+    audit(spec(workers=2, budget=("0.1",)))
+    assert len(computed) == 21
+
+
+def test_the_batch_size_changes_nothing_but_the_cost_and_rounding(baseline, spec):
+    usual, other = baseline[0].summary, audit(spec(batch_size=7)).summary
+    assert [check.model_copy(update={"numbers": {}}) for check in other.checks if check.code not in ROUNDED] == [
+        check.model_copy(update={"numbers": {}}) for check in usual.checks if check.code not in ROUNDED
+    ]
+    assert {check.outcome for check in other.checks if check.code in ROUNDED} == {"passed"}
+    without = {"checks", "forwards", "seconds"}
+    assert other.model_dump(exclude=without) == usual.model_dump(exclude=without)
+
+
+def test_a_random_net_gets_the_same_audit_whatever_was_drawn_before(spec, tmp_path):
+    records = []
+    for seed in (1, 2):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            records.append(audit(spec("Noisy", root=tmp_path / str(seed), budget=("0.1",), limit=9)))
+    assert found(records[0]) == found(records[1])
+    checks = {check.code: check for check in records[0].summary.checks}
+    assert checks["random-outputs"].outcome == "suspect"
+    assert checks["random-outputs"].evidence.endswith("; the attacks that follow are on the mean of 8 passes.")
+
+
+def test_another_seed_draws_other_random_numbers(baseline, spec):
+    other = audit(spec(seed=1))
+    assert other.key != baseline[0].key
+    assert other.summary.forwards != baseline[0].summary.forwards
+
+
+# --- resuming ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_audit_goes_on_where_it_stopped(baseline, spec, computed, tmp_path):
+    computed.stop_after = 9
+    with pytest.raises(KeyboardInterrupt):
+        audit(spec())
+    folder = tmp_path / "results/Nearest"
+    assert read_record(folder / "audit.json", AuditRecord).status == "started"
+    assert not (folder / "audit.parquet").exists()
+    first, computed.stop_after, recorder = list(computed), None, Recorder()
+    record = audit(spec(), recorder)
+    assert found(record) == found(baseline[0])
+    assert computed[:9] == first
+    assert len(computed) == len(set(computed)) == 26
+    assert recorder.notes == ["going on: 9 of 26 parts are done"]
+    assert recorder.stretches == [("Nearest audit", 26, 9, "part")]
+    assert sorted(path.name for path in folder.iterdir()) == ["audit.json", "audit.parquet"]
+
+
+def test_what_was_left_of_other_images_is_not_used(baseline, spec, computed):
+    computed.stop_after = 9
+    with pytest.raises(KeyboardInterrupt):
+        audit(spec(limit=COUNT - 1))
+    computed.stop_after = None
+    assert found(audit(spec(overwrite=True))) == found(baseline[0])
+    assert len(computed) == 9 + 26
+
+
+def test_a_finished_audit_is_returned_without_any_work(baseline, spec, computed, monkeypatch):
+    root = baseline[1].parents[1]
+    monkeypatch.setattr(module, "preflight", lambda subject: pytest.fail("preflight was run again"))
+    assert audit(spec(root=root)) == baseline[0]
+    assert audit(spec(root=root, workers=3, batch_size=5, overwrite=True, strict=True)) == baseline[0]
+    assert computed == []
+
+
+def test_an_audit_whose_table_is_gone_is_made_again(spec, computed, tmp_path):
+    before = audit(spec(budget=("0.1",)))
+    table = tmp_path / "results/Nearest/audit.parquet"
+    rows = table.read_bytes()
+    table.unlink()
+    assert found(audit(spec(budget=("0.1",)))) == found(before)
+    assert table.read_bytes() == rows
+    assert len(computed) == 2 * 21
+
+
+def test_an_audit_with_other_settings_is_protected(spec, tmp_path):
+    before = audit(spec(budget=("0.1",)))
+    with pytest.raises(BenchError, match=r"other settings \(limit: 1000 -> 20\); .* or pass --overwrite"):
+        audit(spec(budget=("0.1",), limit=20))
+    assert read_record(tmp_path / "results/Nearest/audit.json", AuditRecord) == before
+    after = audit(spec(budget=("0.1",), limit=20, overwrite=True))
+    assert (before.summary.images, after.summary.images) == (COUNT, 20)
+    assert read_table(tmp_path / "results/Nearest/audit.parquet").num_rows == 20
+
+
+# --- the regular model ------------------------------------------------------------------------------------------------
+
+
+def test_against_itself_there_is_no_transfer(spec):
+    record = audit(spec(against=f"{FILE}:Nearest", input_scale=None, budget=("0.1",), limit=9))
+    assert record.against is None
+    assert record.summary.claim("transfer") is None
+    check = next(check for check in record.summary.checks if check.code == "transfer-beats-direct")
+    assert check.outcome == "not-run"
+    assert check.evidence == "The regular model to compare with is this model itself."
+
+
+def test_against_another_function_of_the_same_weights_there_is_transfer(spec):
+    record = audit(spec(against=f"{FILE}:Doubled", budget=("0.1",)))
+    assert record.against.name == "Doubled"
+    assert record.model.weights_sha256 == record.against.weights_sha256
+    # twice the logits lead to the same images as a direct attack of a few steps
+    assert record.summary.claim("transfer").rate > 0.0
+    checks = {check.code: check for check in record.summary.checks}
+    assert checks["transfer-beats-direct"].outcome == "passed"
+    assert "; the regular model falls to the same attack at a mean L_inf of " in checks["fgs-masked"].evidence
+
+
+# --- models that cannot be attacked -----------------------------------------------------------------------------------
+
+
+def test_a_model_that_is_never_right_gets_an_audit_without_rates(spec, computed, tmp_path):
+    record = audit(spec("Farthest"))
+    assert computed == []
+    assert (record.summary.correct, record.summary.accuracy) == (0, 0.0)
+    assert [rates.rate for rates in record.summary.budgets] == [None, None]
+    assert [rates.robust_accuracy for rates in record.summary.budgets] == [0.0, 0.0]
+    outcomes = {check.code: check.outcome for check in record.summary.checks}
+    for code in ("wrong-gradient", "loss-underflow", "fgs-masked", *CODES, "one-step-beats-many", "not-converged"):
+        assert outcomes[code] == "not-run"
+    table = read_table(tmp_path / "results/Farthest/audit.parquet")
+    assert table["attacked"].to_pylist() == [False] * COUNT
+
+
+def test_a_model_that_float64_cannot_reach_is_audited_all_the_same(spec):
+    record = audit(spec("KeptInAList", budget=("0.1",)))
+    checks = {check.code: check for check in record.summary.checks}
+    assert checks["float64-differs"].outcome == "not-run"
+    assert checks["logit-scale"].outcome == "passed"
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_model_is_refused(images, tmp_path):
+    with pytest.raises(UsageError, match="unknown model 'nobody'"):
+        audit(AuditSpec(model="nobody", data=images, root=tmp_path))
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_unknown_regular_model_is_refused(spec, tmp_path):
+    with pytest.raises(UsageError, match="unknown model 'nobody'"):
+        audit(spec(against="nobody"))
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("budget", ["0", "8", "1/256", "much"])
+def test_a_budget_that_is_no_share_of_the_range_is_refused(spec, tmp_path, budget):
+    with pytest.raises(UsageError, match=rf"at least 1/255 and at most 1, found '{budget}'"):
+        audit(spec(budget=("0.1", budget)))
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_model_that_changes_meanwhile_is_refused_by_the_processes(spec, tmp_path):
+    plan = module.make_plan(spec())
+    share = module.Share(plan.spec, "another key", (), 1, np.ones(COUNT, dtype=np.bool_), Chunks(tmp_path, ""))
+    with pytest.raises(BenchError, match="Nearest was changed meanwhile; run the command again"):
+        module.compute_share(share, Silent())
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_attack_is_a_part_within_every_budget():
+    groups = parts_of((5, 10), has_gradient=True, has_regular=True, variants=CODES)
+    parts = list(itertools.chain(*groups))
+    assert len(parts) == len(set(parts)) == 6 * 2 + 4 * 4 + 1
+    balls = {(part.attack, part.budget) for part in parts if part.budget}
+    names = ("pgd", "apgd", "square", "transfer", "uniform-noise", "gaussian-noise")
+    assert balls == set(itertools.product(names, (5, 10)))
+    assert [part.attack for part in parts if part.of_regular] == ["fgs-unmasked"]
+
+
+def test_without_a_gradient_only_what_needs_none_is_left():
+    parts = itertools.chain(*parts_of((5,), has_gradient=False, has_regular=False, variants=CODES))
+    assert sorted(part.attack for part in parts) == ["gaussian-noise", "square", "uniform-noise"]
+
+
+def test_changes_that_cannot_be_made_are_left_out():
+    parts = itertools.chain(*parts_of((5,), has_gradient=True, has_regular=False, variants=CODES[:1]))
+    assert {part.variant for part in parts} == {None, "logit-offset"}

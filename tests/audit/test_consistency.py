@@ -1,0 +1,237 @@
+"""Every sign that attacks fail is raised above its threshold and not at it, with the right images and claims."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bangbench.audit.consistency import consistency
+from bangbench.audit.reasons import REASONS
+
+SCENES = runpy.run_path(str(Path(__file__).with_name("scenes.py")))
+ball, by_code, counted, evidence_of, flags, line, line_at = (
+    SCENES[name] for name in ("ball", "by_code", "counted", "evidence_of", "flags", "line", "line_at")
+)
+COUNT = 1000
+FOLLOWING = ("pgd", "apgd", "worst-case")
+COMPARISONS = ["one-step-beats-many", "gradient-free-beats-gradient", "transfer-beats-direct", "noise-beats-attack"]
+CODES = ["weak-attacks-only", *COMPARISONS, "unbounded-attack-fails", "bigger-budget-worse", "not-converged"]
+LINES = ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked")
+BALLS = ("pgd", "apgd", "square", "transfer", "uniform-noise", "gaussian-noise")
+
+
+def judge(count=COUNT, budgets=(10,), subject=None, fgs_unmasked=None, more=None, **flipped):
+    """Return the checks where attacks flip the given images, and those that are not given none.
+
+    flipped: ATTACK_BUDGET=rows; more: other evidence.
+    """
+    lines = dict.fromkeys(LINES, line_at(10, 0, count))
+    lines["fgs-unmasked"] = lines["fgs-unmasked"] if fgs_unmasked is None else fgs_unmasked
+    battery = {(name, budget): ball(flags(count, [])) for name in BALLS for budget in budgets}
+    for name, rows in flipped.items():
+        attack, _, budget = name.replace("_", "-").rpartition("-")
+        assert (attack, int(budget)) in battery
+        battery[attack, int(budget)] = ball(flags(count, rows))
+    return by_code(consistency(subject or counted(count), evidence_of(lines, battery, budgets, **(more or {}))))
+
+
+def test_where_all_agree_everything_passes_in_the_order_of_the_reasons():
+    checks = judge()
+    assert list(checks) == CODES == [code for code in REASONS if code in CODES]
+    assert {check.outcome for check in checks.values()} == {"passed"}
+    assert all(check.claims for check in checks.values())
+
+
+# --- what should do worse does better ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("only", "outcome"), [(0, "passed"), (1, "note"), (10, "note"), (11, "suspect")])
+def test_one_step_may_beat_many_on_one_percent(only, outcome):
+    # 50 images fall to both; apgd does not count
+    checks = judge(
+        fgs_unmasked=line_at(10, 50 + only, COUNT), pgd_10=range(50), apgd_10=range(COUNT), uniform_noise_10=range(50)
+    )
+    check = checks["one-step-beats-many"]
+    assert check.outcome == outcome
+    assert check.claims == FOLLOWING
+    assert check.numbers == {"within_10": float(only)}
+    assert check.images == tuple(range(50, 50 + only))
+    assert check.evidence == (
+        f"Correct images that FGS without underflow flips and PGD does not: {only} within 10 grey levels, of 1,000 "
+        "(alarm above 1.0 % and 2 images)."
+    )
+
+
+def test_one_step_counts_only_within_the_budget():
+    assert judge(fgs_unmasked=line_at(10.5, COUNT, COUNT))["one-step-beats-many"].outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    ("code", "weaker", "stronger"),
+    [
+        ("gradient-free-beats-gradient", "square", ("pgd", "apgd")),
+        ("transfer-beats-direct", "transfer", ("pgd", "apgd", "square")),
+        ("noise-beats-attack", "uniform_noise", ("pgd", "apgd", "square")),
+        ("noise-beats-attack", "gaussian_noise", ("pgd", "apgd", "square")),
+    ],
+)
+@pytest.mark.parametrize(("only", "outcome"), [(0, "passed"), (1, "note"), (4, "note"), (5, "suspect")])
+def test_what_follows_no_gradient_may_win_on_a_fifth_of_a_percent(code, weaker, stronger, only, outcome):
+    # each stronger attack finds another one of the first images
+    found = {f"{name}_10": [place] for place, name in enumerate(stronger)}
+    found[f"{weaker}_10"] = range(len(stronger) + only)
+    check = judge(2000, **found)[code]
+    assert check.outcome == outcome
+    assert check.claims == FOLLOWING
+    assert check.images == tuple(range(len(stronger), len(stronger) + only))
+    assert check.count == only
+    assert "of 2,000 (alarm above 0.2 % and 2 images)" in check.evidence
+
+
+def test_noise_of_both_kinds_counts_together():
+    checks = judge(uniform_noise_10=[1, 2], gaussian_noise_10=[2, 3])
+    assert checks["noise-beats-attack"].outcome == "suspect"
+    assert checks["noise-beats-attack"].images == (1, 2, 3)
+
+
+@pytest.mark.parametrize(("only", "outcome"), [(2, "note"), (3, "suspect")])
+@pytest.mark.parametrize("code", COMPARISONS)
+def test_two_images_are_chance_however_few_there_are(code, only, outcome):
+    rows = range(only)
+    checks = judge(30, fgs_unmasked=line_at(10, only, 30), square_10=rows, transfer_10=rows, uniform_noise_10=rows)
+    if code in ("transfer-beats-direct", "noise-beats-attack"):  # square has found the same images
+        checks = judge(30, transfer_10=rows, uniform_noise_10=rows)
+    assert checks[code].outcome == outcome
+
+
+def test_the_worst_budget_decides_and_the_images_of_all_are_named_by_their_places():
+    subject = counted(COUNT, wrong=[0, 4])  # correct: places 1, 2, 3, 5, 6, ...
+    check = judge(subject=subject, budgets=(5, 10), square_5=[0, 1], square_10=[2, 3])["gradient-free-beats-gradient"]
+    assert check.outcome == "note"  # two within either budget
+    assert check.numbers == {"within_5": 2.0, "within_10": 2.0}
+    assert check.images == (1, 2, 3, 5)
+    assert ": 2 within 5, 2 within 10 grey levels, of 1,000" in check.evidence
+    again = judge(subject=subject, budgets=(5, 10), square_5=[0, 1, 2], square_10=[3])["gradient-free-beats-gradient"]
+    assert again.outcome == "suspect"
+
+
+def test_what_the_stronger_attack_finds_in_another_ball_does_not_count():
+    check = judge(budgets=(5, 10), square_5=[0, 1, 2], pgd_10=[0, 1, 2])["gradient-free-beats-gradient"]
+    assert check.outcome == "suspect"
+
+
+def test_without_a_regular_model_there_is_no_transfer_to_judge():
+    check = judge(more={"no_transfer": "Nobody was named."})["transfer-beats-direct"]
+    assert (check.outcome, check.evidence) == ("not-run", "Nobody was named.")
+
+
+# --- what should do better does not -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("survivors", "tried", "classes", "outcome"),
+    [
+        (0, 200, 10, "passed"),
+        (1, 200, 10, "note"),
+        (20, 200, 10, "note"),  # one class in ten, as chance would have it
+        (21, 200, 10, "suspect"),
+        (6, 12, 2, "note"),
+        (7, 12, 2, "suspect"),
+    ],
+)
+def test_no_more_than_chance_may_survive_the_whole_range(survivors, tried, classes, outcome):
+    places = torch.arange(3, 3 + survivors)
+    check = judge(more={"unbounded": places, "unbounded_tried": tried, "classes": classes})["unbounded-attack-fails"]
+    assert check.outcome == outcome
+    assert check.claims == FOLLOWING
+    assert check.images == tuple(places.tolist())[:20]
+    assert check.numbers["surviving"] == 100.0 * survivors / tried
+    assert f"{survivors} of {tried} images survive PGD (chance: {100 // classes} %)" in check.evidence
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "outcome"),
+    # an alarm is a net loss above 1.96 times the root of all changes
+    [(0, 0, "passed"), (3, 0, "passed"), (4, 0, "suspect"), (10, 2, "suspect"), (10, 3, "passed"), (50, 60, "passed")],
+)
+def test_a_bigger_ball_may_lose_images_within_the_paired_error(lost, gained, outcome):
+    check = judge(
+        budgets=(5, 10), apgd_5=range(100 + lost), apgd_10=[*range(100), *range(500, 500 + gained)], pgd_10=[7]
+    )["bigger-budget-worse"]
+    assert check.outcome == outcome
+    assert check.numbers["apgd_lost_5_to_10"] == float(lost)
+    assert check.numbers["pgd_lost_5_to_10"] == 0.0
+    if outcome == "suspect":
+        assert check.claims == ("apgd", "worst-case")
+        assert check.count == lost
+        assert check.images == tuple(range(100, 100 + lost))
+        assert check.evidence == f"Apgd flips {lost - gained} fewer images within 10 than within 5 grey levels."
+    else:
+        assert check.claims == (*BALLS, "worst-case")
+        assert check.count == 0
+        assert check.evidence == "No attack flips fewer images within a bigger budget."
+
+
+def test_only_neighbouring_balls_are_compared_and_each_attack_is_named_once():
+    check = judge(budgets=(5, 10, 20), square_5=range(20), square_10=range(10), pgd_5=[1], pgd_10=[1], pgd_20=[1])[
+        "bigger-budget-worse"
+    ]
+    assert check.claims == ("square", "worst-case")
+    assert check.numbers["square_lost_5_to_10"] == check.numbers["square_lost_10_to_20"] == 10.0
+    assert check.count == 20
+    assert "square_lost_5_to_20" not in check.numbers
+
+
+@pytest.mark.parametrize(("more", "outcome"), [(0, "passed"), (1, "note"), (10, "note"), (11, "suspect")])
+def test_doubled_steps_may_find_one_percent_more(more, outcome):
+    check = judge(more={"doubled": torch.arange(more)})["not-converged"]
+    assert check.outcome == outcome
+    assert check.claims == ("worst-case",)
+    assert check.count == more
+    assert check.numbers["flipped"] == more / 10.0
+    assert f"PGD with 80 steps flips {more} of the images that survive everything within 10" in check.evidence
+
+
+@pytest.mark.parametrize(("fgs", "outcome"), [(20, "note"), (21, "passed"), (30, "passed")])
+def test_an_attack_along_a_line_is_weak_from_ten_points_on(fgs, outcome):
+    lines = {
+        "fgs": line_at(10, fgs, 100),
+        "fgs-unmasked": line_at(10, 30, 100),
+        "hc1": line_at(10, 29, 100),
+        "hc1-unmasked": line([11.0] * 100) if outcome == "note" else line_at(10, 30, 100),  # beyond the budget
+    }
+    battery = {("pgd", 5): ball(flags(100, [0])), ("pgd", 10): ball(flags(100, range(25)))}
+    check = by_code(consistency(counted(100), evidence_of(lines, battery, (5, 10))))["weak-attacks-only"]
+    assert check.outcome == outcome
+    assert check.claims == (("fgs", "hc1-unmasked") if outcome == "note" else LINES)
+    assert check.numbers["worst_case"] == 30.0
+    assert check.numbers["fgs_rate"] == fgs
+    assert check.evidence.startswith(f"Within 10 grey levels: fgs {fgs}.0 %, fgs-unmasked 30.0 %, hc1 29.0 %")
+    assert check.evidence.endswith("; the worst case over all attacks 30.0 %.")
+
+
+# --- what was not run -------------------------------------------------------------------------------------------------
+
+
+def test_without_gradient_attacks_only_balls_of_other_attacks_are_compared():
+    battery = {("square", 5): ball(flags(9, range(6))), ("square", 10): ball(flags(9, []))}
+    more = {"doubled": None, "unbounded_tried": 0, "no_transfer": "Nobody was named."}
+    checks = by_code(consistency(counted(9), evidence_of({}, battery, (5, 10), **more)))
+    not_run = {code: check.evidence for code, check in checks.items() if check.outcome == "not-run"}
+    nothing = "There was no gradient attack to compare."
+    assert not_run == dict.fromkeys(set(CODES) - {"bigger-budget-worse"}, nothing) | {
+        "transfer-beats-direct": "Nobody was named."
+    }
+    assert checks["bigger-budget-worse"].outcome == "suspect"
+
+
+def test_a_model_that_is_never_right_raises_nothing():
+    empty = counted(0, wrong=[0, 1])
+    more = {"doubled": None, "unbounded_tried": 0}
+    checks = consistency(empty, evidence_of({}, {}, (5, 10), **more))
+    assert {check.outcome for check in checks} <= {"not-run", "passed"}
+    assert np.array([check.count or 0 for check in checks]).sum() == 0

@@ -1,0 +1,186 @@
+"""Every slip of an evaluation is found, and none is seen where there is none."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bangbench.audit.claims import ALL_CLAIMS, BALL_ATTACKS
+from bangbench.audit.hygiene import TRAINED_ON, hygiene
+from bangbench.audit.reasons import REASONS
+from bangbench.training.methods.base import METHODS
+
+SCENES = runpy.run_path(str(Path(__file__).with_name("scenes.py")))
+ball, by_code, classifier_of, counted, duels, flags, subject_of = (
+    SCENES[name] for name in ("ball", "by_code", "classifier_of", "counted", "duels", "flags", "subject_of")
+)
+PixelLogits, Then = SCENES["PixelLogits"], SCENES["Then"]
+
+
+def judge(subject: Any, battery: Any = None, method: str | None = None) -> Any:
+    return by_code(hygiene(subject, battery or {}, method))
+
+
+def test_a_clean_evaluation_passes_in_the_order_of_the_reasons(digits):
+    images = torch.from_numpy(digits.images[:6])
+    net = Then(lambda logits: logits[:, 300:310])
+    subject = subject_of(classifier_of(net), images)
+    battery = {("pgd", 10): ball(flags(6, [1, 2])), ("square", 10): ball(flags(6, [3]))}
+    checks = judge(subject, battery, "bang")
+    assert list(checks) == [code for code, reason in REASONS.items() if reason.group == "hygiene"]
+    outcomes = {code: check.outcome for code, check in checks.items()}
+    assert outcomes == dict.fromkeys(checks, "passed") | {"few-images": "note"}
+    assert all(check.claims for check in checks.values())
+
+
+def test_a_success_that_is_none_is_told_with_attack_and_image():
+    subject = counted(4, wrong=[0])  # correct: places 1 to 4
+    battery = {
+        ("pgd", 5): ball(flags(4, [0])),
+        ("square", 5): ball(flags(4, []), lost=flags(4, [1])),
+        ("square", 10): ball(flags(4, []), lost=flags(4, [1, 3])),
+    }
+    check = judge(subject, battery)["success-lost"]
+    assert (check.outcome, check.images, check.count) == ("suspect", (2, 4), 2)
+    assert check.claims == ("square",)
+    assert check.evidence == "2 successes of square are none when the stored image is read back."
+    kept = judge(subject, {("pgd", 5): ball(flags(4, [0]))})["success-lost"]
+    assert (kept.outcome, kept.claims, kept.count) == ("passed", BALL_ATTACKS, 0)
+
+
+def test_an_image_outside_its_budget_is_told_with_attack_and_image():
+    battery = {
+        ("pgd", 5): ball(flags(4, [0]), outside=flags(4, [2])),
+        ("apgd", 5): ball(flags(4, []), outside=flags(4, [3])),
+        ("square", 5): ball(flags(4, [])),
+    }
+    check = judge(counted(4, wrong=[0]), battery)["budget-violated"]
+    assert (check.outcome, check.images) == ("suspect", (3, 4))
+    assert check.claims == ("pgd", "apgd")
+    assert check.evidence == "2 images of pgd, apgd break the budget; they are not counted."
+    assert judge(counted(4), {})["budget-violated"].outcome == "passed"
+
+
+def test_images_are_counted_apart_and_add_up():
+    battery = {("pgd", 5): ball(flags(7, [0, 1])), ("square", 5): ball(flags(7, [2, 3, 4]))}
+    check = judge(counted(7, wrong=[1, 5]), battery)["denominators"]
+    assert check.outcome == "passed"
+    assert check.evidence == "9 images, 2 wrong on clean images, 7 attacked, up to 3 flipped."
+    assert check.numbers == {"images": 9.0, "correct": 7.0, "correct_again": 7.0, "flipped": 3.0}
+
+
+def test_an_answer_that_depends_on_the_batch_changes_the_count():
+    net = Then(lambda logits: logits.flip(1) if len(logits) == 97 else logits)
+    subject = subject_of(classifier_of(net), [(200, 0, 0)] * 100)
+    check = judge(subject)["denominators"]
+    assert check.outcome == "suspect"
+    assert check.claims == ALL_CLAIMS
+    assert check.evidence == (
+        "100 images, 0 wrong on clean images, 100 attacked, up to 0 flipped; counted again, 3 are classified correctly."
+    )
+
+
+def test_images_without_an_answer_are_not_counted_as_correct_the_second_time():
+    # the largest of logits that are all NaN is the first one, which is these images' class
+    net = Then(lambda logits: logits.where(logits[:, 2:] == 0.0, torch.nan))
+    subject = subject_of(classifier_of(net), [(200, 0, 0), (200, 0, 9), (200, 0, 9)], [0, 0, 0])
+    check = judge(subject)["denominators"]
+    assert (subject.correct, check.numbers["correct_again"], check.outcome) == (1, 1.0, "passed")
+
+
+def test_an_attack_on_images_that_are_wrong_would_be_told():
+    subject = counted(3, wrong=[1])
+    assert judge(subject)["label-used"].outcome == "passed"
+    everything = subject._replace(attacked=torch.ones(4, dtype=torch.bool))
+    assert judge(everything)["label-used"].outcome == "suspect"
+
+
+@pytest.mark.parametrize(("classes", "outcome"), [(2, "note"), (3, "passed"), (10, "passed")])
+def test_two_classes_are_worth_a_note_on_apgd(classes, outcome):
+    check = judge(counted(3, classes=classes))["few-classes"]
+    assert (check.outcome, check.claims) == (outcome, ("apgd",))
+    assert check.evidence == f"The model has {classes} classes; the DLR loss needs 3."
+
+
+@pytest.mark.parametrize(
+    ("method", "outcome", "claims", "evidence"),
+    [
+        (None, "not-run", (), "How the model was trained is not known."),
+        ("bang", "passed", ALL_CLAIMS, "The model was trained by bang, on clean images."),
+        ("pgd-at", "note", ("pgd",), "The model was trained by pgd-at, on the images of pgd."),
+        (
+            "fgs-at",
+            "note",
+            ("fgs", "fgs-unmasked"),
+            "The model was trained by fgs-at, on the images of fgs and fgs-unmasked.",
+        ),
+    ],
+)
+def test_an_attack_seen_in_training_is_worth_a_note(method, outcome, claims, evidence):
+    check = judge(counted(3), method=method)["trained-on-attack"]
+    assert (check.outcome, check.claims, check.evidence) == (outcome, claims, evidence)
+
+
+def test_methods_and_attacks_seen_in_training_exist():
+    assert set(TRAINED_ON) <= set(METHODS.names())
+    assert set().union(*TRAINED_ON.values()) <= set(ALL_CLAIMS)
+
+
+def test_constant_images_are_worth_a_note(digits):
+    images = np.concatenate([digits.images[:2], np.full((2, 1, 28, 28), 7, dtype=np.uint8)])
+    check = judge(subject_of(classifier_of(PixelLogits()), images))["pass-artefacts"]
+    assert check.outcome == "note"
+    assert check.numbers["constant_images"] == 2.0
+    assert "2 of 4 images are constant" in check.evidence
+
+
+def test_images_that_cannot_be_aligned_are_worth_a_note():
+    # one bright pixel in the dark: a copy with noise everywhere has nothing to be aligned by
+    images = np.zeros((5, 1, 12, 12), dtype=np.uint8)
+    images[:, :, 6, 6] = 1
+    check = judge(subject_of(classifier_of(PixelLogits()), images))["pass-artefacts"]
+    assert check.outcome == "note"
+    assert check.numbers["failed_alignments"] > 10.0
+    assert check.numbers["constant_images"] == 0.0
+
+
+def test_an_image_that_is_not_itself_is_worth_a_note(digits, monkeypatch):
+    import bangbench.audit.hygiene as module
+
+    true_score = module.pass_score
+
+    def off(*stacks):
+        scores = true_score(*stacks)
+        return scores._replace(score=scores.score - 1e-4)
+
+    subject = subject_of(classifier_of(PixelLogits()), digits.images[:2])
+    assert judge(subject)["pass-artefacts"].outcome == "passed"
+    monkeypatch.setattr(module, "pass_score", off)
+    assert judge(subject)["pass-artefacts"].outcome == "note"
+
+
+@pytest.mark.parametrize("shape", [(1, 10, 11), (2, 12, 12)])
+def test_where_pass_is_not_defined_it_is_not_tried(shape):
+    images = np.arange(2 * np.prod(shape)).reshape(2, *shape) % 251
+    check = judge(subject_of(classifier_of(PixelLogits()), images))["pass-artefacts"]
+    assert check.outcome == "not-run"
+    assert check.evidence.startswith("PASS is not defined for these images: ")
+
+
+@pytest.mark.parametrize(("correct", "outcome"), [(0, "note"), (380, "note"), (381, "passed"), (1000, "passed")])
+def test_an_interval_wider_than_ten_points_is_worth_a_note(correct, outcome):
+    # the Wilson interval of one half is 196 / sqrt(n + 1.96^2) points wide
+    check = judge(counted(correct, wrong=[0]))["few-images"]
+    assert check.outcome == outcome
+    expected = 195.996 / np.sqrt(correct + 3.8415) if correct else 100.0
+    assert check.numbers["width"] == pytest.approx(expected, abs=1e-3)
+    assert f"With {correct:,} images attacked" in check.evidence
+
+
+def test_duels_have_two_classes():
+    assert judge(duels([4, 6]))["few-classes"].outcome == "note"
