@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from bangbench.attacks.ball import Ball, BallAttack, Found, Means, gradients_and_logits
-from bangbench.attacks.pgd import BallSearch, ascent, margin, start_of
+from bangbench.attacks.pgd import BallSearch, ascent, start_of
 from bangbench.nets.classifier import Classifier
+from bangbench.nets.gradients import margin
 
 #: Weight of the new direction against that of the last move: alpha in the paper's equation for x^(k+1).
 NEW_DIRECTION = 0.75

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bangbench.attacks.ball import Ball, BallAttack, Found, Means, batched_logits, gradients_and_logits
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.gradients import true_logits, without_true_class
+from bangbench.nets.gradients import margin
 
 #: A rung that flips less than this share of the ball's images has changed nothing.
 NOTHING_CHANGES = 0.005
@@ -103,11 +103,6 @@ def rungs(settings: PgdSettings) -> Iterator[int]:
     yield steps
     while (steps := 2 * steps) <= settings.largest_steps:
         yield steps
-
-
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the largest wrong logit - the true logit, (N,): positive where adversarial; it never underflows."""
-    return without_true_class(logits, labels).amax(1) - true_logits(logits, labels)
 
 
 def start_of(ball: Ball, means: Means, random: bool) -> Tensor:

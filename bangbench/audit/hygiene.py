@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -43,27 +43,27 @@ def hygiene(subject: Subject, battery: Battery, method: str | None) -> list[Chec
 
 
 def _success_lost(subject: Subject, battery: Battery) -> Check:
-    names = tuple(dict.fromkeys(name for (name, _), run in battery.items() if run.lost.any()))
-    lost = _any(subject, [run.lost for run in battery.values()])
-    sentence = (
-        f"{int(lost.sum())} successes of {', '.join(names)} are none when the stored image is read back."
-        if names
-        else "Every success, the first one of each image, was confirmed by a forward pass on the stored uint8 image."
+    shown = {name: run.lost for name, run in battery.items()}
+    fine = "Every success, the first one of each image, was confirmed by a forward pass on the stored uint8 image."
+    return _none_shown(
+        subject, "success-lost", shown, "successes that are none when the stored image is read back", fine
     )
-    rows = subject.rows.cpu()[torch.from_numpy(lost)]
-    return found("success-lost", "suspect" if names else "passed", sentence, names or BALL_ATTACKS, rows=rows)
 
 
 def _budget_violated(subject: Subject, battery: Battery) -> Check:
-    names = tuple(dict.fromkeys(name for (name, _), run in battery.items() if run.outside.any()))
-    outside = _any(subject, [run.outside for run in battery.values()])
-    sentence = (
-        f"{int(outside.sum())} images of {', '.join(names)} break the budget; they are not counted."
-        if names
-        else "Every adversarial image is inside its budget and 0..255, in whole grey levels, recomputed in float64."
-    )
-    rows = subject.rows.cpu()[torch.from_numpy(outside)]
-    return found("budget-violated", "suspect" if names else "passed", sentence, names or BALL_ATTACKS, rows=rows)
+    shown = {name: run.outside for name, run in battery.items()}
+    fine = "Every adversarial image is inside its budget and 0..255, in whole grey levels, recomputed in float64."
+    return _none_shown(subject, "budget-violated", shown, "images that break the budget, which are not counted", fine)
+
+
+def _none_shown(subject: Subject, code: str, shown: Mapping[tuple[str, int], Flags], what: str, fine: str) -> Check:
+    """Return a check that no attack of the battery fails by showing an image; `what` the images are, if there are."""
+    names = tuple(dict.fromkeys(name for (name, _), flags in shown.items() if flags.any()))
+    flags: Flags = np.logical_or.reduce([np.zeros(subject.correct, dtype=np.bool_), *shown.values()])
+    rows = subject.rows.cpu()[torch.from_numpy(flags)]
+    if not names:
+        return found(code, "passed", fine, BALL_ATTACKS, rows=rows)
+    return found(code, "suspect", f"{', '.join(names)}: {len(rows)} {what}.", names, rows=rows)
 
 
 def _denominators(subject: Subject, battery: Battery) -> Check:
@@ -139,9 +139,7 @@ def _few_images(subject: Subject) -> Check:
     interval = wilson_interval(correct // 2, correct)
     width = 100.0 if interval is None else interval[1] - interval[0]
     sentence = f"With {correct:,} images attacked, the 95 % interval of a rate is at most {width:.1f} points wide."
-    return found("few-images", "note" if width > _WIDE_INTERVAL else "passed", sentence, ALL_CLAIMS, {"width": width})
-
-
-def _any(subject: Subject, flags: Sequence[Flags]) -> Flags:
-    result: Flags = np.logical_or.reduce([np.zeros(subject.correct, dtype=np.bool_), *flags])
-    return result
+    outcome: Outcome = "note" if width > _WIDE_INTERVAL else "passed"
+    if not correct:
+        outcome, sentence = "suspect", "The model classifies no image correctly, so that nothing could be attacked."
+    return found("few-images", outcome, sentence, ALL_CLAIMS, {"width": width})

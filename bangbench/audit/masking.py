@@ -19,7 +19,7 @@ from bangbench.audit.probe import precise
 from bangbench.audit.subject import Subject, found
 from bangbench.core.statistics import censored_quantiles
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.gradients import true_logits, without_true_class
+from bangbench.nets.gradients import margin, true_logits
 from bangbench.store.audits import Check, Outcome
 
 #: Images on which shifted, scaled and float64 gradients are compared with the model as it is.
@@ -216,9 +216,8 @@ def _shifted(subject: Subject) -> tuple[Classifier, torch.dtype]:
 
 def _scaled(subject: Subject) -> tuple[Classifier, torch.dtype]:
     rows = subject.rows
-    logits, labels = subject.logits[rows], subject.labels[rows]
-    margin = float((true_logits(logits, labels) - without_true_class(logits, labels).amax(1)).median())
-    return changed(subject.classifier, divisor=max(margin / _SCALED_MARGIN, 1e-30)), torch.float32
+    typical = float(-margin(subject.logits[rows], subject.labels[rows]).median())
+    return changed(subject.classifier, divisor=max(typical / _SCALED_MARGIN, 1e-30)), torch.float32
 
 
 def _double(subject: Subject) -> tuple[Classifier, torch.dtype]:

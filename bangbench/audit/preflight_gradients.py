@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bangbench.audit.probe import ModelError, described, finite_rows, forward, margin, spread
+from bangbench.audit.probe import ModelError, described, finite_rows, forward, spread
 from bangbench.audit.slopes import AGREE, LARGE_STEP, Slopes, measure_slopes, median_of
 from bangbench.audit.subject import Subject, found
 from bangbench.core.seeds import torch_generator
+from bangbench.nets.gradients import margin
 from bangbench.store.audits import Check
 
 #: Images that gradients are tried on, that a forward pass is watched on, that random points lie around.

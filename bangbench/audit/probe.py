@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bangbench.audit.subject import Subject
 from bangbench.core.seeds import derive_seed, torch_default_seed
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.gradients import image_gradient, true_logits, without_true_class
+from bangbench.nets.gradients import image_gradient, margin
 
 
 class ModelError(Exception):
@@ -72,11 +72,6 @@ def described(error: Exception) -> str:
     """Return an error's type and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the largest wrong logit minus the true one, (N,): negative where the model is right."""
-    return without_true_class(logits, labels).amax(1) - true_logits(logits, labels)
 
 
 def spread(logits: Tensor) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bangbench.audit.consistency import Evidence
 from bangbench.audit.subject import Subject
-from bangbench.nets.gradients import true_logits, without_true_class
+from bangbench.nets.gradients import margin, true_logits
 
 
 def schema_of(evidence: Evidence) -> pa.Schema:
@@ -32,15 +32,14 @@ def schema_of(evidence: Evidence) -> pa.Schema:
 def audit_table(subject: Subject, evidence: Evidence) -> dict[str, Any]:
     """Return the columns; distances and verdicts are null where an image was not attacked."""
     logits, labels = subject.logits, subject.labels
-    own = true_logits(logits, labels)
     attacked = subject.attacked.cpu().numpy()
     columns: dict[str, Any] = {
         "index": np.arange(len(labels)),
         "label": labels.cpu().numpy(),
         "prediction": logits.argmax(1).cpu().numpy(),
         "attacked": attacked,
-        "true_logit": own.cpu().numpy(),
-        "margin": (own - without_true_class(logits, labels).amax(1)).cpu().numpy(),
+        "true_logit": true_logits(logits, labels).cpu().numpy(),
+        "margin": (-margin(logits, labels)).cpu().numpy(),
     }
     for name, line in evidence.lines.items():
         distance = _everywhere(line.linf, attacked, np.inf)

@@ -110,6 +110,8 @@ def make_plan(spec: AuditSpec) -> Plan:
     weights = [model.info.weights_sha256 for model in (opened.model, regular) if model is not None]
     settings = spec.settings() | {"budget": list(budgets), "data": opened.info.source}
     settings |= {"against": regular.name if regular else None}
+    nets = {"net": opened.model.info.net, "against_net": regular.info.net if regular else ""}
+    settings |= {name: net for name, net in nets.items() if ":" in net}  # one's own, which weights do not identify
     inputs = {"net": opened.model.info.net, "weights": weights, "images": opened.info.fingerprint, "format": FORMAT}
     return Plan(spec, opened, regular, budgets, settings, fingerprint_of({**settings, **inputs}))
 
@@ -133,6 +135,7 @@ def _audit_plan(plan: Plan, path: Path, progress: Progress) -> AuditRecord:
     )
     write_record(path, record)
     path.with_suffix(".parquet").unlink(missing_ok=True)
+    progress.note(f"{plan.opened.model.name}: looking at inputs, outputs and gradients")
     subjects = _subjects(plan)
     checks = [*preflight(subjects.audited), *vanishing(subjects.audited)]
     passes = PASSES if _found(checks, _RANDOM) else 1

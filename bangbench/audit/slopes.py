@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bangbench.audit.probe import Precise, forward, gradients, margin, precise, spread
+from bangbench.audit.probe import Precise, forward, gradients, precise, spread
 from bangbench.audit.subject import Subject
 from bangbench.core.seeds import torch_generator
-from bangbench.nets.gradients import largest_entry
+from bangbench.nets.gradients import largest_entry, margin
 
 #: Images, and random directions for each.
 IMAGES, DIRECTIONS = 32, 20

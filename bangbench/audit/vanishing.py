@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softmax
 
-from bangbench.audit.probe import ModelError, Precise, forward, gradients, margin, precise, untouched
+from bangbench.audit.probe import ModelError, Precise, forward, gradients, precise, untouched
 from bangbench.audit.subject import Subject, found
-from bangbench.nets.gradients import largest_entry, true_logits
+from bangbench.nets.gradients import largest_entry, margin, true_logits
 from bangbench.store.audits import Check, Outcome
 
 #: Percentage of the correct images from which a share is worth a note, or of lost margin gradients masks the model.

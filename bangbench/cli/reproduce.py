@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from bangbench.cli.attack import attack_json
+from bangbench.cli.audit import audit_json
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
 from bangbench.cli.report import show_report
@@ -13,7 +14,7 @@ from bangbench.report.spec import ReportSpec
 
 
 def run_reproduce(specs: list[ReproduceSpec], output: Output) -> None:
-    """Play a recipe from end to end: train, attack, noise evolution, report.
+    """Play a recipe from end to end: train, attack, noise evolution, audit, report.
 
     demo takes minutes on the embedded digits; table1 is LeNet on MNIST, table2 CIFAR-10 quick on CIFAR-10. What is
     already done is not done again; after an interruption the same command goes on.
@@ -24,7 +25,9 @@ def run_reproduce(specs: list[ReproduceSpec], output: Output) -> None:
         played = reproduce(spec, output.progress())
         if output.json:
             noise = played.noise.model_dump(mode="json", by_alias=True) if played.noise else None
-            output.print_json({**attack_json([result.attacks for result in played.models]), "noise": noise})
+            audits = {name: found["verdict"] for name, found in audit_json(played.audits)["models"].items()}
+            attacks = attack_json([result.attacks for result in played.models])
+            output.print_json({**attacks, "noise": noise, "verdicts": audits})
             continue
         show_report(played.report, ReportSpec(root=spec.root), output)
 

@@ -34,6 +34,11 @@ def unmasked_margin(logits: Tensor, labels: Tensor) -> Tensor:
     return without_true_class(logits, labels).logsumexp(1) - true_logits(logits, labels)
 
 
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the largest wrong logit - the true logit, (N,): positive where adversarial; it never underflows."""
+    return without_true_class(logits, labels).amax(1) - true_logits(logits, labels)
+
+
 def largest_entry(gradient: Tensor) -> Tensor:
     """Return the largest absolute entry of each image's gradient, (N,); NaN and infinity become infinity."""
     largest = gradient.abs().flatten(1).amax(1)

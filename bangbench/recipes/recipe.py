@@ -27,7 +27,7 @@ class RecipeModel(BaseModel):
 
 
 class Recipe(BaseModel):
-    """A whole experiment. `train`, `attack` and `noise` hold settings of the commands of these names."""
+    """A whole experiment. `train`, `attack`, `noise` and `audit` hold settings of the commands of these names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,6 +36,7 @@ class Recipe(BaseModel):
     train: dict[str, Any]
     attack: dict[str, Any] = {}
     noise: dict[str, Any] | None = None
+    audit: dict[str, Any] | None = None
     model: tuple[RecipeModel, ...] = Field(min_length=1)
 
     def model_name(self, identifier: str) -> str:
@@ -52,6 +53,9 @@ class Recipe(BaseModel):
             chosen = (self.noise or {}).get(role)
             if chosen not in ids:
                 raise ValueError(f"[noise] {role}: expected the id of a model ({', '.join(ids)}), found {chosen!r}")
+        against = (self.audit or {}).get("against", ids[0])
+        if against not in ids:
+            raise ValueError(f"[audit] against: expected the id of a model ({', '.join(ids)}), found {against!r}")
         return self
 
 

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from bangbench.attacks.base import ATTACKS
 from bangbench.attacks.run import attack
 from bangbench.attacks.spec import AttackSpec
+from bangbench.audit.run import audit
+from bangbench.audit.spec import AuditSpec
 from bangbench.core.device import available_cores, choose_device
 from bangbench.core.errors import BenchError, unknown_name
 from bangbench.core.jobs import Job, run_jobs
@@ -22,6 +24,7 @@ from bangbench.recipes.recipe import Recipe, RecipeModel, load_recipe
 from bangbench.recipes.spec import ReproduceSpec
 from bangbench.report.run import ReportResult, report
 from bangbench.report.spec import ReportSpec
+from bangbench.store.audits import AuditRecord
 from bangbench.store.records import AttackRecord, ModelCard, NoiseRecord
 from bangbench.training.methods.base import make_method
 from bangbench.training.run import train
@@ -49,11 +52,12 @@ class Played(NamedTuple):
 
     models: list[TaskResult]
     noise: NoiseRecord | None
+    audits: list[AuditRecord]
     report: ReportResult
 
 
 def reproduce(spec: ReproduceSpec, progress: Progress = SILENT) -> Played:
-    """Train and attack the models of a recipe, run its noise evolution, and write its report.
+    """Train and attack the models of a recipe, run its noise evolution, audit them, and write its report.
 
     Whatever is on disk with the same settings and inputs is used as it is; what differs is made again, together
     with what depends on it. Raises `UsageError` for an unknown recipe or model, `BenchError` as its parts do.
@@ -68,8 +72,9 @@ def reproduce(spec: ReproduceSpec, progress: Progress = SILENT) -> Played:
     pair = _noise_spec(recipe, spec, {model.id for model in chosen})
     results = _play_tasks(tasks, jobs, recipe.name, progress)
     noise = evolve(pair.model_copy(update={"workers": jobs}), progress) if pair is not None else None
+    audits = _play_audits(_audit_specs(recipe, spec, chosen), jobs, recipe.name, progress)
     names = tuple(recipe.model_name(model.id) for model in chosen)
-    return Played(results, noise, report(ReportSpec(root=spec.root, models=names), progress))
+    return Played(results, noise, audits, report(ReportSpec(root=spec.root, models=names), progress))
 
 
 def play_task(task: Task, progress: Progress) -> TaskResult:
@@ -89,6 +94,14 @@ def _play_tasks(tasks: list[Task], jobs: int, label: str, progress: Progress) ->
         for task, count in zip(tasks, attacks, strict=True)
     ]
     return run_jobs(work, jobs, label, progress)
+
+
+def _play_audits(specs: list[AuditSpec], jobs: int, label: str, progress: Progress) -> list[AuditRecord]:
+    """Audit as many models at once as there are jobs, each in one process, or one by one in as many."""
+    if jobs == 1 or len(specs) < jobs:
+        return [audit(spec.model_copy(update={"workers": jobs}), progress) for spec in specs]
+    work = [Job(f"{spec.model} audit", audit, spec.model_copy(update={"workers": 1}), stretches=1) for spec in specs]
+    return run_jobs(work, jobs, f"{label} audits", progress)
 
 
 def _choose(recipe: Recipe, spec: ReproduceSpec) -> list[RecipeModel]:
@@ -133,6 +146,19 @@ def _noise_spec(recipe: Recipe, spec: ReproduceSpec, chosen: set[str]) -> NoiseS
     if spec.draws is not None:
         settings["draws"] = spec.draws
     return _make(NoiseSpec, recipe, spec, settings)
+
+
+def _audit_specs(recipe: Recipe, spec: ReproduceSpec, chosen: list[RecipeModel]) -> list[AuditSpec]:
+    """Return the audits of the models chosen, against the regular one where that is among them."""
+    if recipe.audit is None or not spec.audit:
+        return []
+    settings = dict(recipe.audit)
+    against = settings.pop("against", None)
+    if against in {model.id for model in chosen}:
+        settings["against"] = recipe.model_name(against)
+    if spec.limit is not None:
+        settings["limit"] = spec.limit
+    return [_make(AuditSpec, recipe, spec, {**settings, "model": recipe.model_name(model.id)}) for model in chosen]
 
 
 def _make(kind: type[AnySpec], recipe: Recipe, spec: ReproduceSpec, settings: dict[str, Any]) -> AnySpec:

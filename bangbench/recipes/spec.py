@@ -22,6 +22,7 @@ class ReproduceSpec(Spec):
     limit: Positive | None = Field(None, description="Attack only the first so many test images.")
     draws: Positive | None = Field(None, description="Noisy copies of each image.")
     noise: bool = Field(True, description="Run the noise evolution.")
+    audit: bool = Field(True, description="Audit the models.")
     jobs: Positive | None = Field(
         None, description="Models worked on at once, one CPU thread each (default: one per core; on a GPU 1)."
     )

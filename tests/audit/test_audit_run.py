@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from bangbench.audit.reasons import REASONS
 from bangbench.audit.run import audit
 from bangbench.audit.spec import AuditSpec
 from bangbench.core.errors import BenchError, UsageError
+from bangbench.core.jobs import SHARE
 from bangbench.core.progress import Silent
 from bangbench.store.audits import AuditRecord
 from bangbench.store.chunks import Chunks
@@ -60,7 +62,7 @@ def images(tmp_path_factory):
 @pytest.fixture
 def spec(images, tmp_path):
     def make(net="Nearest", **settings):
-        usual = {"budget": ("0.05", "0.1"), "workers": 1, "input_scale": 256.0, "root": tmp_path}
+        usual = {"budget": ("0.1",), "workers": 1, "input_scale": 256.0, "root": tmp_path}
         return AuditSpec(model=f"{FILE}:{net}", data=images, **{**usual, **settings})
 
     return make
@@ -70,7 +72,7 @@ def spec(images, tmp_path):
 def baseline(images, tmp_path_factory):
     """One audit that others are compared with: the record, and its folder."""
     root = tmp_path_factory.mktemp("baseline")
-    settings = {"budget": ("0.05", "0.1"), "workers": 1, "input_scale": 256.0, "root": root}
+    settings = {"budget": ("0.1",), "workers": 1, "input_scale": 256.0, "root": root}
     return audit(AuditSpec(model=f"{FILE}:Nearest", data=images, **settings)), root / "results/Nearest"
 
 
@@ -103,7 +105,7 @@ def test_a_record_and_a_table_are_left_and_nothing_else(baseline):
     assert sorted(path.name for path in folder.iterdir()) == ["audit.json", "audit.parquet"]
     assert read_record(folder / "audit.json", AuditRecord) == record
     assert record.summary.images == read_table(folder / "audit.parquet").num_rows == COUNT
-    assert record.spec["budget"] == [12, 25]
+    assert record.spec["budget"] == [25]
     assert record.against is None
 
 
@@ -116,8 +118,7 @@ def test_a_linear_net_is_sound(baseline):
     summary = baseline[0].summary
     assert (summary.verdict, summary.reasons) == ("sound", ())
     assert [claim.claim for claim in summary.claims] == [claim for claim in ALL_CLAIMS if claim != "transfer"]
-    small, large = summary.budgets
-    assert 0 < small.worst_case < large.worst_case < summary.correct < COUNT
+    assert 0 < summary.budgets[0].worst_case < summary.correct < COUNT
 
 
 def test_the_table_of_a_whole_audit_gives_its_rates(baseline):
@@ -136,11 +137,16 @@ def test_the_table_of_a_whole_audit_gives_its_rates(baseline):
 # --- the same result --------------------------------------------------------------------------------------------------
 
 
-def test_processes_find_the_same(baseline, spec, monkeypatch):
+@pytest.mark.slow
+def test_processes_find_the_same_and_go_on_with_what_this_one_left(baseline, spec, computed, monkeypatch):
+    computed.stop_after = 1
+    with pytest.raises(KeyboardInterrupt):
+        audit(spec())
     monkeypatch.setattr(module, "_IN_PROCESS_PIXELS", 0)
     recorder = Recorder()
     assert found(audit(spec(workers=2), recorder)) == found(baseline[0])
-    assert recorder.stretches[0][0] == "Nearest audit"
+    assert len(computed) == 1  # nothing more in this process
+    assert recorder.stretches[0][:2] == ("Nearest audit", 2 * SHARE)
 
 
 def test_processes_attack_the_images_that_this_one_found_correct(spec, tmp_path):
@@ -154,11 +160,6 @@ def test_processes_attack_the_images_that_this_one_found_correct(spec, tmp_path)
     assert not chunks.done(0)
 
 
-def test_a_small_audit_starts_no_processes(spec, computed):
-    audit(spec(workers=2, budget=("0.1",)))
-    assert len(computed) == 21
-
-
 def test_the_batch_size_changes_nothing_but_the_cost_and_rounding(baseline, spec):
     usual, other = baseline[0].summary, audit(spec(batch_size=7)).summary
     assert [check.model_copy(update={"numbers": {}}) for check in other.checks if check.code not in ROUNDED] == [
@@ -169,22 +170,34 @@ def test_the_batch_size_changes_nothing_but_the_cost_and_rounding(baseline, spec
     assert other.model_dump(exclude=without) == usual.model_dump(exclude=without)
 
 
-def test_a_random_net_gets_the_same_audit_whatever_was_drawn_before(spec, tmp_path):
+def test_a_random_net_gets_the_same_audit_whatever_was_drawn_before(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PASSES", 2)
     records = []
     for seed in (1, 2):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            records.append(audit(spec("Noisy", root=tmp_path / str(seed), budget=("0.1",), limit=9)))
+            records.append(audit(spec("Noisy", root=tmp_path / str(seed), limit=6)))
     assert found(records[0]) == found(records[1])
     checks = {check.code: check for check in records[0].summary.checks}
     assert checks["random-outputs"].outcome == "suspect"
-    assert checks["random-outputs"].evidence.endswith("; the attacks that follow are on the mean of 8 passes.")
+    assert checks["random-outputs"].evidence.endswith("; the attacks that follow are on the mean of 2 passes.")
 
 
-def test_another_seed_draws_other_random_numbers(baseline, spec):
-    other = audit(spec(seed=1))
-    assert other.key != baseline[0].key
-    assert other.summary.forwards != baseline[0].summary.forwards
+@pytest.mark.parametrize(
+    ("settings", "same"),
+    [
+        ({"batch_size": 3, "workers": 5, "strict": True, "device": "cpu", "overwrite": True}, True),
+        ({"budget": ("25/255", "0.1")}, True),  # both are 25 grey levels
+        ({"budget": ("0.05", "0.1")}, False),
+        ({"seed": 1}, False),
+        ({"limit": 9}, False),
+        ({"input_scale": 255.0}, False),
+        ({"against": f"{FILE}:Doubled"}, False),
+        ({"net": "Doubled"}, False),  # the same weights
+    ],
+)
+def test_an_audit_is_another_one_where_it_could_find_something_else(baseline, spec, settings, same):
+    assert (module.make_plan(spec(**settings)).key == baseline[0].key) is same
 
 
 # --- resuming ---------------------------------------------------------------------------------------------------------
@@ -201,19 +214,20 @@ def test_an_interrupted_audit_goes_on_where_it_stopped(baseline, spec, computed,
     record = audit(spec(), recorder)
     assert found(record) == found(baseline[0])
     assert computed[:9] == first
-    assert len(computed) == len(set(computed)) == 26
-    assert recorder.notes == ["going on: 9 of 26 parts are done"]
-    assert recorder.stretches == [("Nearest audit", 26, 9, "part")]
+    assert len(computed) == len(set(computed)) == 21
+    assert "going on: 9 of 21 parts are done" in recorder.notes
+    assert recorder.stretches == [("Nearest audit", 21, 9, "part")]
     assert sorted(path.name for path in folder.iterdir()) == ["audit.json", "audit.parquet"]
 
 
-def test_what_was_left_of_other_images_is_not_used(baseline, spec, computed):
-    computed.stop_after = 9
+def test_what_was_left_of_other_settings_is_not_used(spec, computed):
+    computed.stop_after = 2
     with pytest.raises(KeyboardInterrupt):
         audit(spec(limit=COUNT - 1))
-    computed.stop_after = None
-    assert found(audit(spec(overwrite=True))) == found(baseline[0])
-    assert len(computed) == 9 + 26
+    computed.stop_after = 4
+    with pytest.raises(KeyboardInterrupt):
+        audit(spec(overwrite=True))
+    assert computed[2:] == computed[:2]
 
 
 def test_a_finished_audit_is_returned_without_any_work(baseline, spec, computed, monkeypatch):
@@ -224,31 +238,32 @@ def test_a_finished_audit_is_returned_without_any_work(baseline, spec, computed,
     assert computed == []
 
 
-def test_an_audit_whose_table_is_gone_is_made_again(spec, computed, tmp_path):
-    before = audit(spec(budget=("0.1",)))
+def test_an_audit_whose_table_is_gone_is_made_again_without_processes_that_are_not_worth_it(
+    baseline, spec, computed, tmp_path
+):
+    shutil.copytree(baseline[1].parents[1], tmp_path, dirs_exist_ok=True)
     table = tmp_path / "results/Nearest/audit.parquet"
     rows = table.read_bytes()
     table.unlink()
-    assert found(audit(spec(budget=("0.1",)))) == found(before)
+    assert found(audit(spec(workers=2))) == found(baseline[0])
     assert table.read_bytes() == rows
-    assert len(computed) == 2 * 21
+    assert len(computed) == 21
 
 
-def test_an_audit_with_other_settings_is_protected(spec, tmp_path):
-    before = audit(spec(budget=("0.1",)))
-    with pytest.raises(BenchError, match=r"other settings \(limit: 1000 -> 20\); .* or pass --overwrite"):
-        audit(spec(budget=("0.1",), limit=20))
-    assert read_record(tmp_path / "results/Nearest/audit.json", AuditRecord) == before
-    after = audit(spec(budget=("0.1",), limit=20, overwrite=True))
-    assert (before.summary.images, after.summary.images) == (COUNT, 20)
-    assert read_table(tmp_path / "results/Nearest/audit.parquet").num_rows == 20
+def test_an_audit_with_other_settings_is_protected(baseline, spec, tmp_path):
+    shutil.copytree(baseline[1].parents[1], tmp_path, dirs_exist_ok=True)
+    with pytest.raises(BenchError, match=r"other settings \(limit: 1000 -> 5\); .* or pass --overwrite"):
+        audit(spec(limit=5))
+    assert read_record(tmp_path / "results/Nearest/audit.json", AuditRecord) == baseline[0]
+    assert audit(spec(limit=5, overwrite=True)).summary.images == 5
+    assert read_table(tmp_path / "results/Nearest/audit.parquet").num_rows == 5
 
 
 # --- the regular model ------------------------------------------------------------------------------------------------
 
 
 def test_against_itself_there_is_no_transfer(spec):
-    record = audit(spec(against=f"{FILE}:Nearest", input_scale=None, budget=("0.1",), limit=9))
+    record = audit(spec(against=f"{FILE}:Nearest", input_scale=None, limit=9))
     assert record.against is None
     assert record.summary.claim("transfer") is None
     check = next(check for check in record.summary.checks if check.code == "transfer-beats-direct")
@@ -257,7 +272,7 @@ def test_against_itself_there_is_no_transfer(spec):
 
 
 def test_against_another_function_of_the_same_weights_there_is_transfer(spec):
-    record = audit(spec(against=f"{FILE}:Doubled", budget=("0.1",)))
+    record = audit(spec(against=f"{FILE}:Doubled"))
     assert record.against.name == "Doubled"
     assert record.model.weights_sha256 == record.against.weights_sha256
     # twice the logits lead to the same images as a direct attack of a few steps
@@ -274,8 +289,7 @@ def test_a_model_that_is_never_right_gets_an_audit_without_rates(spec, computed,
     record = audit(spec("Farthest"))
     assert computed == []
     assert (record.summary.correct, record.summary.accuracy) == (0, 0.0)
-    assert [rates.rate for rates in record.summary.budgets] == [None, None]
-    assert [rates.robust_accuracy for rates in record.summary.budgets] == [0.0, 0.0]
+    assert [(rates.rate, rates.robust_accuracy) for rates in record.summary.budgets] == [(None, 0.0)]
     outcomes = {check.code: check.outcome for check in record.summary.checks}
     for code in ("wrong-gradient", "loss-underflow", "fgs-masked", *CODES, "one-step-beats-many", "not-converged"):
         assert outcomes[code] == "not-run"
@@ -284,7 +298,7 @@ def test_a_model_that_is_never_right_gets_an_audit_without_rates(spec, computed,
 
 
 def test_a_model_that_float64_cannot_reach_is_audited_all_the_same(spec):
-    record = audit(spec("KeptInAList", budget=("0.1",)))
+    record = audit(spec("KeptInAList"))
     checks = {check.code: check for check in record.summary.checks}
     assert checks["float64-differs"].outcome == "not-run"
     assert checks["logit-scale"].outcome == "passed"

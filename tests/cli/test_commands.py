@@ -11,7 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
+from bangbench.cli.output import Output
 from bangbench.store.tables import read_table
 
 Invoke = Callable[..., CompletedProcess[str]]
@@ -84,6 +86,31 @@ def test_attack_prints_a_table_for_each_model(here: Path, bangbench: Invoke) -> 
     assert "R0 on blobs: 9 images, " in result.stdout
     assert "B1 on blobs: 9 images, " in result.stdout
     assert result.stdout.count("fgs-unmasked") == 2
+
+
+def test_attack_tells_the_budget_that_a_rate_belongs_to(here: Path, bangbench: Invoke) -> None:
+    words = ("attack", "R0", "--attack", "fgs", "--attack", "pgd", "--attack", "gaussian-noise", "--limit", 9)
+    words += ("--budget", 0.2, "--budget", "25/255", "--seed", 4)
+    attacks = json_of(bangbench(*words, "--json"))["models"]["R0"]["attacks"]
+    assert (attacks["pgd"]["budget"], attacks["gaussian-noise"]["budget"]) == ([25, 51], [25, 51])
+    assert "budget" not in attacks["fgs"]
+    scales = read_table(here / "results/R0/pgd.parquet")["scale"].to_pylist()
+    assert attacks["pgd"]["flipped"] == sum(scale is not None and scale <= 51 for scale in scales)
+    lines = [line.split() for line in bangbench(*words).stdout.splitlines()]
+    assert ["pgd", "L∞", "≤", "51"] in [line[:4] for line in lines]
+    assert ["fgs", f"{attacks['fgs']['rate']:.2f}"] in [line[:2] for line in lines]
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120])
+def test_a_narrow_terminal_cuts_nothing_off(
+    here: Path, bangbench: Invoke, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("attack", "R0", "--attack", "fgs-unmasked", "--attack", "gaussian-noise", "--limit", 9)
+    monkeypatch.setattr(Output, "console", lambda _: Console(width=columns))
+    text = bangbench(*words).stdout
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= columns
+    assert "L∞ ≤ 76" in text
 
 
 def test_without_a_terminal_progress_is_plain_lines_on_stderr(here: Path, bangbench: Invoke) -> None:
