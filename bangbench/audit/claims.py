@@ -9,6 +9,9 @@ from bangbench.store.audits import PREDICTIONS, VERDICTS, WORST_CASE, Check, Ver
 #: Attacks along a line, in the order of the tables.
 LINE_ATTACKS = ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked")
 
+#: Which attack along a line is another one with nothing masked; most of their directions are often the same.
+TWINS = {"fgs-unmasked": "fgs", "hc1-unmasked": "hc1"}
+
 #: Attacks inside a ball that follow gradients, and those that do not.
 GRADIENT_BALL_ATTACKS = ("pgd", "apgd")
 OTHER_BALL_ATTACKS = ("square", "transfer", "uniform-noise", "gaussian-noise")

@@ -132,17 +132,20 @@ def _beats(subject: Subject, evidence: Evidence, code: str) -> Check:
             weaker = [evidence.lines["fgs-unmasked"].linf <= budget]
         stronger = evidence.within(rule.stronger, budget)
         only = only_first(weaker, stronger)
-        better = max(better, 100.0 * float(np.mean(only) - np.mean(only_first(stronger, weaker))))
+        better = max(better, 100.0 * int(only.sum() - only_first(stronger, weaker).sum()) / subject.correct)
         counts[budget] = int(only.sum())
         flagged |= only
     most = max(counts.values())
-    alarming = most > _CHANCE_FINDS and (most > rule.alarm / 100.0 * subject.correct or better > RATE)
+    ahead = bool(rule.weaker) and better > RATE
+    alarming = most > _CHANCE_FINDS and (most > rule.alarm / 100.0 * subject.correct or ahead)
     outcome: Outcome = "suspect" if alarming else "note" if most else "passed"
     per_budget = ", ".join(f"{count} within {budget}" for budget, count in counts.items())
     sentence = (
         f"{rule.text}: {per_budget} grey levels, of {subject.correct:,} (alarm above {rule.alarm} % and "
-        f"{_CHANCE_FINDS} images, or {RATE} points more than those together: at most {better:+.1f} points)."
+        f"{_CHANCE_FINDS} images)."
     )
+    if rule.weaker:
+        sentence += f" Its rate is at most {better:+.1f} points above theirs (alarm above {RATE})."
     numbers = {f"within_{budget}": float(count) for budget, count in counts.items()} | {"points_more": better}
     return found(code, outcome, sentence, _FOLLOWING, numbers, _places(subject, flagged))
 

@@ -14,7 +14,7 @@ from bangbench.attacks.base import ATTACKS, Attack, Direction
 from bangbench.attacks.chunk import directions
 from bangbench.attacks.search import first_flip
 from bangbench.audit.changed import changed
-from bangbench.audit.claims import LINE_ATTACKS
+from bangbench.audit.claims import LINE_ATTACKS, TWINS
 from bangbench.audit.probe import precise
 from bangbench.audit.subject import Subject, found
 from bangbench.core.statistics import censored_quantiles
@@ -66,17 +66,25 @@ class LineRun(NamedTuple):
         return LineRun(self.flipped[:count], self.linf[:count], self.blank, self.forwards)
 
 
-def line_run(subject: Subject, name: str, variant: str | None = None) -> LineRun:
+def line_run(subject: Subject, name: str, variant: str | None = None, twin: LineRun | None = None) -> LineRun:
     """Return what an attack along a line does to all correct images.
 
     variant: a code of `VARIANTS`; the attack then follows the gradients of the changed model, on the first
-    `VARIANT_IMAGES` of them.
+    `VARIANT_IMAGES` of them. twin: what the masked twin of an unmasked attack did; where both have the same direction
+    nothing is searched twice.
     """
     images, labels = subject.correct_images(VARIANT_IMAGES if variant else None)
-    attack: Attack = ATTACKS.load(name)
     followed, precision = VARIANTS[variant](subject) if variant else (subject.classifier, torch.float32)
+    attack: Attack = ATTACKS.load(name)
     direction = directions(followed, attack, images.to(precision), labels, subject.batch_size)
-    return _search(subject, attack, images, labels, direction)
+    if twin is None:
+        return _search(subject, attack, images, labels, direction)
+    masked = directions(followed, ATTACKS.load(TWINS[name]), images.to(precision), labels, subject.batch_size)
+    differs = (direction.tensor != masked.tensor).flatten(1).any(1) | (direction.blank != masked.blank)
+    own = _search(subject, attack, images[differs], labels[differs], Direction(*(part[differs] for part in direction)))
+    flipped, linf, rows = twin.flipped.copy(), twin.linf.copy(), differs.cpu().numpy()
+    flipped[rows], linf[rows] = own.flipped, own.linf
+    return LineRun(flipped, linf, int(direction.blank.sum()), own.forwards)
 
 
 def _search(subject: Subject, attack: Attack, images: Tensor, labels: Tensor, direction: Direction) -> LineRun:
@@ -216,7 +224,7 @@ def _shifted(subject: Subject) -> tuple[Classifier, torch.dtype]:
 
 def _scaled(subject: Subject) -> tuple[Classifier, torch.dtype]:
     rows = subject.rows
-    typical = float(-margin(subject.logits[rows], subject.labels[rows]).median())
+    typical = float((-margin(subject.logits[rows], subject.labels[rows])).median())
     return changed(subject.classifier, divisor=max(typical / _SCALED_MARGIN, 1e-30)), torch.float32
 
 

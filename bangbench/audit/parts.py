@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bangbench.audit.battery import BallRun, run_ball
-from bangbench.audit.claims import GRADIENT_BALL_ATTACKS, LINE_ATTACKS, OTHER_BALL_ATTACKS
+from bangbench.audit.claims import GRADIENT_BALL_ATTACKS, LINE_ATTACKS, OTHER_BALL_ATTACKS, TWINS
 from bangbench.audit.masking import LineRun, line_run
 from bangbench.audit.subject import Subject
 
@@ -59,13 +59,18 @@ def parts_of(
     return free, climbing, (*lines, *beside, *rest)
 
 
-def compute(part: Part, subjects: Subjects) -> Arrays:
-    """Return what a part finds, as arrays."""
+def has_twin(part: Part) -> bool:
+    """Return whether the part directly before this one is its masked twin, whose result spares this one work."""
+    return part.attack in TWINS and not part.of_regular
+
+
+def compute(part: Part, subjects: Subjects, twin: Arrays | None = None) -> Arrays:
+    """Return what a part finds, as arrays; twin: what its masked twin found."""
     regular = subjects.regular
     if part.of_regular and regular is not None:
         return _arrays(line_run(regular, part.attack))
     if part.budget is None:
-        return _arrays(line_run(subjects.audited, part.attack, part.variant))
+        return _arrays(line_run(subjects.audited, part.attack, part.variant, line_of(twin) if twin else None))
     return _arrays(run_ball(subjects.audited, part.attack, part.budget, regular.classifier if regular else None))
 
 

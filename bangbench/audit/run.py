@@ -18,7 +18,7 @@ from bangbench.audit.changed import averaged
 from bangbench.audit.consistency import Evidence, consistency
 from bangbench.audit.hygiene import hygiene
 from bangbench.audit.masking import Lines, masking, variants_of
-from bangbench.audit.parts import Part, Subjects, ball_of, compute, line_of, parts_of
+from bangbench.audit.parts import Part, Subjects, ball_of, compute, has_twin, line_of, parts_of
 from bangbench.audit.preflight import preflight
 from bangbench.audit.rows import audit_table, schema_of
 from bangbench.audit.spec import AuditSpec
@@ -240,7 +240,8 @@ def _compute(share: Share, subjects: Subjects, progress: Progress) -> None:
         # layers that draw random numbers draw the same ones whichever process computes the part
         seed = derive_seed(share.spec.seed, "audit", number)
         with torch_default_seed(seed, subjects.audited.pixels.device):
-            share.chunks.write(number, compute(part, subjects))
+            twin = share.chunks.read(number - 1) if has_twin(part) else None
+            share.chunks.write(number, compute(part, subjects, twin))
         progress.advance()
 
 

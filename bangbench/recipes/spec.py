@@ -19,7 +19,7 @@ class ReproduceSpec(Spec):
     data: str | None = Field(None, description="Other data than the recipe's, such as folder:DIR.")
     iterations: Positive | None = Field(None, description="Fewer or more solver steps than the recipe's.")
     attack: tuple[str, ...] = Field((), description="Only this attack; may be given several times.")
-    limit: Positive | None = Field(None, description="Attack only the first so many test images.")
+    limit: Positive | None = Field(None, description="Attack and audit only the first so many test images.")
     draws: Positive | None = Field(None, description="Noisy copies of each image.")
     noise: bool = Field(True, description="Run the noise evolution.")
     audit: bool = Field(True, description="Audit the models.")

@@ -12,6 +12,7 @@ import torch
 from bangbench.attacks.ball import BallAttack, Found
 from bangbench.attacks.base import ATTACKS
 from bangbench.audit.battery import (
+    DOUBLED_STEPS,
     UNBOUNDED_IMAGES,
     only_first,
     run_ball,
@@ -146,7 +147,8 @@ def test_doubled_steps_try_the_survivors_alone_and_name_their_places():
     survivors = flags(5, [0, 2, 3])  # leads 8, 12, 13; 11 is no survivor
     flipped, forwards = survivors_of_doubled_steps(subject, survivors, 6)
     assert flipped.tolist() == [1]
-    assert 81 * 2 < forwards <= 81 * 3  # two never fall
+    once = DOUBLED_STEPS + 1
+    assert 2 * once < forwards <= 3 * once  # two never fall
 
 
 def test_doubled_steps_have_nothing_to_do_without_survivors():

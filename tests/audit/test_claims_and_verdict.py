@@ -76,8 +76,8 @@ LINES = {
     "hc1-unmasked": line([9.0, 21.0, INF, INF, INF, INF, INF, INF]),
 }
 BATTERY = {
-    ("pgd", 10): ball(flags(8, [0, 1, 3])),
     ("pgd", 20): ball(flags(8, [0, 1, 2, 7])),
+    ("pgd", 10): ball(flags(8, [0, 1, 3])),
     ("square", 10): ball(flags(8, [])),
     ("square", 20): ball(flags(8, [4])),
 }

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from bangbench.audit.battery import DOUBLED_STEPS
 from bangbench.audit.consistency import consistency
 from bangbench.audit.reasons import REASONS
 
@@ -51,19 +52,25 @@ def test_where_all_agree_everything_passes_in_the_order_of_the_reasons():
 
 @pytest.mark.parametrize(("only", "outcome"), [(0, "passed"), (1, "note"), (10, "note"), (11, "suspect")])
 def test_one_step_may_beat_many_on_one_percent(only, outcome):
-    # 50 images fall to both; apgd does not count
+    # 50 images fall to both, 90 to pgd alone; apgd does not count
     checks = judge(
-        fgs_unmasked=line_at(10, 50 + only, COUNT), pgd_10=range(50), apgd_10=range(COUNT), uniform_noise_10=range(50)
+        fgs_unmasked=line_at(10, 50 + only, COUNT), pgd_10=[*range(50), *range(900, 990)], apgd_10=range(COUNT)
     )
     check = checks["one-step-beats-many"]
     assert check.outcome == outcome
     assert check.claims == FOLLOWING
-    assert check.numbers == {"within_10": float(only)}
+    assert check.numbers == {"within_10": float(only), "points_more": (only - 90) / 10.0}
     assert check.images == tuple(range(50, 50 + only))
-    assert check.evidence == (
+    assert check.evidence.startswith(
         f"Correct images that FGS without underflow flips and PGD does not: {only} within 10 grey levels, of 1,000 "
         "(alarm above 1.0 % and 2 images)."
     )
+
+
+def test_one_step_may_be_a_little_ahead_of_many():
+    # 8 images more than PGD, of 1,000: within 1 %, whatever attacks without gradients may not do
+    check = judge(fgs_unmasked=line_at(10, 58, COUNT), pgd_10=range(50), apgd_10=range(COUNT))["one-step-beats-many"]
+    assert (check.outcome, check.numbers["points_more"]) == ("note", 0.8)
 
 
 def test_one_step_counts_only_within_the_budget():
@@ -71,25 +78,38 @@ def test_one_step_counts_only_within_the_budget():
 
 
 @pytest.mark.parametrize(
-    ("code", "weaker", "stronger"),
+    ("code", "weaker", "stronger", "limit"),
     [
-        ("gradient-free-beats-gradient", "square", ("pgd", "apgd")),
-        ("transfer-beats-direct", "transfer", ("pgd", "apgd", "square")),
-        ("noise-beats-attack", "uniform_noise", ("pgd", "apgd", "square")),
-        ("noise-beats-attack", "gaussian_noise", ("pgd", "apgd", "square")),
+        ("gradient-free-beats-gradient", "square", ("pgd", "apgd"), 40),  # 2 %
+        ("transfer-beats-direct", "transfer", ("pgd", "apgd", "square"), 4),  # 0.2 %
+        ("noise-beats-attack", "uniform_noise", ("pgd", "apgd", "square"), 4),
+        ("noise-beats-attack", "gaussian_noise", ("pgd", "apgd", "square"), 4),
     ],
 )
-@pytest.mark.parametrize(("only", "outcome"), [(0, "passed"), (1, "note"), (4, "note"), (5, "suspect")])
-def test_what_follows_no_gradient_may_win_on_a_fifth_of_a_percent(code, weaker, stronger, only, outcome):
-    # each stronger attack finds another one of the first images
-    found = {f"{name}_10": [place] for place, name in enumerate(stronger)}
+@pytest.mark.parametrize(("above", "outcome"), [(None, "passed"), (0, "note"), (1, "suspect")])
+def test_what_follows_no_gradient_may_find_some_images_of_its_own(code, weaker, stronger, limit, above, outcome):
+    # each stronger attack finds another one of the first images, and hundreds of its own
+    only = 0 if above is None else limit + above
+    own = range(1000, 1100)
+    found = {f"{name}_10": [place, *own] for place, name in enumerate(stronger)}
     found[f"{weaker}_10"] = range(len(stronger) + only)
     check = judge(2000, **found)[code]
     assert check.outcome == outcome
     assert check.claims == FOLLOWING
-    assert check.images == tuple(range(len(stronger), len(stronger) + only))
+    assert check.images == tuple(range(len(stronger), len(stronger) + only))[:20]
     assert check.count == only
-    assert "of 2,000 (alarm above 0.2 % and 2 images)" in check.evidence
+    assert check.numbers == {"within_10": float(only), "points_more": (only - 100) / 20.0}
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "outcome"),
+    [(4, 0, "note"), (5, 0, "suspect"), (24, 20, "note"), (25, 20, "suspect"), (24, 21, "note")],
+)
+def test_square_may_find_a_fifth_of_a_point_more(own, others, outcome):
+    check = judge(2000, square_10=range(own), pgd_10=range(500, 500 + others))["gradient-free-beats-gradient"]
+    assert check.outcome == outcome
+    assert check.numbers["points_more"] == (own - others) / 20.0
+    assert f"Its rate is at most {(own - others) / 20.0:+.1f} points above theirs (alarm above 0.2)" in check.evidence
 
 
 def test_noise_of_both_kinds_counts_together():
@@ -109,13 +129,13 @@ def test_two_images_are_chance_however_few_there_are(code, only, outcome):
 
 
 def test_the_worst_budget_decides_and_the_images_of_all_are_named_by_their_places():
-    subject = counted(COUNT, wrong=[0, 4])  # correct: places 1, 2, 3, 5, 6, ...
-    check = judge(subject=subject, budgets=(5, 10), square_5=[0, 1], square_10=[2, 3])["gradient-free-beats-gradient"]
+    subject = counted(30, wrong=[0, 4])  # correct: places 1, 2, 3, 5, 6, ...
+    check = judge(30, (5, 10), subject, square_5=[0, 1], square_10=[2, 3])["gradient-free-beats-gradient"]
     assert check.outcome == "note"  # two within either budget
-    assert check.numbers == {"within_5": 2.0, "within_10": 2.0}
+    assert check.numbers == {"within_5": 2.0, "within_10": 2.0, "points_more": 100.0 * 2 / 30}
     assert check.images == (1, 2, 3, 5)
-    assert ": 2 within 5, 2 within 10 grey levels, of 1,000" in check.evidence
-    again = judge(subject=subject, budgets=(5, 10), square_5=[0, 1, 2], square_10=[3])["gradient-free-beats-gradient"]
+    assert ": 2 within 5, 2 within 10 grey levels, of 30" in check.evidence
+    again = judge(30, (5, 10), subject, square_5=[0, 1, 2], square_10=[3])["gradient-free-beats-gradient"]
     assert again.outcome == "suspect"
 
 
@@ -193,7 +213,9 @@ def test_doubled_steps_may_find_one_percent_more(more, outcome):
     assert check.claims == ("worst-case",)
     assert check.count == more
     assert check.numbers["flipped"] == more / 10.0
-    assert f"PGD with 80 steps flips {more} of the images that survive everything within 10" in check.evidence
+    assert (
+        f"PGD with {DOUBLED_STEPS} steps flips {more} of the images that survive everything within 10" in check.evidence
+    )
 
 
 @pytest.mark.parametrize(("fgs", "outcome"), [(20, "note"), (21, "passed"), (30, "passed")])

@@ -99,7 +99,7 @@ def test_changes_keep_every_prediction_and_the_model_as_it_is(code):
     layer = nn.Linear(12, 10)
     layer.weight.data = torch.randn(10, 12, generator=generator)
     net = Then(lambda logits: 30.0 * logits - 500.0, nn.Sequential(nn.Flatten(), layer))
-    subject = subject_of(classifier_of(net), torch.randint(0, 256, (40, 3, 2, 2), generator=generator))
+    subject = subject_of(classifier_of(net), torch.randint(0, 256, (41, 3, 2, 2), generator=generator))
     before = subject.classifier(subject.pixels.float())
     changed, precision = VARIANTS[code](subject)
     after = changed(subject.pixels.to(precision))
@@ -107,7 +107,7 @@ def test_changes_keep_every_prediction_and_the_model_as_it_is(code):
     assert len(before.argmax(1).unique()) > 2
     assert layer.weight.dtype == torch.float32
     if code == "logit-offset":
-        assert torch.allclose(after.mean(1), torch.zeros(40), atol=0.05)
+        assert torch.allclose(after.mean(1), torch.zeros(41), atol=0.05)
     elif code == "logit-scale":
         highest = after.topk(2, 1).values
         assert float((highest[:, 0] - highest[:, 1]).median()) == pytest.approx(5.0, rel=1e-3)

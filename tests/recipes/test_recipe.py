@@ -112,6 +112,10 @@ MODEL = '[[model]]\nid = "A"\n'
         (f'title = "x"\n[train]\n{MODEL}{MODEL}'.encode(), r"bad\.toml: two models have the id 'A'"),
         (f'title = "x"\n[train]\n{MODEL}[noise]\nregular = "A"\n'.encode(), r"\[noise\] bang: expected the id of a m"),
         (
+            f'title = "x"\n[train]\n{MODEL}[audit]\nagainst = "C"\n'.encode(),
+            r"\[audit\] against: expected the id of a mo",
+        ),
+        (
             f'title = "x"\n[train]\n{MODEL}[noise]\nregular = "A"\nbang = "C"\n'.encode(),
             r"\[noise\] bang: expected the id of a model \(A\), found 'C'",
         ),

@@ -235,6 +235,28 @@ def test_the_noise_can_be_left_out(study: Study) -> None:
     assert computed(study, noise=False) == {*TRAINING, *ATTACKS}
 
 
+AUDIT = '[audit]\nagainst = "R0"\nbudget = ["0.1"]\nlimit = 6\n\n'
+
+
+def test_a_recipe_may_audit_its_models_once_each(played: Study) -> None:
+    played.edit('[[model]]\nid = "R0"', f'{AUDIT}[[model]]\nid = "R0"')
+    assert computed(played, audit=False) == set()
+    work = Work()
+    result = played.play(work)
+    assert work.labels == ["small/R0 audit", "small/B1 audit"]
+    assert [record.model.name for record in result.audits] == TRAINING
+    assert [record.against.name if record.against else None for record in result.audits] == [None, "small/R0"]
+    assert {record.summary.images for record in result.audits if record.summary} == {6}
+    assert computed(played) == set()
+
+
+def test_a_model_is_audited_alone_where_the_regular_one_is_not_played(played: Study) -> None:
+    played.edit('[[model]]\nid = "R0"', f'{AUDIT}[[model]]\nid = "R0"')
+    (record,) = played.play(only=("B1",)).audits
+    assert record.against is None
+    assert record.spec["limit"] == 6
+
+
 def test_an_unknown_model_is_refused_before_anything_is_computed(study: Study) -> None:
     with pytest.raises(UsageError, match=r"unknown model of small 'B0': did you mean '(R0|B1)'\?"):
         study.play(only=("R0", "B0"))
