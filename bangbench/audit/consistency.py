@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bangbench.audit.battery import DOUBLED_STEPS, Battery, Flags, only_first, worst_case
+from bangbench.audit.battery import DOUBLED_IMAGES, DOUBLED_STEPS, Battery, Flags, only_first, worst_case
 from bangbench.audit.claims import BALL_ATTACKS, GRADIENT_BALL_ATTACKS
 from bangbench.audit.masking import LineRun
 from bangbench.audit.subject import Subject, found
@@ -41,7 +41,8 @@ class Evidence(NamedTuple):
 
     lines, battery: without what could not be run; doubled: places flipped by doubled steps at the largest budget, None
     where there was nothing to double; unbounded: places that survive the whole range, out of `unbounded_tried`;
-    no_transfer: why there was no transfer, empty where there was one.
+    no_transfer: why there was no transfer, empty where there was one; surviving: how many images survive everything
+    within the largest budget, of which the first ones were tried with doubled steps.
     """
 
     lines: Mapping[str, LineRun]
@@ -52,6 +53,7 @@ class Evidence(NamedTuple):
     unbounded_tried: int
     classes: int
     no_transfer: str
+    surviving: int = 0
 
     def within(self, names: Sequence[str], budget: int) -> list[Flags]:
         """Return what each attack that was run flips within exactly this budget."""
@@ -191,11 +193,13 @@ def _converged(subject: Subject, evidence: Evidence) -> Check:
     if evidence.doubled is None:
         return _not_run("not-converged", _NOTHING)
     budget, more = evidence.budgets[-1], len(evidence.doubled)
-    share = 100.0 * more / subject.correct
+    tried = min(evidence.surviving, DOUBLED_IMAGES)
+    share = 100.0 * more / subject.correct * (evidence.surviving / tried if tried else 1.0)
     outcome: Outcome = "suspect" if share > UNCONVERGED else "note" if more else "passed"
     sentence = (
-        f"PGD with {DOUBLED_STEPS} steps flips {more} of the images that survive everything within {budget} grey "
-        f"levels ({share:.2f} % of the correct ones; alarm above {UNCONVERGED:.0f} %)."
+        f"PGD with {DOUBLED_STEPS} steps flips {more} of the first {tried} of {evidence.surviving} images that survive "
+        f"everything within {budget} grey levels (for all of them, {share:.2f} % of the correct ones; alarm above "
+        f"{UNCONVERGED:.0f} %)."
     )
     return found("not-converged", outcome, sentence, (WORST_CASE,), {"flipped": share}, evidence.doubled)
 

@@ -43,7 +43,7 @@ BESIDE = "fgs-unmasked"
 def parts_of(
     budgets: Sequence[int], has_gradient: bool, has_regular: bool, variants: Sequence[str]
 ) -> tuple[tuple[Part, ...], ...]:
-    """Return the parts of an audit in groups that take about as long, the longest first.
+    """Return the parts of an audit in groups, one for each process in turn, the longest first.
 
     variants: codes of the changes that the model can be given. Without a gradient that reaches the image, only the
     attacks that need none are left.
@@ -53,10 +53,10 @@ def parts_of(
     rest = tuple(Part(name, budget) for name in others if name != "square" for budget in budgets)
     if not has_gradient:
         return free, rest
-    climbing = tuple(Part(name, budget) for name in GRADIENT_BALL_ATTACKS for budget in budgets)
+    climbing = (tuple(Part(name, budget) for budget in budgets) for name in GRADIENT_BALL_ATTACKS)
     lines = tuple(Part(name, variant=variant) for variant in (None, *variants) for name in LINE_ATTACKS)
     beside = (Part(BESIDE, of_regular=True),) if has_regular else ()
-    return free, climbing, (*lines, *beside, *rest)
+    return free, *climbing, (*lines, *beside, *rest)
 
 
 def has_twin(part: Part) -> bool:

@@ -271,7 +271,9 @@ def _gather(
         doubled, doubled_forwards = survivors_of_doubled_steps(subject, survivors, largest)
         unbounded, tried, unbounded_forwards = survivors_of_unbounded(subject)
         forwards += doubled_forwards + unbounded_forwards
-        evidence = evidence._replace(doubled=doubled, unbounded=unbounded, unbounded_tried=tried)
+        evidence = evidence._replace(
+            doubled=doubled, surviving=int(survivors.sum()), unbounded=unbounded, unbounded_tried=tried
+        )
     checks = [*masking(subject, lines), *consistency(subject, evidence)]
     return evidence, Counted(forwards, 0.0), checks
 

@@ -146,7 +146,7 @@ def test_processes_find_the_same_and_go_on_with_what_this_one_left(baseline, spe
     recorder = Recorder()
     assert found(audit(spec(workers=2), recorder)) == found(baseline[0])
     assert len(computed) == 1  # nothing more in this process
-    assert recorder.stretches[0][:2] == ("Nearest audit", 2 * SHARE)
+    assert recorder.stretches[0][:2] == ("Nearest audit", 3 * SHARE)
 
 
 def test_processes_attack_the_images_that_this_one_found_correct(spec, tmp_path):

@@ -11,6 +11,7 @@ import torch
 
 from bangbench.attacks.ball import BallAttack, Found
 from bangbench.attacks.base import ATTACKS
+from bangbench.audit import battery
 from bangbench.audit.battery import (
     DOUBLED_STEPS,
     UNBOUNDED_IMAGES,
@@ -149,6 +150,13 @@ def test_doubled_steps_try_the_survivors_alone_and_name_their_places():
     assert flipped.tolist() == [1]
     once = DOUBLED_STEPS + 1
     assert 2 * once < forwards <= 3 * once  # two never fall
+
+
+def test_doubled_steps_try_the_first_survivors_only(monkeypatch):
+    monkeypatch.setattr(battery, "DOUBLED_IMAGES", 2)
+    subject = pixels((60, 52), (60, 48), (60, 52), (60, 52))  # the second one cannot fall within 6
+    flipped, _ = survivors_of_doubled_steps(subject, flags(4, [0, 1, 3]), 6)
+    assert flipped.tolist() == [0]
 
 
 def test_doubled_steps_have_nothing_to_do_without_survivors():

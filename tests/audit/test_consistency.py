@@ -208,14 +208,19 @@ def test_only_neighbouring_balls_are_compared_and_each_attack_is_named_once():
 
 @pytest.mark.parametrize(("more", "outcome"), [(0, "passed"), (1, "note"), (10, "note"), (11, "suspect")])
 def test_doubled_steps_may_find_one_percent_more(more, outcome):
-    check = judge(more={"doubled": torch.arange(more)})["not-converged"]
+    check = judge(more={"doubled": torch.arange(more), "surviving": 150})["not-converged"]
     assert check.outcome == outcome
     assert check.claims == ("worst-case",)
     assert check.count == more
     assert check.numbers["flipped"] == more / 10.0
-    assert (
-        f"PGD with {DOUBLED_STEPS} steps flips {more} of the images that survive everything within 10" in check.evidence
-    )
+    assert f"PGD with {DOUBLED_STEPS} steps flips {more} of the first 150 of 150 images that survive" in check.evidence
+
+
+def test_what_doubled_steps_find_among_the_first_survivors_speaks_for_all():
+    check = judge(more={"doubled": torch.arange(6), "surviving": 400})["not-converged"]
+    assert check.outcome == "suspect"  # 6 of the first 200, so about 12 of 400, of 1,000
+    assert round(check.numbers["flipped"], 9) == 1.2
+    assert "6 of the first 200 of 400 images" in check.evidence
 
 
 @pytest.mark.parametrize(("fgs", "outcome"), [(20, "note"), (21, "passed"), (30, "passed")])
