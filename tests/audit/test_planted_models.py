@@ -72,7 +72,7 @@ def weights(tmp_path_factory):
 @pytest.fixture
 def audited(weights, tmp_path):
     def run(net, state="sound", **settings):
-        settings = {"limit": 60, "budget": ("0.05", "0.1"), "workers": 1, **settings}
+        settings = {"limit": 40, "budget": ("0.1",), "workers": 1, **settings}
         spec = AuditSpec(
             model=f"{NETS}:{net}",
             weights=weights / f"{state}.safetensors",

@@ -211,8 +211,8 @@ def test_where_there_are_no_models_the_list_says_how_to_get_one(tmp_path: Path, 
 def test_reproduce_plays_a_recipe_and_prints_json(here: Path, bangbench: Invoke) -> None:
     (here / "one.toml").write_text(RECIPE)
     value = json_of(bangbench("reproduce", "one.toml", "--jobs", 1, "--json"))
-    assert set(value) == {"schema", "models", "noise"}
-    assert value["noise"] is None
+    assert set(value) == {"schema", "models", "noise", "verdicts"}
+    assert (value["noise"], value["verdicts"]) == (None, {})
     assert list(value["models"]["one/R0"]["attacks"]) == ["fgs"]
     result = bangbench("reproduce", "one.toml", "--jobs", 1)
     assert result.returncode == 0
