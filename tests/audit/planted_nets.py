@@ -114,4 +114,4 @@ class SometimesNan(Sound):
     def after(self, logits: Tensor) -> Tensor:
         return logits.masked_fill(logits.amax(1, keepdim=True) > self.limit, torch.nan)
 
-    limit = 12.0
+    limit = 10.0
