@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bangbench.attacks.ball import Ball, BallAttack, Found, Means, gradients_and_logits
-from bangbench.attacks.pgd import BallSearch, ascent, start_of
+from bangbench.attacks.ball import Ball, BallAttack, BallSearch, Found, Means, gradients_and_logits
+from bangbench.attacks.pgd import ascent, start_of
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import margin
 

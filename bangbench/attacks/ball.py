@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,8 +30,11 @@ class Ball(NamedTuple):
 
     def project(self, moved: Tensor) -> Tensor:
         """Return the closest allowed images: rounded, inside ball and range; `moved` (N, C, H, W) is overwritten."""
-        low, high = (self.images - self.budget).clamp_min_(0.0), (self.images + self.budget).clamp_max_(255.0)
-        return moved.round_().clamp_(low, high)
+        return moved.round_().clamp_(*self.bounds())
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Return the smallest and the largest values allowed, each float32 (N, C, H, W)."""
+        return (self.images - self.budget).clamp_min_(0.0), (self.images + self.budget).clamp_max_(255.0)
 
     def rows(self, chosen: Tensor) -> Ball:
         """Return the ball of some images: indices or a mask."""
@@ -146,3 +149,51 @@ def gradients_and_logits(
 def batched_logits(classifier: Classifier, images: Tensor, batch_size: int) -> Tensor:
     """Return the logits (N, K) of images float32 (N, C, H, W)."""
     return torch.cat([classifier(part) for part in torch.split(images, batch_size)])
+
+
+class BallSearch:
+    """What an attack has found in a ball so far: the first adversarial image of each, and the forwards it took."""
+
+    def __init__(self, classifier: Classifier, ball: Ball, batch_size: int) -> None:
+        self.classifier = classifier
+        self.ball = ball
+        self.batch_size = batch_size
+        self.adversarial = ball.images.clone()
+        self.found = torch.zeros(len(ball.images), dtype=torch.bool, device=ball.images.device)
+        self.forwards = 0
+
+    def left(self) -> Tensor:
+        """Return the rows (M,), int64, of the images that are not flipped yet."""
+        return (~self.found).nonzero().squeeze(1)
+
+    def judge(self, rows: Tensor, current: Tensor, logits: Tensor) -> Tensor:
+        """Note which images `current` (M, C, H, W) of `rows` (M,) are adversarial; return those that are not, (M,).
+
+        logits: (M, K), of the forward pass that is counted here. The prediction is their argmax; NaN is none.
+        """
+        self.forwards += len(rows)
+        flipped = (logits.argmax(1) != self.ball.labels[rows]) & ~logits.isnan().any(1)
+        self.adversarial[rows[flipped]] = current[flipped]
+        self.found[rows[flipped]] = True
+        return ~flipped
+
+    def judge_last(self, rows: Tensor, current: Tensor) -> None:
+        """Judge images from which no further step is taken, without a gradient."""
+        if len(rows):
+            self.judge(rows, current, batched_logits(self.classifier, current, self.batch_size))
+
+    def result(self) -> Found:
+        """Return what was found."""
+        return Found(self.adversarial, self.found, self.forwards)
+
+
+def first_flipped(classifier: Classifier, ball: Ball, candidates: Iterable[Tensor], batch_size: int) -> Found:
+    """Return for each image the first candidate that is not classified as its label.
+
+    candidates: each float32 (N, C, H, W), one for every image of the ball, projected into it here; images that are
+    flipped are not tried again, and no candidates are asked for once all are. NaN logits count as no flip.
+    """
+    search, more = BallSearch(classifier, ball, batch_size), iter(candidates)
+    while len(left := search.left()) and (candidate := next(more, None)) is not None:
+        search.judge_last(left, ball.rows(left).project(candidate[left]))
+    return search.result()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bangbench.attacks.ball import Ball, BallAttack, Found, Means, batched_logits, gradients_and_logits
+from bangbench.attacks.ball import Ball, BallAttack, BallSearch, Found, Means, gradients_and_logits
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import margin
 
@@ -31,43 +31,6 @@ class PgdSettings(NamedTuple):
 
 
 DEFAULTS = PgdSettings()
-
-
-class BallSearch:
-    """What an attack has found in a ball so far: the first adversarial image of each, and the forwards it took."""
-
-    def __init__(self, classifier: Classifier, ball: Ball, batch_size: int) -> None:
-        self.classifier = classifier
-        self.ball = ball
-        self.batch_size = batch_size
-        self.adversarial = ball.images.clone()
-        self.found = torch.zeros(len(ball.images), dtype=torch.bool, device=ball.images.device)
-        self.forwards = 0
-
-    def left(self) -> Tensor:
-        """Return the rows (M,), int64, of the images that are not flipped yet."""
-        return (~self.found).nonzero().squeeze(1)
-
-    def judge(self, rows: Tensor, current: Tensor, logits: Tensor) -> Tensor:
-        """Note which images `current` (M, C, H, W) of `rows` (M,) are adversarial; return those that are not, (M,).
-
-        logits: (M, K), of the forward pass that is counted here. The prediction is their argmax; NaN
-        is none.
-        """
-        self.forwards += len(rows)
-        flipped = (logits.argmax(1) != self.ball.labels[rows]) & ~logits.isnan().any(1)
-        self.adversarial[rows[flipped]] = current[flipped]
-        self.found[rows[flipped]] = True
-        return ~flipped
-
-    def judge_last(self, rows: Tensor, current: Tensor) -> None:
-        """Judge iterates from which no further step is taken, without a gradient."""
-        if len(rows):
-            self.judge(rows, current, batched_logits(self.classifier, current, self.batch_size))
-
-    def result(self) -> Found:
-        """Return what was found."""
-        return Found(self.adversarial, self.found, self.forwards)
 
 
 def pgd(classifier: Classifier, ball: Ball, means: Means, settings: PgdSettings = DEFAULTS) -> Found:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
-from bangbench.attacks.ball import Ball, BallAttack, Found, Means, batched_logits
+from bangbench.attacks.ball import Ball, BallAttack, Found, Means, first_flipped
 from bangbench.nets.classifier import Classifier
 
 #: How often each image is tried.
@@ -44,26 +42,6 @@ def gaussian_levels(ball: Ball, generator: torch.Generator) -> Tensor:
     # an image of a single pixel may draw 0, which no factor makes the budget
     largest = normal.abs().amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return (normal / largest).mul_(ball.budget).round_().to(ball.images.device)
-
-
-def first_flipped(classifier: Classifier, ball: Ball, candidates: Iterable[Tensor], batch_size: int) -> Found:
-    """Return for each image the first candidate that is not classified as its label.
-
-    candidates: each float32 (N, C, H, W), one for every image of the ball, projected into it here; images that are
-    flipped are not tried again, and no candidates are asked for once all are. NaN logits count as no flip.
-    """
-    adversarial = ball.images.clone()
-    found = torch.zeros_like(ball.labels, dtype=torch.bool)
-    left = torch.arange(len(ball.images), device=ball.images.device)
-    forwards, more = 0, iter(candidates)
-    while len(left) and (candidate := next(more, None)) is not None:
-        tried = ball.rows(left).project(candidate[left])
-        logits = batched_logits(classifier, tried, batch_size)
-        forwards += len(left)
-        flipped = (logits.argmax(1) != ball.labels[left]) & ~logits.isnan().any(1)
-        adversarial[left[flipped]], found[left[flipped]] = tried[flipped], True
-        left = left[~flipped]
-    return Found(adversarial, found, forwards)
 
 
 UNIFORM_NOISE = BallAttack(uniform_noise)

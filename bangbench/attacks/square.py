@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bangbench.attacks.ball import Ball, BallAttack, Found, Means, batched_logits
+from bangbench.attacks.ball import Ball, BallAttack, BallSearch, Found, Means, batched_logits
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.gradients import true_logits, without_true_class
+from bangbench.nets.gradients import margin
 
 #: The share of the queries after which the squares' area is halved, in the paper 10, 50, 200, ... of 10,000.
 _HALVED_AFTER = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -41,7 +41,7 @@ class _Proposals(NamedTuple):
 
 
 class _Active(NamedTuple):
-    """The images not flipped yet: their places in the ball, their best candidates and the margins of those.
+    """The images not flipped yet: their places in the ball, their best candidates, and the true class's lead there.
 
     low, high: the smallest and largest values allowed, float32 (A, C, H, W).
     """
@@ -51,7 +51,7 @@ class _Active(NamedTuple):
     low: Tensor
     high: Tensor
     best: Tensor
-    margin: Tensor
+    lead: Tensor
 
     def keep(self, mask: Tensor) -> _Active:
         return _Active(*(part[mask] for part in self))
@@ -62,31 +62,26 @@ def square(classifier: Classifier, ball: Ball, means: Means, settings: SquareSet
     """Return the first images of a random search that are classified otherwise than as their labels.
 
     The first query sets every column of every channel to image + budget or image - budget. Each further one sets a
-    square to such values, a sign per channel, and is kept where it makes the margin z_true - max z_wrong smaller.
+    square to such values, a sign per channel, and is kept where it makes the lead z_true - max z_wrong smaller.
     Squares may lie anywhere, the last row and column included. Every query draws the numbers of all images of the
     ball, so that what becomes of an image depends neither on the batch size nor on the others' success. A NaN logit
-    is neither a smaller margin nor a flip.
+    is neither a smaller lead nor a flip.
     """
-    adversarial = ball.images.clone()
-    found = torch.zeros_like(ball.labels, dtype=torch.bool)
-    active, forwards = _start(ball), 0
+    search, active = BallSearch(classifier, ball, means.batch_size), _start(ball)
     for proposals in _proposals(ball, means.generator, settings):
         if not len(active.rows):
             break
-        forwards += len(active.rows)
         candidates = _candidates(active, proposals, settings.turn)
-        active, flipped = _improve(active, candidates, batched_logits(classifier, candidates, means.batch_size))
-        hits = active.rows[flipped]
-        adversarial[hits], found[hits] = active.best[flipped], True
-        active = active.keep(~flipped) if len(hits) else active
-    return Found(adversarial, found, forwards)
+        logits = batched_logits(classifier, candidates, means.batch_size)
+        left = search.judge(active.rows, candidates, logits)
+        active = _improve(active, candidates, logits).keep(left)
+    return search.result()
 
 
 def _start(ball: Ball) -> _Active:
     count, device = len(ball.images), ball.images.device
-    rows, margin = torch.arange(count, device=device), torch.full((count,), torch.inf, device=device)
-    low, high = ball.project(ball.images - ball.budget), ball.project(ball.images + ball.budget)
-    return _Active(rows, ball.labels, low, high, ball.images, margin)
+    rows, lead = torch.arange(count, device=device), torch.full((count,), torch.inf, device=device)
+    return _Active(rows, ball.labels, *ball.bounds(), ball.images, lead)
 
 
 def _candidates(active: _Active, proposals: _Proposals, turn: bool) -> Tensor:
@@ -103,13 +98,12 @@ def _put(active: _Active, window: Tensor, up: Tensor) -> Tensor:
     return torch.where(window, torch.where(up, active.high, active.low), active.best)
 
 
-def _improve(active: _Active, candidates: Tensor, logits: Tensor) -> tuple[_Active, Tensor]:
-    """Return the images with what is better put in place, and which of them are flipped, bool (A,)."""
-    margin = true_logits(logits, active.labels) - without_true_class(logits, active.labels).amax(1)
-    flipped = (logits.argmax(1) != active.labels) & ~logits.isnan().any(1)
-    better = flipped | (margin < active.margin)
+def _improve(active: _Active, candidates: Tensor, logits: Tensor) -> _Active:
+    """Return the images with what is better put in place."""
+    lead = -margin(logits, active.labels)
+    better = lead < active.lead
     best = torch.where(better.view(-1, 1, 1, 1), candidates, active.best)
-    return active._replace(best=best, margin=torch.where(better, margin, active.margin)), flipped
+    return active._replace(best=best, lead=torch.where(better, lead, active.lead))
 
 
 def _proposals(ball: Ball, generator: torch.Generator, settings: SquareSettings) -> Iterator[_Proposals]:

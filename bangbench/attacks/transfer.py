@@ -7,8 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bangbench.attacks.ball import Ball, BallAttack, Found, Means, gradients_and_logits
-from bangbench.attacks.random_noise import first_flipped
+from bangbench.attacks.ball import Ball, BallAttack, Found, Means, first_flipped, gradients_and_logits
 from bangbench.core.errors import UsageError
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import unmasked_margin
@@ -63,7 +62,7 @@ def momentum_steps(source: Classifier, ball: Ball, batch_size: int, settings: Mo
     (MI-FGSM, Dong et al. 2018, arXiv 1710.06081, equations 6 and 7). Only the last image is rounded: a step may be
     shorter than half a grey level.
     """
-    low, high = (ball.images - ball.budget).clamp_min_(0.0), (ball.images + ball.budget).clamp_max_(255.0)
+    low, high = ball.bounds()
     moved, momentum = ball.images.clone(), torch.zeros_like(ball.images)
     for _ in range(settings.steps):
         gradient = _margin_gradient(source, ball, moved, batch_size)

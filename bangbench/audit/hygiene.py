@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from bangbench.attacks.ball import batched_logits
 from bangbench.audit.battery import Battery, Flags
 from bangbench.audit.claims import ALL_CLAIMS, BALL_ATTACKS
 from bangbench.audit.subject import Subject, found
@@ -26,6 +27,10 @@ _PASS_PAIRS, _PASS_TOLERANCE = 32, 1e-6
 
 #: A 95 % interval (points) that is too wide to rank models by; failed alignments (percent) that bias a mean.
 _WIDE_INTERVAL, _FAILED_ALIGNMENTS = 10.0, 10.0
+
+
+#: Images per forward pass when correct images are counted again: none of the sizes that the bench uses.
+_OTHER_BATCH = 97
 
 
 def hygiene(subject: Subject, battery: Battery, method: str | None) -> list[Check]:
@@ -68,8 +73,7 @@ def _none_shown(subject: Subject, code: str, shown: Mapping[tuple[str, int], Fla
 
 def _denominators(subject: Subject, battery: Battery) -> Check:
     """Count again with other batches: images, those classified correctly, and the most that one attack flips."""
-    with torch.no_grad():
-        logits = torch.cat([subject.classifier(part.float()) for part in torch.split(subject.pixels, 97)])
+    logits = batched_logits(subject.classifier, subject.pixels.float(), _OTHER_BATCH)
     right = int(((logits.argmax(1) == subject.labels) & logits.isfinite().all(1)).sum())
     most = max((int(run.flipped.sum()) for run in battery.values()), default=0)
     images, correct = len(subject.labels), subject.correct

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from bangbench.audit.probe import ModelError, finite_rows, forward
+from bangbench.audit.probe import ModelError, finite_rows, forward, percent
 from bangbench.audit.subject import Subject, found
 from bangbench.core.statistics import mcnemar
 from bangbench.store.audits import Check
@@ -60,14 +59,14 @@ def _compare(subject: Subject, code: str, preprocess: Callable[[Tensor], dict[st
         given = _right(subject, images, labels)
     except ModelError as failure:
         return found(code, "not-run", str(failure))
-    accuracies, better, failed = {"as given": _percent(given)}, {}, 0
+    accuracies, better, failed = {"as given": percent(given)}, {}, 0
     for name, variant in preprocess(images).items():
         try:
             right = _right(subject, variant, labels)
         except ModelError:  # a model may refuse what are no grey levels
             failed += 1
             continue
-        accuracies[name] = _percent(right)
+        accuracies[name] = percent(right)
         if _clearly_better(right, given):
             better[name] = accuracies[name]
     return _report(code, accuracies, better, failed, len(rows))
@@ -92,10 +91,6 @@ def _report(code: str, accuracies: dict[str, float], better: dict[str, float], f
 def _right(subject: Subject, images: Tensor, labels: Tensor) -> Tensor:
     logits = forward(subject.classifier, images, subject.batch_size)
     return (logits.argmax(1) == labels) & logits.isfinite().all(1)
-
-
-def _percent(right: Tensor) -> float:
-    return 100.0 * float(right.to(torch.float64).mean())
 
 
 def _clearly_better(right: Tensor, given: Tensor) -> bool:

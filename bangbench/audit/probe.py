@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bangbench.attacks.ball import batched_logits, gradients_and_logits
 from bangbench.audit.subject import Subject
 from bangbench.core.seeds import derive_seed, torch_default_seed
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.gradients import image_gradient, margin
+from bangbench.nets.gradients import margin
 
 
 class ModelError(Exception):
@@ -62,8 +63,7 @@ def forward(classifier: Classifier, images: Tensor, batch_size: int) -> Tensor:
     Not in inference mode, in which a model that computes gradients of its own could not do so.
     """
     try:
-        with torch.no_grad():
-            return torch.cat([classifier(part) for part in torch.split(images, batch_size)])
+        return batched_logits(classifier, images, batch_size)
     except Exception as error:
         raise ModelError(f"the forward pass raises {described(error)}") from error
 
@@ -72,6 +72,11 @@ def described(error: Exception) -> str:
     """Return an error's type and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def percent(flags: Tensor) -> float:
+    """Return how many of the flags, bool (M,), are True, in percent."""
+    return 100.0 * float(flags.double().mean())
 
 
 def spread(logits: Tensor) -> float:
@@ -112,9 +117,8 @@ def gradients(classifier: Classifier, images: Tensor, labels: Tensor, objective:
     objective: `margin`, or `loss` for the cross-entropy of the true label.
     """
     value = margin if objective == "margin" else _loss
-    parts = zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
     try:
-        return torch.cat([image_gradient(classifier, some, lambda z, own=own: value(z, own))[0] for some, own in parts])  # type: ignore[misc]
+        return gradients_and_logits(classifier, images, labels, value, batch_size)[0]
     except Exception as error:
         raise ModelError(f"autograd raises {described(error)}") from error
 

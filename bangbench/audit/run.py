@@ -148,10 +148,10 @@ def _audit_plan(plan: Plan, path: Path, progress: Progress) -> AuditRecord:
     _compute_all(plan, subjects, groups, passes, chunks, progress)
     parts = [part for group in groups for part in group]
     with torch_default_seed(derive_seed(plan.spec.seed, "audit", "gather"), plan.opened.device):
-        evidence, counted, others = _gather(plan, subjects, parts, chunks)
+        evidence, forwards, others = _gather(plan, subjects, parts, chunks)
         checks += [*others, *hygiene(subjects.audited, evidence.battery, plan.opened.model.info.method)]
     write_table(path.with_suffix(".parquet"), audit_table(subjects.audited, evidence), schema_of(evidence))
-    summary = summarise(subjects.audited, evidence, checks, counted._replace(seconds=time.perf_counter() - begin))
+    summary = summarise(subjects.audited, evidence, checks, Counted(forwards, time.perf_counter() - begin))
     record = record.model_copy(update={"status": "done", "summary": summary})
     write_record(path, record)
     chunks.clear()
@@ -249,10 +249,8 @@ def _workers(plan: Plan) -> int:
     return plan.spec.workers or (available_cores() if plan.opened.device.type == "cpu" else 1)
 
 
-def _gather(
-    plan: Plan, subjects: Subjects, parts: Sequence[Part], chunks: Chunks
-) -> tuple[Evidence, Counted, list[Check]]:
-    """Read the parts, run what needs the survivors of all of them, and compare."""
+def _gather(plan: Plan, subjects: Subjects, parts: Sequence[Part], chunks: Chunks) -> tuple[Evidence, int, list[Check]]:
+    """Read the parts, run what needs the survivors of all of them, and compare; return the forwards of all, too."""
     subject = subjects.audited
     arrays = {part: chunks.read(number) for number, part in enumerate(parts)}
     along = {part: line_of(found) for part, found in arrays.items() if part.budget is None}
@@ -275,7 +273,7 @@ def _gather(
             doubled=doubled, surviving=int(survivors.sum()), unbounded=unbounded, unbounded_tried=tried
         )
     checks = [*masking(subject, lines), *consistency(subject, evidence)]
-    return evidence, Counted(forwards, 0.0), checks
+    return evidence, forwards, checks
 
 
 def _no_transfer(plan: Plan) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softmax
 
-from bangbench.audit.probe import ModelError, Precise, forward, gradients, precise, untouched
+from bangbench.audit.probe import ModelError, Precise, forward, gradients, percent, precise, untouched
 from bangbench.audit.subject import Subject, found
 from bangbench.nets.gradients import largest_entry, margin, true_logits
 from bangbench.store.audits import Check, Outcome
@@ -46,9 +46,9 @@ def _loss_underflow(subject: Subject, double: Precise, images: Tensor, labels: T
     zero, zero64 = _zero_loss(logits, labels), _zero_loss(logits64, labels)
     saturated = softmax(logits, 1).gather(1, labels[:, None]).squeeze(1) == 1.0
     numbers: dict[str, float | None] = {
-        "zero_loss": _percent(zero),
-        "saturated": _percent(saturated),
-        "zero_loss_float64": _percent(zero64),
+        "zero_loss": percent(zero),
+        "saturated": percent(saturated),
+        "zero_loss_float64": percent(zero64),
         **_quantiles("true_logit", true_logits(logits, labels)),
         **_quantiles("margin", -margin(logits, labels)),
     }
@@ -71,10 +71,10 @@ def _vanishing_gradient(subject: Subject, double: Precise, images: Tensor, label
     zero, subnormal = _zero_and_subnormal(largest)
     zero64, subnormal64 = _zero_and_subnormal(largest64)
     numbers: dict[str, float | None] = {
-        "zero": _percent(zero),
-        "subnormal": _percent(subnormal),
-        "zero_float64": _percent(zero64),
-        "subnormal_float64": _percent(subnormal64),
+        "zero": percent(zero),
+        "subnormal": percent(subnormal),
+        "zero_float64": percent(zero64),
+        "subnormal_float64": percent(subnormal64),
         **_quantiles("log10_largest", largest[~zero].log10()),
         **_quantiles("log10_largest_float64", largest64[~zero64].log10()),
     }
@@ -98,8 +98,8 @@ def _margin_gradient_gone(subject: Subject, images: Tensor, labels: Tensor) -> C
     zero, bad = largest == 0.0, ~largest.isfinite()
     gone = zero | bad
     numbers = {
-        "zero": _percent(zero),
-        "not_finite": _percent(bad),
+        "zero": percent(zero),
+        "not_finite": percent(bad),
         **_quantiles("log10_largest", largest[~gone].log10()),
     }
     evidence = (
@@ -108,7 +108,7 @@ def _margin_gradient_gone(subject: Subject, images: Tensor, labels: Tensor) -> C
     )
     if not gone.any():
         return found("margin-gradient-gone", "passed", evidence, numbers=numbers)
-    outcome: Outcome = "masked" if _percent(gone) >= SHARE else "note"
+    outcome: Outcome = "masked" if percent(gone) >= SHARE else "note"
     return found("margin-gradient-gone", outcome, evidence, numbers=numbers, rows=subject.rows[gone])
 
 
@@ -121,12 +121,8 @@ def _zero_and_subnormal(largest: Tensor) -> tuple[Tensor, Tensor]:
     return zero, ~zero & (largest < torch.finfo(largest.dtype).tiny)
 
 
-def _percent(flags: Tensor) -> float:
-    return 100.0 * float(flags.double().mean())
-
-
 def _noted(flags: Tensor) -> Outcome:
-    return "note" if _percent(flags) >= SHARE else "passed"
+    return "note" if percent(flags) >= SHARE else "passed"
 
 
 def _quantiles(name: str, values: Tensor) -> dict[str, float | None]:

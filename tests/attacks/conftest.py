@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from bangbench.attacks.ball import Ball, Found
 from bangbench.attacks.base import Attack
 from bangbench.attacks.search import Flips, first_flip
 from bangbench.core.progress import Silent
@@ -81,6 +82,31 @@ def run_attack(attack: Attack, classifier: Classifier, images: NDArray[np.uint8]
     return first_flip(classifier, pixels, truth, attack.direction(classifier, pixels, truth), attack.grid)
 
 
+def assert_allowed(result: Found, ball: Ball, classifier: Classifier) -> None:
+    """Whole grey levels in range and ball; adversarial where found, untouched elsewhere."""
+    adversarial = result.adversarial
+    assert torch.equal(adversarial, adversarial.to(torch.uint8).float())
+    assert (adversarial - ball.images).abs().max() <= ball.budget
+    assert torch.equal(adversarial[~result.found], ball.images[~result.found])
+    with torch.no_grad():
+        assert torch.equal(classifier(adversarial).argmax(1) != ball.labels, result.found)
+
+
+def random_ball(classifier: Classifier, shape: tuple[int, ...], count: int = 24, budget: int = 12) -> Ball:
+    """A third of the values at an end of the range, where a budget is cut short."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(-60, 316, (count, *shape), generator=generator).clamp(0, 255).float()
+    with torch.no_grad():
+        return Ball(images, classifier(images).argmax(1), budget)
+
+
+def grey_ball(classifier: Classifier, count: int, budget: int, seed: int = 0) -> Ball:
+    """Any grey levels, of images (1, 8, 8)."""
+    images = torch.randint(0, 256, (count, 1, 8, 8), generator=torch.Generator().manual_seed(seed)).float()
+    with torch.no_grad():
+        return Ball(images, classifier(images).argmax(1), budget)
+
+
 class Tools(NamedTuple):
     """The helpers above, for tests that cannot import this file."""
 
@@ -89,11 +115,14 @@ class Tools(NamedTuple):
     run_attack: Callable[..., Flips]
     recorder: type[Recorder]
     unit: float
+    assert_allowed: Callable[[Found, Ball, Classifier], None]
+    random_ball: Callable[..., Ball]
+    grey_ball: Callable[..., Ball]
 
 
 @pytest.fixture(scope="session")
 def tools() -> Tools:
-    return Tools(wrap, linear, run_attack, Recorder, UNIT)
+    return Tools(wrap, linear, run_attack, Recorder, UNIT, assert_allowed, random_ball, grey_ball)
 
 
 def opposite_rows(seed: int, share: float | None) -> Case:

@@ -86,26 +86,10 @@ def means(seed=0, batch_size=64):
     return Means(torch.Generator().manual_seed(seed), batch_size)
 
 
-def grey_ball(classifier, count, budget):
-    images = torch.randint(0, 256, (count, 1, 8, 8), generator=torch.Generator().manual_seed(0)).float()
-    with torch.no_grad():
-        return Ball(images, classifier(images).argmax(1), budget)
-
-
 def pixel_ball(levels, budget):
     return Ball(
         torch.tensor(levels, dtype=torch.float32).view(-1, 1, 1, 1), torch.zeros(len(levels), dtype=torch.int64), budget
     )
-
-
-def assert_allowed(result, ball, classifier):
-    """Whole grey levels in range and ball; adversarial where found, untouched elsewhere."""
-    adversarial = result.adversarial
-    assert torch.equal(adversarial, adversarial.to(torch.uint8).float())
-    assert (adversarial - ball.images).abs().max() <= ball.budget
-    assert torch.equal(adversarial[~result.found], ball.images[~result.found])
-    with torch.no_grad():
-        assert torch.equal(classifier(adversarial).argmax(1) != ball.labels, result.found)
 
 
 def papers_checkpoints(iterations):
@@ -241,7 +225,7 @@ def test_a_linear_classifier_flips_exactly_where_the_budget_reaches_the_boundary
     result = APGD.find(classifier, ball, means())
     assert 0 < int((smallest <= budget).sum()) < len(smallest)
     assert torch.equal(result.found, smallest <= budget)
-    assert_allowed(result, ball, classifier)
+    tools.assert_allowed(result, ball, classifier)
 
 
 def test_among_five_classes_the_nearest_boundary_decides(five_classes, tools):
@@ -252,18 +236,18 @@ def test_among_five_classes_the_nearest_boundary_decides(five_classes, tools):
     assert 3 < int(result.found.sum()) < len(ball.labels) - 3
 
 
-def test_the_batch_size_changes_nothing(small_net):
-    ball = grey_ball(small_net, 30, 24)
+def test_the_batch_size_changes_nothing(tools, small_net):
+    ball = tools.grey_ball(small_net, 30, 24)
     settings = ApgdSettings(iterations=15)
     whole, *others = (apgd(small_net, ball, means(batch_size=size), settings) for size in (30, 7, 1))
     assert 5 < int(whole.found.sum()) < 25
     for other in others:
         assert torch.equal(other.found, whole.found)
-    assert_allowed(whole, ball, small_net)
+    tools.assert_allowed(whole, ball, small_net)
 
 
-def test_what_becomes_of_one_image_changes_no_other(small_net):
-    ball = grey_ball(small_net, 30, 24)
+def test_what_becomes_of_one_image_changes_no_other(tools, small_net):
+    ball = tools.grey_ball(small_net, 30, 24)
     wrong = ball.labels.clone()
     wrong[::2] = (wrong[::2] + 1) % 4
     settings = ApgdSettings(iterations=15, restarts=2)
@@ -274,8 +258,8 @@ def test_what_becomes_of_one_image_changes_no_other(small_net):
     assert torch.equal(beside.found[1::2], alone.found[1::2])
 
 
-def test_an_image_that_is_already_wrong_is_found_as_it_is(small_net):
-    ball = grey_ball(small_net, 12, 20)
+def test_an_image_that_is_already_wrong_is_found_as_it_is(tools, small_net):
+    ball = tools.grey_ball(small_net, 12, 20)
     result = apgd(small_net, ball._replace(labels=(ball.labels + 1) % 4), means())
     assert result.found.all()
     assert torch.equal(result.adversarial, ball.images)
@@ -304,16 +288,16 @@ def test_a_zero_gradient_leaves_the_start_where_it_is(tools):
     assert torch.equal(result.adversarial, ball.images)
 
 
-def test_a_gradient_that_is_no_number_moves_nothing_and_leaves_the_others_alone(small_net):
+def test_a_gradient_that_is_no_number_moves_nothing_and_leaves_the_others_alone(tools, small_net):
     broken = nn.Sequential(PartlyNotANumber(small_net))
-    ball = grey_ball(small_net, 16, 30)
+    ball = tools.grey_ball(small_net, 16, 30)
     ball.images[:, 0, 0, 0] = 200.0
     ball.images[::4, 0, 0, 0] = 0.0
     result, healthy = apgd(broken, ball, means()), apgd(small_net, ball, means())
     keeps = torch.arange(16) % 4 > 0
     assert torch.equal(result.adversarial[keeps], healthy.adversarial[keeps])
     assert result.found[keeps].any()
-    assert_allowed(result, ball, broken)
+    tools.assert_allowed(result, ball, broken)
 
 
 def test_memory_in_another_order_changes_nothing(tools):
@@ -330,17 +314,17 @@ def test_memory_in_another_order_changes_nothing(tools):
     assert int(result.found.sum()) > 0
     same = apgd(classifier, ball._replace(images=images.contiguous()), means())
     assert torch.equal(result.adversarial, same.adversarial)
-    assert_allowed(result, ball, classifier)
+    tools.assert_allowed(result, ball, classifier)
 
 
-def test_no_images_are_no_trouble(small_net):
-    ball = grey_ball(small_net, 3, 8).rows(torch.zeros(3, dtype=torch.bool))
+def test_no_images_are_no_trouble(tools, small_net):
+    ball = tools.grey_ball(small_net, 3, 8).rows(torch.zeros(3, dtype=torch.bool))
     result = apgd(small_net, ball, means())
     assert (result.adversarial.shape, result.found.shape, result.forwards) == ((0, 1, 8, 8), (0,), 0)
 
 
-def test_the_global_random_state_stays_and_the_seed_decides(small_net):
-    ball = grey_ball(small_net, 30, 24)
+def test_the_global_random_state_stays_and_the_seed_decides(tools, small_net):
+    ball = tools.grey_ball(small_net, 30, 24)
     before = torch.get_rng_state()
     first, again, other = (apgd(small_net, ball, means(seed)).adversarial for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)

@@ -71,22 +71,6 @@ def exact_net(tools):
     return tools.wrap(layers)
 
 
-def grey_ball(classifier, count, budget, seed=0):
-    images = torch.randint(0, 256, (count, 1, 8, 8), generator=torch.Generator().manual_seed(seed)).float()
-    with torch.no_grad():
-        return Ball(images, classifier(images).argmax(1), budget)
-
-
-def assert_allowed(result, ball, classifier):
-    """Whole grey levels in range and ball; adversarial where found, untouched elsewhere."""
-    adversarial = result.adversarial
-    assert torch.equal(adversarial, adversarial.to(torch.uint8).float())
-    assert (adversarial - ball.images).abs().max() <= ball.budget
-    assert torch.equal(adversarial[~result.found], ball.images[~result.found])
-    with torch.no_grad():
-        assert torch.equal(classifier(adversarial).argmax(1) != ball.labels, result.found)
-
-
 def midway(case, budget):
     """The case's images squeezed into the middle of the range, so that the range limits no change."""
     images = np.clip(case.images.astype(np.int64) // 4 + 96, budget, 255 - budget)
@@ -112,7 +96,7 @@ def test_a_linear_classifier_flips_exactly_where_the_budget_reaches_the_boundary
     result = PGD.find(classifier, ball, means())
     assert 0 < int((smallest <= budget).sum()) < len(smallest)
     assert torch.equal(result.found, smallest <= budget)
-    assert_allowed(result, ball, classifier)
+    tools.assert_allowed(result, ball, classifier)
 
 
 def test_the_class_with_the_largest_logit_is_approached_and_the_nearest_one_with_it(five_classes, tools):
@@ -131,7 +115,7 @@ def test_the_margin_is_the_largest_wrong_logit_less_the_true_one():
 @pytest.mark.parametrize("random_start", [True, False])
 def test_the_batch_size_changes_nothing(tools, random_start):
     classifier = exact_net(tools)
-    ball = grey_ball(classifier, 30, 9)
+    ball = tools.grey_ball(classifier, 30, 9)
     settings = PgdSettings(steps=5, largest_steps=20, random_start=random_start)
     whole, *others = (pgd(classifier, ball, means(batch_size=size), settings) for size in (30, 7, 1))
     assert 5 < int(whole.found.sum()) < 25
@@ -139,12 +123,12 @@ def test_the_batch_size_changes_nothing(tools, random_start):
         assert torch.equal(other.found, whole.found)
         assert torch.equal(other.adversarial, whole.adversarial)
         assert other.forwards == whole.forwards
-    assert_allowed(whole, ball, classifier)
+    tools.assert_allowed(whole, ball, classifier)
 
 
 def test_what_becomes_of_one_image_changes_no_other(tools):
     classifier = exact_net(tools)
-    ball = grey_ball(classifier, 30, 9)
+    ball = tools.grey_ball(classifier, 30, 9)
     wrong = ball.labels.clone()
     wrong[::2] = (wrong[::2] + 1) % 4
     alone, beside = pgd(classifier, ball, means()), pgd(classifier, ball._replace(labels=wrong), means())
@@ -152,8 +136,8 @@ def test_what_becomes_of_one_image_changes_no_other(tools):
     assert torch.equal(beside.found[1::2], alone.found[1::2])
 
 
-def test_an_image_that_is_already_wrong_is_found_as_it_is(small_net):
-    ball = grey_ball(small_net, 12, 20)
+def test_an_image_that_is_already_wrong_is_found_as_it_is(tools, small_net):
+    ball = tools.grey_ball(small_net, 12, 20)
     wrong = ball._replace(labels=(ball.labels + 1) % 4)
     for settings in (PgdSettings(), STILL):
         result = pgd(small_net, wrong, means(), settings)
@@ -191,9 +175,9 @@ def test_a_zero_gradient_moves_nothing(tools):
 
 
 @pytest.mark.parametrize("random_start", [True, False])
-def test_a_gradient_that_is_no_number_moves_nothing_and_leaves_the_others_alone(small_net, random_start):
+def test_a_gradient_that_is_no_number_moves_nothing_and_leaves_the_others_alone(tools, small_net, random_start):
     broken = nn.Sequential(PartlyNotANumber(small_net))
-    ball = grey_ball(small_net, 16, 40)
+    ball = tools.grey_ball(small_net, 16, 40)
     ball.images[:, 0, 0, 0] = 200.0
     ball.images[::4, 0, 0, 0] = 0.0
     settings = PgdSettings(steps=10, largest_steps=10, random_start=random_start)
@@ -201,7 +185,7 @@ def test_a_gradient_that_is_no_number_moves_nothing_and_leaves_the_others_alone(
     keeps = torch.arange(16) % 4 > 0
     assert torch.equal(result.adversarial[keeps], healthy.adversarial[keeps])
     assert healthy.found[~keeps].any()
-    assert_allowed(result, ball, broken)
+    tools.assert_allowed(result, ball, broken)
     if not random_start:
         assert not result.found[~keeps].any()
 
@@ -220,18 +204,18 @@ def test_memory_in_another_order_changes_nothing(tools):
     assert int(result.found.sum()) > 0
     same = pgd(classifier, ball._replace(images=images.contiguous()), means())
     assert torch.equal(result.adversarial, same.adversarial)
-    assert_allowed(result, ball, classifier)
+    tools.assert_allowed(result, ball, classifier)
 
 
-def test_no_images_are_no_trouble(small_net):
-    ball = grey_ball(small_net, 3, 8).rows(torch.zeros(3, dtype=torch.bool))
+def test_no_images_are_no_trouble(tools, small_net):
+    ball = tools.grey_ball(small_net, 3, 8).rows(torch.zeros(3, dtype=torch.bool))
     for result in (pgd(small_net, ball, means()), rung(small_net, ball, means(), 5)):
         assert (result.adversarial.shape, result.found.shape, result.forwards) == ((0, 1, 8, 8), (0,), 0)
 
 
 def test_the_global_random_state_stays_and_the_seed_decides(tools):
     classifier = exact_net(tools)
-    ball = grey_ball(classifier, 30, 9)
+    ball = tools.grey_ball(classifier, 30, 9)
     before = torch.get_rng_state()
     first, again, other = (pgd(classifier, ball, means(seed)).adversarial for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)

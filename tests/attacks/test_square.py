@@ -36,24 +36,6 @@ def exact_net(tools, shape, seed=8):
     return tools.wrap(layers)
 
 
-def random_ball(classifier, shape, count=24, budget=12):
-    """A third of the values at an end of the range, where a budget is cut short."""
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randint(-60, 316, (count, *shape), generator=generator).clamp(0, 255).float()
-    with torch.no_grad():
-        return Ball(images, classifier(images).argmax(1), budget)
-
-
-def assert_allowed(result, ball, classifier):
-    """Whole grey levels in range and ball; adversarial where found, untouched elsewhere."""
-    adversarial = result.adversarial
-    assert torch.equal(adversarial, adversarial.to(torch.uint8).float())
-    assert (adversarial - ball.images).abs().max() <= ball.budget
-    assert torch.equal(adversarial[~result.found], ball.images[~result.found])
-    with torch.no_grad():
-        assert torch.equal(classifier(adversarial).argmax(1) != ball.labels, result.found)
-
-
 def papers_share(iteration):
     """The share of the pixels after so many of 10,000 queries."""
     return 0.8 / 2 ** sum(iteration > end for end in (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000))
@@ -129,14 +111,14 @@ class Twin:
 @pytest.mark.parametrize("turn", [True, False])
 def test_a_slow_twin_finds_the_same_images_with_the_same_queries(tools, shape, turn):
     classifier, settings = exact_net(tools, shape), SquareSettings(queries=40, share=0.7, turn=turn)
-    ball = random_ball(classifier, shape)
+    ball = tools.random_ball(classifier, shape)
     result = square(classifier, ball, means(5), settings)
     images, found, queries = zip(*Twin(classifier, ball, settings).run(torch.Generator().manual_seed(5)), strict=True)
     assert 3 < sum(found) < len(found) - 3
     assert result.found.tolist() == list(found)
     assert torch.equal(result.adversarial, torch.from_numpy(np.stack(images)))
     assert result.forwards == sum(queries)
-    assert_allowed(result, ball, classifier)
+    tools.assert_allowed(result, ball, classifier)
 
 
 @pytest.mark.parametrize("iteration", [0, 10, 11, 50, 51, 200, 201, 501, 1001, 2001, 4001, 6001, 8001, 9999])
@@ -171,7 +153,7 @@ def test_a_linear_classifier_is_flipped_where_the_budget_suffices_and_nowhere_el
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_batch_size_changes_nothing(tools, shape):
     classifier = exact_net(tools, shape)
-    ball = random_ball(classifier, shape)
+    ball = tools.random_ball(classifier, shape)
     whole, *others = (square(classifier, ball, means(1, size), SquareSettings(60)) for size in (24, 7, 1))
     assert 3 < int(whole.found.sum()) < 21
     for other in others:
@@ -182,7 +164,7 @@ def test_the_batch_size_changes_nothing(tools, shape):
 
 def test_an_image_that_leaves_early_changes_nothing_for_the_others(tools):
     classifier = exact_net(tools, SHAPES[0])
-    ball = random_ball(classifier, SHAPES[0])
+    ball = tools.random_ball(classifier, SHAPES[0])
     labels = ball.labels.clone()
     labels[::3] = (labels[::3] + 1) % 4
     alone = square(classifier, ball, means(), SquareSettings(60))
@@ -196,7 +178,7 @@ def test_an_image_that_leaves_early_changes_nothing_for_the_others(tools):
 
 def test_the_seed_decides_and_torchs_own_random_state_stays(tools):
     classifier = exact_net(tools, SHAPES[0])
-    ball, before = random_ball(classifier, SHAPES[0]), torch.get_rng_state()
+    ball, before = tools.random_ball(classifier, SHAPES[0]), torch.get_rng_state()
     first, again, other = (square(classifier, ball, means(seed), SquareSettings(30)) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first.adversarial, again.adversarial)
@@ -205,7 +187,7 @@ def test_the_seed_decides_and_torchs_own_random_state_stays(tools):
 
 def test_images_and_labels_stay_as_they_are(tools):
     classifier = exact_net(tools, SHAPES[1])
-    ball = random_ball(classifier, SHAPES[1])
+    ball = tools.random_ball(classifier, SHAPES[1])
     kept = Ball(ball.images.clone(), ball.labels.clone(), ball.budget)
     square(classifier, ball, means(), SquareSettings(20))
     assert torch.equal(ball.images, kept.images)

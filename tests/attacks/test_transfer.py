@@ -35,14 +35,6 @@ def exact_net(tools, shape, change=0):
     return tools.wrap(layers)
 
 
-def random_ball(classifier, shape, count=24, budget=12):
-    """A third of the values at an end of the range, where a budget is cut short."""
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randint(-60, 316, (count, *shape), generator=generator).clamp(0, 255).float()
-    with torch.no_grad():
-        return Ball(images, classifier(images).argmax(1), budget)
-
-
 def gradient_by_hand(source, image, label):
     """d(z_wrong - z_true)/d(image) of one image of two classes."""
     variable = torch.tensor(image[None], requires_grad=True)
@@ -72,7 +64,7 @@ def momentum_by_hand(source, ball, steps, decay):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_sign_step_goes_the_whole_budget_along_the_sign_of_the_margins_gradient(tools, shape):
     source = exact_net(tools, shape)
-    ball = random_ball(source, shape)
+    ball = tools.random_ball(source, shape)
     by_hand = [
         allowed(image + 12 * np.sign(gradient_by_hand(source, image, label)), image, 12)
         for image, label in zip(ball.images.numpy(), ball.labels.tolist(), strict=True)
@@ -84,7 +76,7 @@ def test_the_sign_step_goes_the_whole_budget_along_the_sign_of_the_margins_gradi
 @pytest.mark.parametrize(("steps", "decay", "budget"), [(10, 1.0, 12), (10, 1.0, 2), (4, 0.5, 30)])
 def test_the_momentum_steps_are_those_of_a_plain_loop(tools, shape, steps, decay, budget):
     source = exact_net(tools, shape)
-    ball = random_ball(source, shape, budget=budget)
+    ball = tools.random_ball(source, shape, budget=budget)
     ours = momentum_steps(source, ball, 5, MomentumSettings(steps, decay))
     assert torch.equal(ours, momentum_by_hand(source, ball, steps, decay))
     assert (ours - ball.images).abs().max() == budget
@@ -92,7 +84,7 @@ def test_the_momentum_steps_are_those_of_a_plain_loop(tools, shape, steps, decay
 
 def test_momentum_carries_on_where_the_gradient_turns(tools):
     source = exact_net(tools, SHAPES[0])
-    ball = random_ball(source, SHAPES[0], budget=40)
+    ball = tools.random_ball(source, SHAPES[0], budget=40)
     with_momentum, without = (momentum_steps(source, ball, 64, MomentumSettings(10, decay)) for decay in (1.0, 0.0))
     assert not torch.equal(with_momentum, without)
 
@@ -123,7 +115,7 @@ class Deaf(nn.Module):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_found_are_the_images_of_the_source_that_the_target_misclassifies(tools, shape):
     source, target = exact_net(tools, shape), exact_net(tools, shape, 1)
-    ball = random_ball(target, shape, 400, budget=40)
+    ball = tools.random_ball(target, shape, 400, budget=40)
     first, second = sign_step(source, ball, 64), momentum_steps(source, ball, 64, TEN)
     by_first, by_second = (target(images).argmax(1) != ball.labels for images in (first, second))
     result = transfer(tools.wrap(Deaf(target)), ball, means(source))
@@ -139,7 +131,7 @@ def test_found_are_the_images_of_the_source_that_the_target_misclassifies(tools,
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_batch_size_changes_nothing(tools, shape):
     source, target = exact_net(tools, shape), exact_net(tools, shape, 2)
-    ball = random_ball(target, shape)
+    ball = tools.random_ball(target, shape)
     whole, *others = (transfer(target, ball, means(source, size)) for size in (24, 7, 1))
     for other in others:
         assert torch.equal(other.adversarial, whole.adversarial)
@@ -149,7 +141,7 @@ def test_the_batch_size_changes_nothing(tools, shape):
 
 def test_nothing_is_random_and_nothing_given_is_changed(tools):
     source, target = exact_net(tools, SHAPES[0]), exact_net(tools, SHAPES[0], 2)
-    ball, used = random_ball(target, SHAPES[0]), means(source)
+    ball, used = tools.random_ball(target, SHAPES[0]), means(source)
     kept, before = Ball(ball.images.clone(), ball.labels.clone(), ball.budget), used.generator.get_state()
     globally = torch.get_rng_state()
     transfer(target, ball, used)
@@ -162,7 +154,7 @@ def test_nothing_is_random_and_nothing_given_is_changed(tools):
 def test_without_another_model_the_user_is_told_how_to_name_one(tools):
     target = exact_net(tools, SHAPES[0])
     with pytest.raises(UsageError, match="was given none; name that model with --against MODEL"):
-        TRANSFER.find(target, random_ball(target, SHAPES[0]), means(None))
+        TRANSFER.find(target, tools.random_ball(target, SHAPES[0]), means(None))
     assert TRANSFER.needs_source
 
 
@@ -182,7 +174,7 @@ class Fixed(nn.Module):
 @pytest.mark.parametrize("slope", [0.0, 1.0])
 def test_a_source_without_a_gradient_leaves_the_images_as_they_are(tools, slope):
     source, target = tools.wrap(Fixed([1.0, 0.0], slope)), tools.wrap(Fixed([1.0, 0.0]))
-    ball = random_ball(target, SHAPES[0])
+    ball = tools.random_ball(target, SHAPES[0])
     assert torch.equal(sign_step(source, ball, 64), ball.images)
     assert torch.equal(momentum_steps(source, ball, 64, TEN), ball.images)
     assert not transfer(target, ball, means(source)).found.any()
@@ -230,7 +222,7 @@ def test_a_confident_source_is_followed_though_its_cross_entropy_has_vanished(tw
 def test_a_target_that_returns_no_numbers_is_not_flipped(tools):
     source = exact_net(tools, SHAPES[0])
     nothing = tools.wrap(Fixed([1.0, torch.nan]))
-    result = transfer(nothing, random_ball(source, SHAPES[0]), means(source))
+    result = transfer(nothing, tools.random_ball(source, SHAPES[0]), means(source))
     assert not result.found.any()
 
 
@@ -259,7 +251,7 @@ def test_without_images_neither_net_is_asked(tools):
 
 def test_smallest_budget_takes_it_as_it_takes_every_attack(tools):
     source, target = exact_net(tools, SHAPES[0]), exact_net(tools, SHAPES[0], 2)
-    ball = random_ball(target, SHAPES[0], 60)
+    ball = tools.random_ball(target, SHAPES[0], 60)
     flips = smallest_budget(TRANSFER, target, ball.images, ball.labels, (4, 12, 60), means(source))
     assert set(flips.scale[flips.found].tolist()) == {4.0, 12.0, 60.0}
     small = transfer(target, ball._replace(budget=4), means(source))
