@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +16,9 @@ from bangbench.metrics.distances import l2, linf
 from bangbench.metrics.pass_score import pass_scores_all
 from bangbench.metrics.reference import EccStatus
 from bangbench.metrics.spec import PassSpec
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Compared(NamedTuple):
@@ -34,7 +37,7 @@ class Compared(NamedTuple):
 def compare_files(spec: PassSpec) -> list[Compared]:
     """Return the scores of each pair; `BenchError` for files that are no images or do not match."""
     original, adversarial = read_stack(spec.original), read_stack(spec.adversarial)
-    scores = pass_scores_all(adversarial, original, spec.workers)
+    scores = pass_scores_all(adversarial, original, spec.workers, _device(spec.device))
     definition, paper = scores["definition"], scores["paper"]
     largest, euclidean = linf(adversarial, original), l2(adversarial, original)
     return [
@@ -50,6 +53,15 @@ def compare_files(spec: PassSpec) -> list[Compared]:
         )
         for index in range(len(original))
     ]
+
+
+def _device(name: str) -> torch.device | None:
+    """Return the device to score on, None for the CPU, for which torch need not be loaded."""
+    if name == "cpu":
+        return None
+    from bangbench.core.device import choose_device
+
+    return choose_device(name)
 
 
 def read_stack(path: Path) -> NDArray[np.uint8]:

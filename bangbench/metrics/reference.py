@@ -21,7 +21,7 @@ from bangbench.metrics.checks import check_channels, check_pair
 
 PresetName = Literal["definition", "paper"]
 
-_CORRELATION_EPSILON = 1e-3
+CORRELATION_EPSILON = 1e-3
 _BLUR_SIDE = 5
 
 
@@ -91,7 +91,7 @@ def align(
     The homography maps template to input coordinates, as `warp` expects; it is None where ECC found none.
     Any failure of OpenCV other than the two that `EccStatus` names raises `BenchError`.
     """
-    criteria = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, iterations, _CORRELATION_EPSILON)
+    criteria = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, iterations, CORRELATION_EPSILON)
     start = np.eye(3, dtype=np.float32)
     find: Any = cv2.findTransformECC  # its type stub forbids the None that stands for "no mask"
     try:

@@ -14,4 +14,5 @@ class PassSpec(Spec):
 
     original: Path = Field(description="The original: an image file, or a stack as .npy or .npz.")
     adversarial: Path = Field(description="The adversarial one, of the same size.")
-    workers: int | None = Field(None, ge=1, description="Processes (default: one per core).")
+    device: str = Field("cpu", description="cpu, or cuda for stacks of many thousand pairs.")
+    workers: int | None = Field(None, ge=1, description="Threads (default: one per core; on a GPU unused).")
