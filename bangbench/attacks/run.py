@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +17,9 @@ from bangbench.attacks.examples import choose_examples
 from bangbench.attacks.opened import Opened, open_source_model, open_with_images
 from bangbench.attacks.rows import SCHEMA, parquet_columns, summarise
 from bangbench.attacks.spec import AttackSpec
-from bangbench.core.device import cpu_threads
+from bangbench.core.device import available_cores, cpu_threads
 from bangbench.core.errors import BenchError, UsageError
+from bangbench.core.jobs import Job, run_jobs
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
 from bangbench.core.spec import fingerprint_of
@@ -37,7 +38,10 @@ from bangbench.store.tables import write_table
 CHUNK = 500
 
 #: What a chunk's file holds, counted up with every change: chunks of another format are computed again.
-CHUNK_FORMAT = 2
+CHUNK_FORMAT = 3
+
+#: Images that are attacked sooner in this process than others, which take seconds, are started.
+_IN_PROCESS_IMAGES = 2000
 
 #: Columns of a chunk that are totals, not one value per image.
 _TOTALS = ("unverified", "forwards", "seconds")
@@ -64,21 +68,35 @@ class _Run(NamedTuple):
         return results_folder(self.spec.root, self.opened.model.name) / f"{self.name}.json"
 
 
+class _Share(NamedTuple):
+    """A part of the work on one attack: the pending chunks of the run with this key."""
+
+    spec: AttackSpec
+    key: str
+    chunks: Chunks
+    pending: tuple[int, ...]
+
+
 def attack(spec: AttackSpec, progress: Progress = SILENT) -> list[AttackRecord]:
     """Run the attacks of `spec` on one model, go on with them, or return them if they are there.
 
     Raises `UsageError` for unknown names, `BenchError` for a model or data that cannot be used and for results of
     other settings in the way.
     """
-    attacks = {name: ATTACKS.load(name) for name in spec.attack}
-    _check_used(spec, attacks.values())
+    _check_used(spec, [ATTACKS.load(name) for name in spec.attack])
+    with cpu_threads(spec.workers), PassPool(spec.workers) as pool:
+        return [_run_attack(run, progress) for run in _make_runs(spec, pool, progress)]
+
+
+def _make_runs(spec: AttackSpec, pool: PassPool, progress: Progress) -> list[_Run]:
+    """Open what the attacks of `spec` need; see `attack` for what is refused."""
     opened = open_with_images(spec)
     source = open_source_model(spec.against, spec, opened) if spec.against else None
     check_writable(results_folder(spec.root, opened.model.name))
-    with cpu_threads(spec.workers), PassPool(spec.workers) as pool:
-        usable_pool = pool if _pass_is_defined(opened, progress) else None
-        runs = [_make_run(spec, opened, source, name, found, usable_pool) for name, found in attacks.items()]
-        return [_run_attack(run, progress) for run in runs]
+    usable_pool = pool if _pass_is_defined(opened, progress) else None
+    return [
+        _make_run(spec, opened, source, name, ATTACKS.load(name), usable_pool) for name in dict.fromkeys(spec.attack)
+    ]
 
 
 def _check_used(spec: AttackSpec, attacks: Iterable[Attack | BallAttack]) -> None:
@@ -156,21 +174,54 @@ def _vouched_for(path: Path, save_images: bool) -> list[Path]:
 
 
 def _attack_chunks(run: _Run, chunks: Chunks, progress: Progress) -> None:
+    """Attack the chunks that are not there yet, in processes of their own where that is worth it."""
+    count = len(run.opened.data.images)
+    pending = tuple(number for number in range(len(range(0, count, CHUNK))) if not chunks.done(number))
+    workers = min(len(pending), _workers(run))
+    if workers > 1 and len(pending) * CHUNK > _IN_PROCESS_IMAGES:
+        spec = run.spec.model_copy(update={"attack": (run.name,)})
+        shares = [_Share(spec, run.key, chunks, pending[first::workers]) for first in range(workers)]
+        jobs = [Job("the attack", attack_share, share, stretches=1, announced=False) for share in shares]
+        run_jobs(jobs, workers, _label(run), progress)
+    else:
+        _attack_pending(run, chunks, pending, progress, count)
+
+
+def attack_share(share: _Share, progress: Progress) -> None:
+    """Attack one share of the chunks with one thread, in a process that opens model and data for itself."""
+    with cpu_threads(1), PassPool(1) as pool:
+        (run,) = _make_runs(share.spec, pool, progress)
+        if run.key != share.key:
+            raise BenchError(f"{run.opened.model.name} or its data was changed meanwhile; run the command again")
+        images = sum(len(run.opened.data.images[_part(number)]) for number in share.pending)
+        _attack_pending(run, share.chunks, share.pending, progress, images)
+
+
+def _attack_pending(run: _Run, chunks: Chunks, pending: Sequence[int], progress: Progress, count: int) -> None:
+    """Attack the pending chunks; the bar counts them as the last of `count` images."""
     data = run.opened.data
-    count = len(data.images)
-    starts = range(0, count, CHUNK)
-    finished = {number for number in range(len(starts)) if chunks.done(number)}
-    done = sum(min(CHUNK, count - starts[number]) for number in finished)
-    progress.start(f"{run.opened.model.name} {run.name}", count, done, unit="image")
+    left = sum(len(data.images[_part(number)]) for number in pending)
+    progress.start(_label(run), count, count - left, unit="image")
     try:
-        for number, start in enumerate(starts):
-            if number not in finished:
-                part = slice(start, start + CHUNK)
-                images, labels = data.images[part], data.labels[part]
-                chunks.write(number, attack_chunk(run.target, images, labels, start))
-                progress.advance(len(images))
+        for number in pending:
+            images, labels = data.images[_part(number)], data.labels[_part(number)]
+            chunks.write(number, attack_chunk(run.target, images, labels, number * CHUNK))
+            progress.advance(len(images))
     finally:
         progress.finish()
+
+
+def _part(number: int) -> slice:
+    """Return the images of one chunk."""
+    return slice(number * CHUNK, (number + 1) * CHUNK)
+
+
+def _label(run: _Run) -> str:
+    return f"{run.opened.model.name} {run.name}"
+
+
+def _workers(run: _Run) -> int:
+    return run.spec.workers or (available_cores() if run.opened.device.type == "cpu" else 1)
 
 
 def _complete(run: _Run, record: AttackRecord, chunks: Chunks) -> AttackRecord:

@@ -47,4 +47,6 @@ class AttackSpec(ModelSpec):
     against: str | None = Field(None, description="transfer: the model whose adversarial images are tried.")
     seed: int = Field(0, ge=0, description="Seed of the attacks that draw random numbers.")
     save_images: bool = Field(False, description="Keep the adversarial images (ATTACK.npz).")
-    workers: Positive | None = Field(None, description="Processes that compute PASS (default: one per core).")
+    workers: Positive | None = Field(
+        None, description="Processes that attack many images, or threads for few (default: one per core; on a GPU 1)."
+    )

@@ -9,6 +9,9 @@ from bangbench.attacks import run
 from bangbench.attacks.run import attack
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.errors import BenchError
+from bangbench.core.progress import SILENT
+from bangbench.data.digits import Digits
+from bangbench.store.chunks import Chunks
 from bangbench.store.examples import read_examples
 from bangbench.store.records import AttackRecord, read_record
 
@@ -176,3 +179,36 @@ def test_results_on_other_images_are_protected(spec_of, digits, tmp_path):
     attack(spec_of(tmp_path, data=write(0)))
     with pytest.raises(BenchError, match=r"the data or the weights are not the same\); choose another name or root"):
         attack(spec_of(tmp_path, data=write(1)))
+
+
+@pytest.fixture
+def many(tmp_path):
+    """More images than two chunks hold, as a data set of one's own."""
+    digits = Digits(None).load("test")
+    times = 2 * run.CHUNK // len(digits.images) + 1
+    images, labels = np.tile(digits.images, (times, 1, 1, 1)), np.tile(digits.labels, times)
+    file = tmp_path / "many.npz"
+    np.savez(file, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    return f"npz:{file}"
+
+
+def test_processes_find_what_one_process_finds(trained, many, computed, tmp_path, monkeypatch):
+    common = {"model": str(trained.root / "models/tiny"), "attack": (NAME, "uniform-noise"), "data": many, "device": "cpu"}
+    alone = attack(AttackSpec(**common, root=tmp_path / "alone", workers=1, budget=("0.1",)))
+    assert computed
+    computed.clear()
+    monkeypatch.setattr(run, "_IN_PROCESS_IMAGES", 0)
+    shared = attack(AttackSpec(**common, root=tmp_path / "shared", workers=2, budget=("0.1",)))
+    assert not computed
+    for first, second in zip(alone, shared, strict=True):
+        assert first.key == second.key
+        assert first.summary.model_copy(update={"seconds": 0}) == second.summary.model_copy(update={"seconds": 0})
+        file = f"{FOLDER}/{first.attack}.parquet"
+        assert (tmp_path / "alone" / file).read_bytes() == (tmp_path / "shared" / file).read_bytes()
+
+
+def test_a_share_of_another_run_is_refused(trained, tmp_path):
+    spec = AttackSpec(model=str(trained.root / "models/tiny"), attack=(NAME,), root=tmp_path, device="cpu")
+    share = run._Share(spec, "another", Chunks(tmp_path / "chunks", "another"), (0,))
+    with pytest.raises(BenchError, match="tiny or its data was changed meanwhile; run the command again"):
+        run.attack_share(share, SILENT)
