@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from bangbench import __version__
 from bangbench.core.device import available_cores
 
-_PACKAGES = ("torch", "numpy", "scipy", "opencv-python-headless", "opencv-python", "scikit-image")
+_PACKAGES = ("torch", "numpy", "scipy", "opencv-python-headless", "opencv-python", "scikit-image", "numba")
 
 
 class Provenance(BaseModel):
