@@ -8,7 +8,7 @@ from rich.table import Table
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
 from bangbench.noise.spec import NoiseSpec
-from bangbench.store.records import NoiseRecord
+from bangbench.store.records import ROLES, NoiseRecord, NoiseSummary, Role
 
 
 def run_noise(specs: list[NoiseSpec], output: Output) -> None:
@@ -32,17 +32,45 @@ def noise_summary(record: NoiseRecord) -> Table:
     summary = record.summary
     if summary is None:
         return Table(title="unfinished")
+    stopped = summary.precision is not None
     table = Table(
         title=f"{record.regular.name} and {record.bang.name} at iteration {summary.stages[-1]}: noisy copies not "
-        f"classified correctly, {summary.images} images, {summary.draws} draws each",
+        f"classified correctly, {summary.images} images, {_draws(summary)}",
         title_justify="left",
+        caption=_arithmetic(summary),
+        caption_justify="left",
     )
-    for header in ("sigma (grey levels)", "regular %", "BANG %", "difference"):
+    extra = ("interval", "draws") if stopped else ()
+    for header in ("sigma (grey levels)", "regular %", *extra, "BANG %", *extra, "difference"):
         table.add_column(header, justify="right")
-    last = {role: stages[-1] for role, stages in summary.flipped_percent.items()}
-    for sigma, regular, bang in zip(summary.sigmas, last["regular"], last["bang"], strict=True):
-        table.add_row(f"{sigma:g}", f"{regular:.2f}", f"{bang:.2f}", f"{bang - regular:+.2f}")
+    for place, sigma in enumerate(summary.sigmas):
+        regular, bang = (summary.flipped_percent[role][-1][place] for role in ROLES)
+        first, second = (_stopping(summary, role, place) for role in ROLES)
+        table.add_row(f"{sigma:g}", f"{regular:.2f}", *first, f"{bang:.2f}", *second, f"{bang - regular:+.2f}")
     return table
+
+
+def _draws(summary: NoiseSummary) -> str:
+    if summary.precision is None:
+        return f"{summary.draws} draws each"
+    return f"up to {summary.draws} draws each, stopped at intervals narrower than {summary.precision:g} points"
+
+
+def _stopping(summary: NoiseSummary, role: Role, place: int) -> tuple[str, ...]:
+    """Return the interval and the draws of a model at the last stage; nothing where every draw was taken."""
+    if summary.flipped_interval is None or summary.draws_used is None:
+        return ()
+    low, high = summary.flipped_interval[role][-1][place]
+    return f"[{low:.2f}, {high:.2f}]", str(summary.draws_used[role][-1][place])
+
+
+def _arithmetic(summary: NoiseSummary) -> str | None:
+    if summary.arithmetic is None or summary.compared is None or summary.differing is None:
+        return None
+    return (
+        f"predictions in {summary.arithmetic}; {summary.differing} of {summary.compared} copies "
+        f"({100 * summary.differing / summary.compared:.3g} %) are flipped there or in float32, not in both"
+    )
 
 
 def add(app: typer.Typer) -> None:

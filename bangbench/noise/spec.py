@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from bangbench.core.spec import Spec
 
 Positive = Annotated[int, Field(ge=1)]
+Points = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Arithmetic = Literal["float32", "tf32", "bfloat16"]
 
 #: Levels of noise in grey levels: the largest ones are the paper's (figures 3 and 5), the steps chosen.
 GREY_SIGMAS = tuple(10.0 * step for step in range(1, 11))
@@ -24,6 +26,8 @@ class NoiseSpec(Spec):
     """
 
     circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"batch_size", "workers"}
+    #: Settings that older records lack: left out at their defaults, or those records would have other keys.
+    left_out_at_default: ClassVar[tuple[str, ...]] = ("precision", "arithmetic")
 
     regular: str = Field(description="The regular model: a name under models/, a folder or a file.")
     bang: str = Field(description="The BANG model, trained like the regular one.")
@@ -38,12 +42,22 @@ class NoiseSpec(Spec):
         description="Standard deviation of the noise in grey levels (default: 10, 20, ..., 100; colour images 4, 8, "
         "..., 40).",
     )
-    draws: Positive = Field(1000, description="Noisy copies of each image.")
+    draws: Positive = Field(1000, description="Noisy copies of each image; with --precision, at most.")
+    precision: Points | None = Field(
+        None,
+        description="Stop drawing for a model, stage and sigma once its interval is narrower than so many percentage "
+        "points (default: take all draws).",
+    )
     per_class: Positive = Field(
         100, description="Use the first so many test images of each class that are correct at all stages."
     )
     seed: int = Field(0, ge=0, description="Seed of the noise.")
     clip: bool = Field(True, description="Round noisy images to whole grey levels and clip them to 0..255.")
+    arithmetic: Arithmetic = Field(
+        "float32",
+        description="Arithmetic of the predictions: float32, tf32 (CUDA only) or bfloat16; what a reduced one "
+        "changes is counted.",
+    )
     batch_size: Positive | None = Field(None, description="Images per forward pass.")
     workers: Positive | None = Field(None, description="Processes that count (default: one per core; on a GPU 1).")
 
@@ -54,6 +68,11 @@ class NoiseSpec(Spec):
             if not (math.isfinite(sigma) and sigma > 0):
                 raise ValueError(f"expected grey levels above 0, found {sigma}")
         return None if value is None else tuple(sorted(set(value)))
+
+    def settings(self) -> dict[str, Any]:
+        """Return what was asked for, as JSON values; later settings only where they are not at their defaults."""
+        defaults = {name: type(self).model_fields[name].default for name in self.left_out_at_default}
+        return {name: value for name, value in super().settings().items() if defaults.get(name, self) != value}
 
     def sigmas(self, channels: int) -> tuple[float, ...]:
         """Return the levels of noise, ascending, for images of so many channels."""

@@ -206,7 +206,7 @@ def _noise_claim(group: Group, found: FoundNoise, reference: FigureReference, wh
     surface = summary.flipped_percent["regular"] if which == 0 else summary.flipped_percent["bang"]
     interval = None
     if found.rows is not None:
-        estimate = mean_interval(100.0 * found.rows.flipped[which, -1, place] / found.rows.draws)
+        estimate = mean_interval(found.rows.percent[which, -1, place])
         if estimate is not None and estimate.interval is not None:
             interval = estimate.interval[0] - paper, estimate.interval[1] - paper
     claim = _claim(pair_title(found), cell, "percent", (paper, surface[-1][place]), interval, same_data)

@@ -4,14 +4,35 @@ from __future__ import annotations
 
 from bangbench.report.collect import FoundNoise
 from bangbench.report.groups import Group, prefix_of, short_name
+from bangbench.report.per_image import cell_draws
 from bangbench.report.published import FigureReference, pair_figure, published_label
 from bangbench.report.rows import group_title, unfinished_note
-from bangbench.report.table import SIGMA, Column, Row, Table, csv_column, decimals, text
+from bangbench.report.table import (
+    MISSING,
+    SIGMA,
+    Cell,
+    Column,
+    Row,
+    Show,
+    Table,
+    csv_column,
+    decimals,
+    number,
+    text,
+)
 from bangbench.report.verdicts import audit_notes, audit_of, show_rate, verdict_on
 from bangbench.store.audits import PREDICTIONS
+from bangbench.store.records import NoiseSummary, Role
 
 PAPER_DRAWS = 1000
 PAPER_IMAGES_PER_CLASS = 100
+
+_KINDS: tuple[tuple[str, Role], ...] = (("Regular", "regular"), ("BANG", "bang"))
+
+_INTERVALS = (
+    "intervals: Clopper and Pearson's, from the copies of all images together, at the Bonferroni level for all models, "
+    f"stages and {SIGMA}; they cover the drawing of noise, not the choice of images."
+)
 
 _NAMES = (
     Column("Pair", "Pair", (), text, "left"),
@@ -21,19 +42,72 @@ _NAMES = (
     csv_column("data"),
     csv_column("iteration"),
     Column("Images", "Images", ("images",), text),
-    Column("Draws", "Draws", ("draws_per_image",), text),
-    Column(SIGMA, SIGMA, ("sigma_grey_levels",), text),
 )
+_DRAWS = Column("Draws", "Draws", ("draws_per_image",), text)
+_STRENGTH = Column(SIGMA, SIGMA, ("sigma_grey_levels",), text)
+_DIFFERENCE = Column("Difference (points)", "Difference\npoints", ("difference_points",), decimals(2))
 
 
 def _columns(group: Group) -> tuple[Column, ...]:
     show = show_rate(group)
-    regular, bang = (f"{kind}_flipped_percent" for kind in ("regular", "bang"))
+    if not _is_stopped(group):
+        percents = (_percent_column(title, kind, show) for title, kind in _KINDS)
+        return (*_NAMES, _DRAWS, _STRENGTH, *percents, _DIFFERENCE)
+    several = (
+        column
+        for title, kind in _KINDS
+        for column in (
+            Column(f"{title} draws", f"{title}\ndraws", (f"{kind}_draws_per_image",), text),
+            _percent_column(title, kind, show),
+            Column(f"{title} interval (%)", f"{title}\ninterval", _interval_fields(kind), _show_interval),
+        )
+    )
+    return (*_NAMES, _STRENGTH, *several, _DIFFERENCE)
+
+
+def _percent_column(title: str, kind: Role, show: Show) -> Column:
+    fields = f"{kind}_flipped_percent", f"{kind}_audit_verdict"
+    return Column(f"{title} flipped (%)", f"{title}\nflipped %", fields, show)
+
+
+def _interval_fields(kind: Role) -> tuple[str, str]:
+    return f"{kind}_flipped_low_percent", f"{kind}_flipped_high_percent"
+
+
+def _show_interval(cell: Cell) -> str:
+    low, high = cell
+    return MISSING if low is None else f"[{number(low, 2)}, {number(high, 2)}]"
+
+
+def _is_stopped(group: Group) -> bool:
+    """Return whether any cell of a group may have stopped before its last draw."""
+    return any(found.summary.precision is not None for found in group.noise)
+
+
+def draws_text(summary: NoiseSummary) -> str:
+    """Return in words how many draws each image had."""
+    if summary.precision is None:
+        return f"{summary.draws:,} draws each"
     return (
-        *_NAMES,
-        Column("Regular flipped (%)", "Regular\nflipped %", (regular, "regular_audit_verdict"), show),
-        Column("BANG flipped (%)", "BANG\nflipped %", (bang, "bang_audit_verdict"), show),
-        Column("Difference (points)", "Difference\npoints", ("difference_points",), decimals(2)),
+        f"up to {summary.draws:,} draws each, stopped at 95 % simultaneous intervals narrower than "
+        f"{summary.precision:g} points"
+    )
+
+
+def paper_draws(summary: NoiseSummary) -> str:
+    """Return the paper's number of draws in brackets where the measured one is or may be another, else nothing."""
+    same = summary.draws == PAPER_DRAWS and summary.precision is None
+    return "" if same else f" (the paper: {PAPER_DRAWS:,})"
+
+
+def arithmetic_note(summary: NoiseSummary) -> str:
+    """Return what a reduced arithmetic changed, in words without a stop; nothing where there was none."""
+    if summary.arithmetic is None or summary.compared is None or summary.differing is None:
+        return ""
+    percent = 100.0 * summary.differing / summary.compared
+    return (
+        f"predictions in {summary.arithmetic}; of {summary.compared:,} copies that were predicted in float32 as well, "
+        f"{summary.differing:,} ({percent:.3g} %) are flipped in one arithmetic and not in the other"
     )
 
 
@@ -77,34 +151,54 @@ def last_stage(found: FoundNoise) -> int | None:
 
 def _rows(group: Group, found: FoundNoise) -> list[Row]:
     record, summary = found.record, found.summary
-    verdicts = [verdict_on(audit_of(group, info), PREDICTIONS) for info in (record.regular, record.bang)]
-    last = zip(summary.sigmas, summary.flipped_percent["regular"][-1], summary.flipped_percent["bang"][-1], strict=True)
+    names: tuple[Cell, ...] = (
+        (pair_title(found),),
+        ("measured",),
+        (record.regular.name,),
+        (record.bang.name,),
+        (record.data.name,),
+        (last_stage(found),),
+        (summary.images,),
+    )
+    draws = cell_draws(summary)[:, -1]
+    rows = []
+    for place, sigma in enumerate(summary.sigmas):
+        percents = _percent_cells(group, found, place)
+        regular, bang = (summary.flipped_percent[kind][-1][place] for _, kind in _KINDS)
+        cells: tuple[Cell, ...]
+        if _is_stopped(group):
+            intervals = _interval_cells(summary, place)
+            taken = ((int(count),) for count in draws[:, place])
+            cells = ((sigma,), *(cell for model in zip(taken, percents, intervals, strict=True) for cell in model))
+        else:
+            cells = ((summary.draws,), (sigma,), *percents)
+        rows.append(Row("measured", (*names, *cells, (regular - bang,))))
+    return rows
+
+
+def _percent_cells(group: Group, found: FoundNoise, place: int) -> list[Cell]:
+    """Return the flipped copies of both models at the last stage under one sigma, with the audits' verdicts."""
+    infos = found.record.regular, found.record.bang
     return [
-        Row(
-            "measured",
-            (
-                (pair_title(found),),
-                ("measured",),
-                (record.regular.name,),
-                (record.bang.name,),
-                (record.data.name,),
-                (last_stage(found),),
-                (summary.images,),
-                (summary.draws,),
-                (sigma,),
-                (regular, verdicts[0]),
-                (bang, verdicts[1]),
-                (regular - bang,),
-            ),
-        )
-        for sigma, regular, bang in last
+        (found.summary.flipped_percent[kind][-1][place], verdict_on(audit_of(group, info), PREDICTIONS))
+        for (_, kind), info in zip(_KINDS, infos, strict=True)
     ]
+
+
+def _interval_cells(summary: NoiseSummary, place: int) -> list[Cell]:
+    if summary.flipped_interval is None:
+        return [(None, None)] * len(_KINDS)
+    return [summary.flipped_interval[kind][-1][place] for _, kind in _KINDS]
 
 
 def _notes(found: FoundNoise) -> list[str]:
     summary, pair = found.summary, pair_title(found)
-    paper = f" (the paper: {PAPER_DRAWS:,})" if summary.draws != PAPER_DRAWS else ""
-    notes = [f"{pair}: {_stages(found)}; {summary.images:,} images, {summary.draws:,} draws each{paper}."]
+    counts = f"{summary.images:,} images, {draws_text(summary)}{paper_draws(summary)}"
+    notes = [f"{pair}: {_stages(found)}; {counts}."]
+    if summary.precision is not None:
+        notes.append(f"{pair}: {_INTERVALS}")
+    if reduced := arithmetic_note(summary):
+        notes.append(f"{pair}: {reduced}.")
     if short := _short_classes(found):
         notes.append(f"{pair}: {short} (the paper: {PAPER_IMAGES_PER_CLASS}).")
     if found.record.spec.get("clip") is False:

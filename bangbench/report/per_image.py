@@ -44,10 +44,18 @@ class AttackRows(NamedTuple):
 
 
 class NoiseRows(NamedTuple):
-    """Flipped draws of each image, of `draws`: flipped is (2, stages, sigmas, N), first regular, then BANG."""
+    """Flipped draws of each image, (2, stages, sigmas, N), first regular, then BANG.
 
-    draws: int
+    draws: of each image in a cell, (2, stages, sigmas).
+    """
+
+    draws: Whole
     flipped: Whole
+
+    @property
+    def percent(self) -> Numbers:
+        """Return the flipped draws of each image in percent, (2, stages, sigmas, N)."""
+        return 100.0 * self.flipped / self.draws[..., np.newaxis]
 
 
 def read_attack_rows(path: Path, summary: AttackSummary) -> AttackRows | None:
@@ -85,12 +93,19 @@ def read_noise_rows(path: Path, summary: NoiseSummary) -> NoiseRows | None:
         )
     flipped = _column(table, "flipped", path).astype(np.int64).reshape(shape)
     _check_percentages(path, flipped, summary)
-    return NoiseRows(summary.draws, flipped)
+    return NoiseRows(cell_draws(summary), flipped)
+
+
+def cell_draws(summary: NoiseSummary) -> Whole:
+    """Return how many draws each image had, (2, stages, sigmas), first regular, then BANG."""
+    if summary.draws_used is None:
+        return np.full((2, len(summary.stages), len(summary.sigmas)), summary.draws)
+    return np.array([summary.draws_used["regular"], summary.draws_used["bang"]])
 
 
 def _check_percentages(path: Path, flipped: Whole, summary: NoiseSummary) -> None:
     """Raise `BenchError` unless the counts, (2, stages, sigmas, images), give the percentages of the record."""
-    found = 100.0 * flipped.sum(axis=-1) / (summary.images * summary.draws)
+    found = 100.0 * flipped.sum(axis=-1) / (summary.images * cell_draws(summary))
     expected = np.array([summary.flipped_percent["regular"], summary.flipped_percent["bang"]])
     wrong = np.argwhere(np.abs(found - expected) > _TOLERANCE)
     if len(wrong):

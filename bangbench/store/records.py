@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from bangbench.core.errors import BenchError
 from bangbench.core.provenance import Provenance
@@ -136,8 +145,19 @@ class AttackRecord(Record):
     summary: AttackSummary | None = None
 
 
+Role = Literal["regular", "bang"]
+ROLES: tuple[Role, ...] = ("regular", "bang")
+
+
 class NoiseSummary(BaseModel):
-    """Flipped draws in percent: [stage][sigma] for each model, and the number of images per class."""
+    """Flipped draws in percent: [stage][sigma] for each model, and the number of images per class.
+
+    With a precision (percentage points), drawing stops for a cell once its interval is narrower: `draws` is then the
+    most that an image can have, `draws_used` what it had, [stage][sigma], and `flipped_interval` (low, high) in
+    percent, at a level for all cells together. In a reduced arithmetic, `compared` copies were predicted in float32 as
+    well, and `differing` of them are flipped in one arithmetic and not in the other. A field that does not apply is not
+    written.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -146,9 +166,38 @@ class NoiseSummary(BaseModel):
     draws: int
     images: int
     images_per_class: tuple[int, ...]
-    flipped_percent: dict[Literal["regular", "bang"], tuple[tuple[float, ...], ...]]
+    flipped_percent: dict[Role, tuple[tuple[float, ...], ...]]
     forwards: int
     seconds: float
+    precision: float | None = None
+    draws_used: dict[Role, tuple[tuple[int, ...], ...]] | None = None
+    flipped_interval: dict[Role, tuple[tuple[tuple[float, float], ...], ...]] | None = None
+    arithmetic: str | None = None
+    compared: int | None = None
+    differing: int | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> NoiseSummary:
+        """Refuse a record of which only a part is there."""
+        for names in (("precision", "draws_used", "flipped_interval"), ("arithmetic", "compared", "differing")):
+            lacking = [name for name in names if getattr(self, name) is None]
+            if 0 < len(lacking) < len(names):
+                raise ValueError(f"expected {', '.join(names)} together, found no {', '.join(lacking)}")
+        for surfaces in (self.draws_used, self.flipped_interval):
+            if surfaces is not None and any(not self._fits(surfaces.get(role, ())) for role in ROLES):
+                raise ValueError("expected draws and intervals for every stage and sigma of both models, found others")
+        taken = [draws for rows in (self.draws_used or {}).values() for row in rows for draws in row]
+        if any(not 1 <= draws <= self.draws for draws in taken):
+            raise ValueError(f"expected 1 to {self.draws} draws in every cell, found {min(taken)} to {max(taken)}")
+        return self
+
+    def _fits(self, surface: Sequence[Sequence[object]]) -> bool:
+        return len(surface) == len(self.stages) and all(len(row) == len(self.sigmas) for row in surface)
+
+    @model_serializer(mode="wrap")
+    def _without_what_does_not_apply(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        later = {name for name, field in type(self).model_fields.items() if not field.is_required()}
+        return {name: value for name, value in plain(self).items() if value is not None or name not in later}
 
 
 class NoiseRecord(Record):

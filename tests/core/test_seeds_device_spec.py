@@ -134,6 +134,7 @@ CHANGES: list[tuple[Spec, dict[str, Any]]] = [
     (AttackSpec(model="R0"), {"data": "digits", "limit": 1, "save_images": True, "weights": Path("w.pt")}),
     (AttackSpec(model="R0"), {"input_scale": 2.0, "mean": (0.5,), "std": (0.5,)}),
     (NoiseSpec(regular="R0", bang="B1"), {"sigma": (1.0,), "draws": 1, "per_class": 1, "seed": 1, "clip": False}),
+    (NoiseSpec(regular="R0", bang="B1"), {"precision": 0.5, "arithmetic": "bfloat16"}),
 ]
 
 

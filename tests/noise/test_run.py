@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,96 +12,18 @@ import torch
 from torch import nn
 
 from bangbench.core.errors import BenchError, UsageError
-from bangbench.core.progress import Silent
 from bangbench.data.dataset import Dataset, make_dataset
-from bangbench.data.digits import Digits
-from bangbench.nets.classifier import Classifier
 from bangbench.nets.predict import predict
-from bangbench.noise import run
+from bangbench.noise import plan, rounds
 from bangbench.noise.run import evolve
 from bangbench.noise.spec import NoiseSpec
-from bangbench.store.records import ModelInfo, NoiseRecord, Preprocessing, read_record
+from bangbench.store.records import NoiseRecord, read_record
 from bangbench.store.tables import read_table
 from bangbench.training.run import train
 from bangbench.training.spec import TrainSpec
 
 STAGES = (500, 1000)
 PAIR = Path("results/demo/R0-vs-B1")
-
-
-class StubModel(NamedTuple):
-    """What `evolve` uses of an opened model."""
-
-    name: str
-    info: ModelInfo
-    data: str | None
-    stages: tuple[int, ...]
-    classifiers: dict[int, Classifier]
-
-    def stage_classifier(self, iteration: int) -> Classifier:
-        return self.classifiers[iteration]
-
-    def stages_fingerprint(self) -> str:
-        weights = [self.classifiers[stage].net[1].weight.detach() for stage in sorted(self.classifiers)]
-        return str([float(weight.double().abs().sum()) for weight in weights])
-
-
-class Recorder(Silent):
-    """Keeps the notes and the stretches; raises KeyboardInterrupt once `limit` forward passes are done."""
-
-    def __init__(self, limit: float = float("inf")) -> None:
-        self.limit, self.forwards, self.unit = limit, 0, ""
-        self.notes: list[str] = []
-        self.stretches: dict[str, tuple[int, int]] = {}
-
-    def start(self, label: str, total: int, done: int = 0, unit: str = "it") -> None:
-        self.unit = unit
-        self.stretches[unit] = (total, done)
-
-    def advance(self, count: int = 1) -> None:
-        if self.unit == "img":
-            self.forwards += count
-            if self.forwards > self.limit:
-                raise KeyboardInterrupt
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return Digits(Path()).load("test")
-
-
-def nearest_mean(data: Dataset, jitter: float, seed: int) -> Classifier:
-    """Nearest class mean as a linear classifier, its weights disturbed; right for most of the digits."""
-    pixels = data.images.reshape(len(data.images), -1) / 255.0
-    means = torch.tensor(np.stack([pixels[data.labels == label].mean(axis=0) for label in range(10)]))
-    layer = nn.Linear(means.shape[1], 10)
-    weight = means + jitter * torch.randn(means.shape, generator=torch.Generator().manual_seed(seed))
-    layer.load_state_dict({"weight": weight, "bias": -0.5 * means.square().sum(1)})
-    return Classifier(nn.Sequential(nn.Flatten(), layer), Preprocessing()).eval()
-
-
-def stub(name: str, data: Dataset, jitter: float, stages: tuple[int, ...] = STAGES) -> StubModel:
-    info = ModelInfo(
-        name=name,
-        net="nearest-mean",
-        parameters=7850,
-        classes=10,
-        input_shape=(1, 28, 28),
-        preprocessing=Preprocessing(),
-        iterations=1000,
-    )
-    classifiers = {stage: nearest_mean(data, jitter, stage) for stage in stages or (1000,)}
-    return StubModel(name, info, "digits", stages, classifiers)
-
-
-@pytest.fixture
-def models(digits, monkeypatch) -> dict[str, StubModel]:
-    known = {"demo/R0": stub("demo/R0", digits, 0.1), "demo/B1": stub("demo/B1", digits, 0.02)}
-    monkeypatch.setattr(run, "open_model", lambda reference, *_: known[reference])
-    return known
 
 
 def spec_of(root: Path, **settings) -> NoiseSpec:
@@ -174,17 +95,17 @@ def test_the_batch_size_does_not_change_a_byte_of_the_table(models, tmp_path):
 
 
 @pytest.mark.parametrize("chunks_done", [0, 1, 2])
-def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(models, tmp_path, chunks_done):
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(models, tmp_path, chunks_done, recorder):
     evolve(spec_of(tmp_path / "whole"))
     per_chunk = 10 * 6 * 2 * 4
     spec = spec_of(tmp_path / "broken")
     with pytest.raises(KeyboardInterrupt):
-        evolve(spec, Recorder(limit=chunks_done * per_chunk + 1))
+        evolve(spec, recorder(limit=chunks_done * per_chunk + 1))
     folder = spec.root / PAIR
     assert read_record(folder / "noise.json", NoiseRecord).status == "started"
     assert not (folder / "noise.parquet").exists()
     assert len(list((folder / ".chunks-noise").glob("*.npz"))) == chunks_done
-    progress = Recorder()
+    progress = recorder()
     record = evolve(spec, progress)
     assert progress.stretches["img"] == (3 * per_chunk, chunks_done * per_chunk)
     assert progress.forwards == (3 - chunks_done) * per_chunk
@@ -194,18 +115,18 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(models, tmp_pat
     assert sorted(path.name for path in folder.iterdir()) == ["noise.json", "noise.parquet"]
 
 
-def test_chunks_of_other_settings_are_not_gone_on_with(models, tmp_path):
+def test_chunks_of_other_settings_are_not_gone_on_with(models, tmp_path, recorder):
     evolve(spec_of(tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt):
-        evolve(spec_of(tmp_path, seed=1), Recorder(limit=10 * 6 * 2 * 4 + 1))
+        evolve(spec_of(tmp_path, seed=1), recorder(limit=10 * 6 * 2 * 4 + 1))
     evolve(spec_of(tmp_path, overwrite=True))
     assert (tmp_path / PAIR / "noise.parquet").read_bytes() == (
         tmp_path / "whole" / PAIR / "noise.parquet"
     ).read_bytes()
 
 
-def test_a_finished_measurement_is_returned_without_computing(finished, models, tmp_path):
-    progress = Recorder(limit=-1)
+def test_a_finished_measurement_is_returned_without_computing(finished, models, tmp_path, recorder):
+    progress = recorder(limit=-1)
     assert evolve(spec_of(tmp_path, batch_size=3), progress) == finished
     assert progress.stretches == {}
 
@@ -227,7 +148,7 @@ def test_results_of_other_settings_are_protected(finished, tmp_path):
     assert (tmp_path / PAIR / "noise.parquet").read_bytes() != before
 
 
-def test_other_weights_are_another_measurement(finished, models, digits, tmp_path):
+def test_other_weights_are_another_measurement(finished, models, digits, tmp_path, stub):
     models["demo/B1"] = stub("demo/B1", digits, 0.03)
     with pytest.raises(BenchError, match="the data or the weights are not the same"):
         evolve(spec_of(tmp_path))
@@ -241,8 +162,8 @@ def test_clipping_changes_the_counts(models, tmp_path):
     assert not clipped["flipped"].equals(free["flipped"])
 
 
-def test_a_class_with_too_few_images_is_noted(models, tmp_path):
-    progress = Recorder()
+def test_a_class_with_too_few_images_is_noted(models, tmp_path, recorder):
+    progress = recorder()
     record = evolve(spec_of(tmp_path, per_class=50, draws=1), progress)
     counts = record.summary.images_per_class
     assert min(counts) < 50
@@ -252,13 +173,13 @@ def test_a_class_with_too_few_images_is_noted(models, tmp_path):
     assert record.summary.images == sum(counts)
 
 
-def test_models_without_stages_are_measured_at_their_last_iteration(models, digits, tmp_path):
+def test_models_without_stages_are_measured_at_their_last_iteration(models, digits, tmp_path, stub):
     for name in ("demo/R0", "demo/B1"):
         models[name] = stub(name, digits, 0.02, stages=())
     assert evolve(spec_of(tmp_path)).summary.stages == (1000,)
 
 
-def test_different_stages_are_refused_and_named(models, digits, tmp_path):
+def test_different_stages_are_refused_and_named(models, digits, tmp_path, stub):
     models["demo/B1"] = stub("demo/B1", digits, 0.02, stages=(500, 750, 1500))
     message = r"demo/R0 has no stage 750, 1500 and demo/B1 has no stage 1000; train the pair alike"
     with pytest.raises(BenchError, match=message):
@@ -297,7 +218,7 @@ def test_a_pair_that_gets_everything_wrong_is_refused(models, digits, tmp_path, 
         def load(self, split: str) -> Dataset:
             return wrong if split == "test" else digits
 
-    monkeypatch.setattr(run, "open_source", lambda *_: WrongSource())
+    monkeypatch.setattr(plan, "open_source", lambda *_: WrongSource())
     for model in models.values():
         for classifier in model.classifiers.values():
             nn.init.zeros_(classifier.net[1].weight)
@@ -313,18 +234,37 @@ def test_the_json_on_disk_is_plain(finished, tmp_path):
     assert len(value["summary"]["flipped_percent"]["bang"]) == len(STAGES)
 
 
-@pytest.mark.slow
-def test_two_processes_count_what_one_does(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A pair of LeNets that other processes can open."""
+    root = tmp_path_factory.mktemp("trained")
     for name, method in (("pair/R0", "regular"), ("pair/B1", "bang")):
-        train(TrainSpec(root=tmp_path, name=name, net="lenet", data="digits", method=method, iterations=60, stages=30))
+        train(TrainSpec(root=root, name=name, net="lenet", data="digits", method=method, iterations=60, stages=30))
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", [None, 20.0])
+def test_two_processes_count_what_one_does(trained, tmp_path, monkeypatch, precision):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     small = {"regular": "pair/R0", "bang": "pair/B1", "root": tmp_path, "sigma": (100.0,), "draws": 3, "per_class": 2}
+    small["precision"] = precision  # two rounds, of two draws and of one
+    monkeypatch.setattr(rounds, "_CHUNK_COPIES", 1)
     alone = evolve(NoiseSpec(**small, workers=1))
     table = (tmp_path / "results/pair/R0-vs-B1/noise.parquet").read_bytes()
     shutil.rmtree(tmp_path / "results")
-    monkeypatch.setattr(run, "_IN_PROCESS_FORWARDS", 0)
+    monkeypatch.setattr(rounds, "_IN_PROCESS_FORWARDS", 0)
     counted_here = []
-    monkeypatch.setattr(run, "count_flips", lambda *given: counted_here.append(given))
+    monkeypatch.setattr(rounds, "count_flips", lambda *given: counted_here.append(given))
     together = evolve(NoiseSpec(**small, workers=2))
     assert not counted_here
     assert together.summary.flipped_percent == alone.summary.flipped_percent
     assert (tmp_path / "results/pair/R0-vs-B1/noise.parquet").read_bytes() == table
+
+
+def test_a_record_without_a_precision_has_no_word_of_it(finished, tmp_path):
+    value = json.loads((tmp_path / PAIR / "noise.json").read_text())
+    assert not {"precision", "arithmetic"} & set(value["spec"])
+    assert set(value["summary"]) == {
+        "stages", "sigmas", "draws", "images", "images_per_class", "flipped_percent", "forwards", "seconds",
+    }  # fmt: skip

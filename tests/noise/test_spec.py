@@ -33,3 +33,33 @@ def test_the_batch_size_is_a_circumstance_and_the_seed_a_setting():
     spec = NoiseSpec(regular="R0", bang="B1")
     assert spec.key() == NoiseSpec(regular="R0", bang="B1", batch_size=7, device="cpu").key()
     assert spec.key() != NoiseSpec(regular="R0", bang="B1", seed=1).key()
+
+
+def test_settings_that_came_later_leave_the_keys_of_older_records_as_they_were():
+    spec = NoiseSpec(regular="table1/R0", bang="table1/B1", data="mnist", draws=50)
+    assert spec.settings() == {
+        "regular": "table1/R0",
+        "bang": "table1/B1",
+        "data": "mnist",
+        "sigma": None,
+        "draws": 50,
+        "per_class": 100,
+        "seed": 0,
+        "clip": True,
+    }
+    assert spec.key() == "982fd9423dfa9a84dcdf1dc76615066e86864c9d8d0e446aff71db74772a0648"
+    assert spec == NoiseSpec(**spec.settings())
+
+
+def test_a_precision_and_a_reduced_arithmetic_are_settings():
+    spec = NoiseSpec(regular="R0", bang="B1", precision=0.5, arithmetic="bfloat16")
+    assert (spec.settings()["precision"], spec.settings()["arithmetic"]) == (0.5, "bfloat16")
+    keys = {spec.key(), *(NoiseSpec(regular="R0", bang="B1", **one).key()
+                          for one in ({"precision": 0.5}, {"arithmetic": "bfloat16"}, {}))}  # fmt: skip
+    assert len(keys) == 4
+
+
+@pytest.mark.parametrize("precision", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_precision_that_is_no_width_is_refused(precision):
+    with pytest.raises(ValidationError, match=r"greater than 0|finite number"):
+        NoiseSpec(regular="R0", bang="B1", precision=precision)

@@ -36,7 +36,9 @@ def with_noise_rows(group, flipped):
     """Return the group with the same flipped draws of 20 for each image, model, stage and sigma."""
     (found,) = group.noise
     shape = (2, len(found.summary.stages), len(found.summary.sigmas), len(flipped))
-    return group._replace(noise=(found._replace(rows=NoiseRows(20, np.broadcast_to(np.array(flipped), shape))),))
+    return group._replace(
+        noise=(found._replace(rows=NoiseRows(np.full(shape[:3], 20), np.broadcast_to(np.array(flipped), shape))),)
+    )
 
 
 def test_every_published_number_of_a_model_has_a_claim(records):

@@ -38,7 +38,7 @@ def with_rows(found, seed=0):
             "flipped_percent": {name: tuple(map(tuple, percent[row].tolist())) for row, name in enumerate(NAMES)},
         }
     )
-    rows = NoiseRows(draws, flipped)
+    rows = NoiseRows(np.full(flipped.shape[:3], draws), flipped)
     return found._replace(summary=summary, rows=rows)
 
 
@@ -126,7 +126,7 @@ def test_sigmas_are_sorted_whatever_their_order_on_the_command_line(records):
     evolution = evolution_of(found)
 
     assert evolution.sigmas == (30.0, 60.0, 90.0)
-    expected = 100.0 * found.rows.flipped[:, :, [1, 2, 0]].mean(-1) / found.rows.draws
+    expected = 100.0 * found.rows.flipped[:, :, [1, 2, 0]].mean(-1) / found.summary.draws
     np.testing.assert_allclose(evolution.percent, expected)
     low, high = evolution.interval
     assert (low <= evolution.percent).all()
@@ -152,7 +152,7 @@ def test_bands_are_intervals_over_images_of_the_percentages_of_each_image(record
 
     (axes,) = draw(plots_of(found)[1]).axes
 
-    share = 100.0 * found.rows.flipped[0, :, 0] / found.rows.draws
+    share = 100.0 * found.rows.flipped[0, :, 0] / found.summary.draws
     low, high = scipy.stats.t.interval(
         0.95, share.shape[-1] - 1, loc=share.mean(-1), scale=scipy.stats.sem(share, axis=-1)
     )
@@ -191,7 +191,7 @@ def test_a_single_image_has_no_interval(records):
 
 def test_the_caption_states_the_difference_over_the_same_images_with_its_interval(records):
     found = with_rows(records.found_noise("x/R0", "x/B1", stages=(500, 1000), sigmas=(50.0, 100.0)))
-    regular, bang = 100.0 * found.rows.flipped[:, -1, -1] / found.rows.draws
+    regular, bang = 100.0 * found.rows.flipped[:, -1, -1] / found.summary.draws
     low, high = scipy.stats.t.interval(0.95, 11, loc=np.mean(regular - bang), scale=scipy.stats.sem(regular - bang))
 
     caption = plots_of(found)[1].caption

@@ -39,7 +39,7 @@ COUNTS = [[[[4, 1, 0]], [[3, 2, 0]]], [[[0, 1, 0]], [[2, 0, 0]]]]
 def test_noise_is_read_in_the_order_of_the_record(records):
     rows = read_noise_rows(*noise_of(records, COUNTS))
 
-    assert rows.draws == 4
+    assert rows.draws.tolist() == [[[4], [4]], [[4], [4]]]
     assert rows.flipped.tolist() == COUNTS
 
 

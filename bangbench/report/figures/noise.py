@@ -18,7 +18,14 @@ from bangbench.core.statistics import t_interval_ends
 from bangbench.report.collect import FoundNoise
 from bangbench.report.figures.style import COLUMN, DIVERGING, LINES, MARKERS, PAGE, SEQUENTIAL, colour, new_figure
 from bangbench.report.groups import Group, short_name
-from bangbench.report.noise_rows import PAPER_DRAWS, last_stage, pair_title, published_ends
+from bangbench.report.noise_rows import (
+    arithmetic_note,
+    draws_text,
+    last_stage,
+    pair_title,
+    paper_draws,
+    published_ends,
+)
 from bangbench.report.per_image import Numbers
 from bangbench.report.plot import Plot
 from bangbench.report.published import FigureReference, PublishedFigure, is_published_data, pair_figure
@@ -102,7 +109,7 @@ def evolution_of(found: FoundNoise) -> Evolution:
     surfaces = [summary.flipped_percent["regular"], summary.flipped_percent["bang"]]
     interval = None
     if found.rows is not None and summary.images > 1:
-        low, high = t_interval_ends(100.0 * found.rows.flipped[:, :, order] / found.rows.draws)
+        low, high = t_interval_ends(found.rows.percent[:, :, order])
         interval = np.maximum(low, 0.0), np.minimum(high, 100.0)
     reference = _reference(found)
     return Evolution(
@@ -186,11 +193,12 @@ def _both(evolution: Evolution) -> str:
 def _counts(found: FoundNoise) -> str:
     """Return which images were measured, how many draws, and what the paper says of the same place."""
     summary = found.summary
-    paper = f" (the paper: {PAPER_DRAWS:,})" if summary.draws != PAPER_DRAWS else ""
     counts = (
         f"n = {summary.images:,} images of {found.record.data.name} that both models classify correctly at all "
-        f"stages, {summary.draws:,} draws each{paper}."
+        f"stages, {draws_text(summary)}{paper_draws(summary)}."
     )
+    if reduced := arithmetic_note(summary):
+        counts = f"{counts} {reduced[0].upper()}{reduced[1:]}."
     reference = _reference(found)
     if reference is None:
         return counts
@@ -205,7 +213,7 @@ def _interval_note(found: FoundNoise) -> str:
     if found.summary.images < 2:
         return "Without confidence intervals: there is one image only."
     strongest = int(np.argmax(found.summary.sigmas))
-    regular, bang = 100.0 * found.rows.flipped[:, -1, strongest] / found.rows.draws
+    regular, bang = found.rows.percent[:, -1, strongest]
     low, high = (float(end) for end in t_interval_ends(regular - bang))
     several = len(found.summary.stages) > 1
     interval = "the same for every image, so without an interval" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"

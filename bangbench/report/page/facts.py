@@ -9,7 +9,7 @@ from typing import NamedTuple
 from bangbench.core.provenance import Provenance
 from bangbench.report.bench_rows import attack_names
 from bangbench.report.groups import Group, ModelResults, short_name
-from bangbench.report.noise_rows import pair_title
+from bangbench.report.noise_rows import draws_text, pair_title
 from bangbench.report.rows import group_title
 from bangbench.report.table import MISSING, Cell, Column, Row, Table, text
 from bangbench.store.layout import AUDIT
@@ -213,7 +213,7 @@ def _seconds(cell: Cell) -> str:
 
 def _noise_time(group: Group) -> list[str]:
     return [
-        f"Noise evolution of {pair_title(found)}: {found.summary.images:,} images, {found.summary.draws:,} draws each, "
+        f"Noise evolution of {pair_title(found)}: {found.summary.images:,} images, {draws_text(found.summary)}, "
         f"{len(found.summary.stages)} x {len(found.summary.sigmas)} stages and noise strengths, "
         f"{found.summary.seconds:,.1f} s."
         for found in group.noise

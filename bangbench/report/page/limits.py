@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bangbench.core.provenance import Provenance
+from bangbench.report.collect import FoundNoise
 from bangbench.report.groups import Group, ModelResults, short_name
-from bangbench.report.noise_rows import PAPER_DRAWS, pair_title
+from bangbench.report.noise_rows import PAPER_DRAWS, arithmetic_note, pair_title
 from bangbench.report.page.facts import (
     attacks_of,
     commit_text,
@@ -17,6 +18,7 @@ from bangbench.report.page.facts import (
     shown_names,
     versions_text,
 )
+from bangbench.report.per_image import cell_draws
 from bangbench.report.seed_rows import independent, is_training_known, recipes
 from bangbench.report.verdicts import how_to_audit, measured_names
 
@@ -26,6 +28,7 @@ def limits(group: Group) -> tuple[str, ...]:
     return (
         *_limited(group),
         *_few_draws(group),
+        *_reduced(group),
         *_one_seed(group),
         *_unknown_training(group),
         *_missing_attacks(group),
@@ -50,11 +53,22 @@ def _limited(group: Group) -> list[str]:
 
 def _few_draws(group: Group) -> list[str]:
     return [
-        f"The noise evolution of {pair_title(found)} has {found.summary.draws:,} noisy copies of each image; the "
-        f"paper has {PAPER_DRAWS:,}."
+        f"The noise evolution of {pair_title(found)} has {_copies(found)} noisy copies of each image; the paper has "
+        f"{PAPER_DRAWS:,}."
         for found in group.noise
-        if found.summary.draws < PAPER_DRAWS
+        if cell_draws(found.summary).min() < PAPER_DRAWS
     ]
+
+
+def _copies(found: FoundNoise) -> str:
+    draws = cell_draws(found.summary)
+    fewest, most = int(draws.min()), int(draws.max())
+    return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+
+
+def _reduced(group: Group) -> list[str]:
+    notes = ((pair_title(found), arithmetic_note(found.summary)) for found in group.noise)
+    return [f"Noise evolution of {pair}: {note}." for pair, note in notes if note]
 
 
 def _one_seed(group: Group) -> list[str]:

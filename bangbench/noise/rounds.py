@@ -1,0 +1,204 @@
+"""Counting the flipped draws of all images round by round, each in chunks that an interruption leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bangbench.core.device import available_cores, cpu_threads
+from bangbench.core.errors import BenchError
+from bangbench.core.jobs import Job, run_jobs
+from bangbench.core.progress import Progress
+from bangbench.core.spec import fingerprint_of
+from bangbench.nets.classifier import Classifier
+from bangbench.nets.predict import batch_size_for, to_device
+from bangbench.noise.count import COMPARED_DRAWS, Counts, Images, count_flips
+from bangbench.noise.plan import Plan, make_plan
+from bangbench.noise.precision import narrow_cells, round_ends
+from bangbench.noise.spec import NoiseSpec
+from bangbench.store.chunks import Chunks
+
+#: Images per chunk: what an interruption can lose. Independent of the batch size, so that either may change.
+CHUNK_IMAGES = 10
+
+#: Noisy copies that a chunk of a short round has at least, which takes more images: fewer make slow batches.
+_CHUNK_COPIES = 500
+
+#: Forward passes that are over sooner in this process than others, which take seconds, are started.
+_IN_PROCESS_FORWARDS = 100_000
+
+
+class Round(NamedTuple):
+    """Draws first .. first + draws - 1 of every image, for the cells that are still open, (classifiers, sigmas).
+
+    place: counted from 0; chunk_images: images per chunk.
+    """
+
+    place: int
+    first: int
+    draws: int
+    cells: NDArray[np.bool_]
+    chunk_images: int
+
+    @property
+    def forwards_per_image(self) -> int:
+        """Return how often one image goes through a net."""
+        return int(self.cells.sum()) * self.draws
+
+
+class Share(NamedTuple):
+    """A part of the work: the chunks `pending` of one round over the images `chosen`, of the run with this key."""
+
+    spec: NoiseSpec
+    key: str
+    chosen: NDArray[np.int64]
+    round: Round
+    pending: tuple[int, ...]
+    chunks: Chunks
+
+
+class Total(NamedTuple):
+    """What was counted: flipped copies, (classifiers, sigmas, N), of so many draws per image, (classifiers, sigmas).
+
+    differing: as in `Counts`, of all images and cells together; None where the arithmetic is float32.
+    """
+
+    flipped: NDArray[np.int32]
+    draws: NDArray[np.int64]
+    differing: int | None
+
+    @property
+    def compared(self) -> int:
+        """Return how many copies were computed in float32 as well."""
+        if self.differing is None:
+            return 0
+        return int(np.minimum(self.draws, COMPARED_DRAWS).sum()) * len(self.flipped[0, 0])
+
+
+def open_chunks(plan: Plan, chosen: NDArray[np.int64], folder: Path) -> Chunks:
+    """Return the chunks of a run in `folder`, those that an earlier one of the same settings left among them."""
+    rounds = [] if plan.spec.precision is None else [_CHUNK_COPIES, *_ends(plan, len(chosen))]
+    return Chunks(folder, fingerprint_of([plan.key, CHUNK_IMAGES, chosen.tolist(), *rounds]))
+
+
+def count_rounds(
+    plan: Plan, classifiers: Sequence[Classifier], chosen: NDArray[np.int64], chunks: Chunks, progress: Progress
+) -> Total:
+    """Count flipped draws in one round of all draws or, with a precision, until every cell is narrow enough.
+
+    Every image has the same number of draws in a cell. Computes the chunks that are not there yet.
+    """
+    size = len(classifiers), len(plan.noise.sigmas)
+    flipped = np.zeros((*size, len(chosen)), dtype=np.int32)
+    drawn, cells, differing, first = np.zeros(size, dtype=np.int64), np.ones(size, dtype=np.bool_), 0, 0
+    for place, end in enumerate(_ends(plan, len(chosen))):
+        counts = _count_round(plan, classifiers, _share(plan, chosen, chunks, (place, first, end), cells), progress)
+        flipped += counts.flipped
+        differing += 0 if counts.differing is None else int(counts.differing.sum())
+        drawn[cells], first = end, end
+        if plan.spec.precision is not None:
+            pooled = flipped[cells].sum(axis=-1, dtype=np.int64)
+            cells = cells.copy()  # the round keeps the cells that it counted
+            cells[cells] = ~narrow_cells(pooled, end * len(chosen), cells.size, plan.spec.precision)
+        if not cells.any():
+            break
+    return Total(flipped, drawn, None if plan.spec.arithmetic == "float32" else differing)
+
+
+def count_share(share: Share, progress: Progress) -> None:
+    """Count one share of the chunks, in a process of its own that opens models and data for itself."""
+    plan = make_plan(share.spec)
+    if plan.key != share.key:
+        raise BenchError(f"{plan.regular.name} or {plan.bang.name} was changed meanwhile; run the command again")
+    with cpu_threads(1):
+        _count_chunks(plan, plan.classifiers, share, progress)
+
+
+def _ends(plan: Plan, images: int) -> tuple[int, ...]:
+    """Return the draws per image after each round."""
+    draws, precision = plan.noise.draws, plan.spec.precision
+    cells = 2 * len(plan.stages) * len(plan.noise.sigmas)
+    return (draws,) if precision is None else round_ends(images, cells, precision, draws)
+
+
+def _share(
+    plan: Plan, chosen: NDArray[np.int64], chunks: Chunks, span: tuple[int, int, int], cells: NDArray[np.bool_]
+) -> Share:
+    """Return the whole of a round: `span` is its place, its first draw and the one after its last."""
+    place, first, end = span
+    least = 1 if plan.spec.precision is None else -(-_CHUNK_COPIES // (end - first))
+    this = Round(place, first, end - first, cells, max(CHUNK_IMAGES, least))
+    numbers = [_number(this, chosen, part) for part in range(len(range(0, len(chosen), this.chunk_images)))]
+    return Share(plan.spec, plan.key, chosen, this, tuple(numbers), chunks)
+
+
+def _count_round(plan: Plan, classifiers: Sequence[Classifier], share: Share, progress: Progress) -> Counts:
+    """Return the counts of a round; computes the chunks that are not there yet."""
+    pending = tuple(number for number in share.pending if not share.chunks.done(number))
+    images = len(share.chosen)
+    left = sum(len(_part(share, number)) for number in pending)
+    if left < images and (left or plan.spec.precision is None):
+        progress.note(f"going on: {images - left} of {images} images are done")
+    rest = share._replace(pending=pending)
+    workers = min(len(pending), _workers(plan))
+    if workers > 1 and left * share.round.forwards_per_image > _IN_PROCESS_FORWARDS:
+        shares = [rest._replace(pending=pending[first::workers]) for first in range(workers)]
+        jobs = [Job("the noise evolution", count_share, one, stretches=1, announced=False) for one in shares]
+        run_jobs(jobs, workers, _label(plan, share.round), progress)
+    else:
+        _count_chunks(plan, classifiers, rest, progress, done=images - left)
+    parts = [share.chunks.read(number) for number in share.pending]
+    return Counts(**{name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]})
+
+
+def _count_chunks(
+    plan: Plan, classifiers: Sequence[Classifier], share: Share, progress: Progress, done: int = 0
+) -> None:
+    """Count the pending chunks; `done` images were finished by an earlier run."""
+    this = share.round
+    total = done + sum(len(_part(share, number)) for number in share.pending)
+    per_image = this.forwards_per_image
+    progress.start(_label(plan, this), total * per_image, done * per_image, unit="img")
+    batch_size = plan.spec.batch_size or batch_size_for(plan.device)
+    noise = plan.noise._replace(first=this.first, draws=this.draws)
+    try:
+        for number in share.pending:
+            images = _images(plan, _part(share, number))
+            counts = count_flips(classifiers, images, noise, batch_size, progress, this.cells, plan.spec.arithmetic)
+            arrays = {name: values for name, values in counts._asdict().items() if values is not None}
+            share.chunks.write(number, arrays)
+    finally:
+        progress.finish()
+
+
+def _label(plan: Plan, this: Round) -> str:
+    """Return what the bar of a round is called."""
+    if plan.spec.precision is None:
+        return plan.pair
+    draws = f"draws {this.first + 1} to {this.first + this.draws}"
+    return f"{plan.pair}, {draws}, {int(this.cells.sum())} of {this.cells.size} cells"
+
+
+def _number(this: Round, chosen: NDArray[np.int64], part: int) -> int:
+    """Return the number of a chunk: no round has more chunks than images."""
+    return this.place * len(chosen) + part
+
+
+def _part(share: Share, number: int) -> NDArray[np.int64]:
+    """Return the test indices of one chunk."""
+    first = (number - share.round.place * len(share.chosen)) * share.round.chunk_images
+    return share.chosen[first : first + share.round.chunk_images]
+
+
+def _workers(plan: Plan) -> int:
+    return plan.spec.workers or (available_cores() if plan.device.type == "cpu" else 1)
+
+
+def _images(plan: Plan, indices: NDArray[np.int64]) -> Images:
+    return Images(
+        to_device(plan.test.images[indices], plan.device), to_device(plan.test.labels[indices], plan.device), indices
+    )
