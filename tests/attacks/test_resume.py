@@ -183,17 +183,17 @@ def test_results_on_other_images_are_protected(spec_of, digits, tmp_path):
 
 @pytest.fixture
 def many(tmp_path):
-    """More images than two chunks hold, as a data set of one's own."""
+    """More images than one chunk holds, as a data set of one's own."""
     digits = Digits(None).load("test")
-    times = 2 * run.CHUNK // len(digits.images) + 1
-    images, labels = np.tile(digits.images, (times, 1, 1, 1)), np.tile(digits.labels, times)
+    images = np.resize(digits.images, (run.CHUNK + 20, *digits.images.shape[1:]))
+    labels = np.resize(digits.labels, run.CHUNK + 20)
     file = tmp_path / "many.npz"
     np.savez(file, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     return f"npz:{file}"
 
 
 def test_processes_find_what_one_process_finds(trained, many, computed, tmp_path, monkeypatch):
-    common = {"model": str(trained.root / "models/tiny"), "attack": (NAME, "uniform-noise"), "data": many, "device": "cpu"}
+    common = {"model": str(trained.root / "models/tiny"), "attack": ("fgs", "uniform-noise"), "data": many, "device": "cpu"}
     alone = attack(AttackSpec(**common, root=tmp_path / "alone", workers=1, budget=("0.1",)))
     assert computed
     computed.clear()
