@@ -29,7 +29,11 @@ test: $(VENV)/.installed-test
 parity: $(VENV)/.installed-test
 	$(BIN)/pytest -m parity
 
-bench: $(VENV)/.installed-test
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
+	touch $@
+
+bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
 
 format: $(VENV)/.installed-test

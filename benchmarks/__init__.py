@@ -1,1 +1,1 @@
-"""Benchmarks: bangbench and a peer side by side in one process, reported as a ratio."""
+"""Benchmarks: bangbench and its peers side by side in one process, reported as ratios. `python -m benchmarks`."""

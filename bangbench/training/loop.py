@@ -21,6 +21,7 @@ from bangbench.nets.weights import save_state
 from bangbench.store.files import write_text
 from bangbench.store.layout import LOG, RESUME, stage_file
 from bangbench.training.batches import Batches
+from bangbench.training.memory import keep_freed_memory
 from bangbench.training.methods.base import Method
 from bangbench.training.snapshot import LogRow, Snapshot, save_snapshot
 from bangbench.training.solver import Solver
@@ -70,15 +71,9 @@ def train_steps(run: Run, begin: int, log: list[LogRow], progress: Progress) -> 
     """Train from iteration `begin` to the end; at every stage keep a snapshot and extend the log."""
     meter, started, earlier = Meter(run.device), time.perf_counter(), log[-1].seconds if log else 0.0
     run.classifier.train()
+    keep_freed_memory()
     for iteration in range(begin, run.iterations):
-        images, labels = run.batches.at(iteration)
-        run.method.begin_step(iteration)
-        objective = run.method.objective(run.classifier, images, labels)
-        objective.loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        run.method.after_backward(run.classifier)
-        run.solver.step(run.rate(iteration))
-        run.solver.clear_gradients()
-        meter.add(objective.loss, objective.logits, labels)
+        train_step(run, iteration, meter)
         progress.advance()
         done = iteration + 1
         if done % run.stages == 0 or done == run.iterations:
@@ -90,6 +85,18 @@ def train_steps(run: Run, begin: int, log: list[LogRow], progress: Progress) -> 
             log.append(LogRow(done, loss, run.rate(iteration), accuracy, test_accuracy, seconds))
             keep_stage(run, done, log)
     return log
+
+
+def train_step(run: Run, iteration: int, meter: Meter) -> None:
+    """Do one step: read a batch, forward, backward, update, count; nothing of it waits for the device."""
+    images, labels = run.batches.at(iteration)
+    run.method.begin_step(iteration)
+    objective = run.method.objective(run.classifier, images, labels)
+    objective.loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    run.method.after_backward(run.classifier)
+    run.solver.step(run.rate(iteration), run.method.gradient_scale)
+    run.solver.clear_gradients()
+    meter.add(objective.loss, objective.logits, labels)
 
 
 def weights_are_finite(classifier: Classifier) -> bool:

@@ -193,7 +193,12 @@ def many(tmp_path):
 
 
 def test_processes_find_what_one_process_finds(trained, many, computed, tmp_path, monkeypatch):
-    common = {"model": str(trained.root / "models/tiny"), "attack": ("fgs", "uniform-noise"), "data": many, "device": "cpu"}
+    common = {
+        "model": str(trained.root / "models/tiny"),
+        "attack": ("fgs", "uniform-noise"),
+        "data": many,
+        "device": "cpu",
+    }
     alone = attack(AttackSpec(**common, root=tmp_path / "alone", workers=1, budget=("0.1",)))
     assert computed
     computed.clear()

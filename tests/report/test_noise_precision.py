@@ -22,9 +22,7 @@ from bangbench.store.tables import write_table
 
 IMAGES = 8
 DRAWS = {"regular": ((3, 8), (5, 20)), "bang": ((3, 3), (8, 12))}
-STOPPED = (
-    "up to 20 draws each, stopped at 95 % simultaneous intervals narrower than 2.5 points (the paper: 1,000)"
-)
+STOPPED = "up to 20 draws each, stopped at 95 % simultaneous intervals narrower than 2.5 points (the paper: 1,000)"
 
 
 def counts_of(seed: int = 3) -> np.ndarray:

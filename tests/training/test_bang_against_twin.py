@@ -29,7 +29,9 @@ def bang_gradients(net: nn.Module, images: Tensor, labels: Tensor, options: Bang
     method.objective(classifier, images, labels).loss.backward()
     method.after_backward(classifier)
     method.release(classifier)
-    return {name: value.grad.clone() for name, value in net.named_parameters() if value.grad is not None}
+    return {
+        name: value.grad / method.gradient_scale for name, value in net.named_parameters() if value.grad is not None
+    }
 
 
 def kappas_and_gradients(net: nn.Module, image: Tensor, label: Tensor) -> tuple[list[tuple[str, Tensor]], dict]:
@@ -229,9 +231,20 @@ def test_the_net_is_plain_again_afterwards():
 
 def test_the_largest_sample_keeps_its_gradient_and_zero_norm_gets_one():
     norms = torch.tensor([0.0, 0.5, 2.0])
-    eta = balance(norms, torch.tensor([True, True, False]), epsilon=0.5, ratio=0.0)
+    eta = balance(norms, torch.tensor([0.5, 0.5, 0.0]))
     assert eta.tolist() == pytest.approx([1.0, 4.0 ** (0.5 * 0.75), 1.0])
 
 
 def test_all_gradients_zero_leaves_every_factor_at_one():
-    assert balance(torch.zeros(3), torch.ones(3, dtype=torch.bool), 0.8, 1.0).tolist() == [1.0, 1.0, 1.0]
+    assert balance(torch.zeros(3), torch.tensor(0.8)).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_norms_whose_squares_underflow_in_float32_count_as_nothing():
+    """n_i = 0 is what float32 says: the largest norm with a square of 0 gets 1, the next larger one a factor."""
+    smallest = torch.tensor(2.0**-75)
+    norms = torch.stack([smallest, smallest.nextafter(torch.tensor(1.0)), torch.tensor(1.0)])
+    assert (norms * norms == 0.0).tolist() == [True, False, False]
+    method = Bang(BangSettings(epsilon=0.5, beta=1.0))
+    method._epsilons = torch.tensor(0.5)
+    factors = method._factors(norms * method.gradient_scale)
+    assert factors.tolist() == pytest.approx([1.0, 2.0**37.5, 1.0])

@@ -90,7 +90,7 @@ def trained(method: Method, seed: int) -> tuple[Classifier, list[float]]:
             objective = method.objective(classifier, images, labels)
             objective.loss.backward()
             method.after_backward(classifier)
-            solver.step(0.05)
+            solver.step(0.05, method.gradient_scale)
             solver.clear_gradients()
             losses.append(float(objective.loss.detach()))
             assert objective.logits.shape == (12, 4)

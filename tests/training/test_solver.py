@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -129,3 +130,22 @@ def test_clearing_forgets_the_gradients():
     torch_gradients(net, 0)
     Solver(net, MOMENTUM, DECAY).clear_gradients()
     assert all(value.grad is None for value in net.parameters())
+
+
+@pytest.mark.parametrize("scale", [2.0**40, 2.0**-20])
+def test_gradients_a_power_of_two_too_large_give_the_same_bits(scale):
+    plain, scaled = small_net().float(), small_net().float()
+    solvers = Solver(plain, MOMENTUM, DECAY), Solver(scaled, MOMENTUM, DECAY)
+    for step in range(20):
+        for net, factor in ((plain, 1.0), (scaled, scale)):
+            inputs, labels = batch(step)
+            loss = cross_entropy(net(torch.from_numpy(inputs).float()), torch.from_numpy(labels))
+            (loss * factor).backward()
+        solvers[0].step(0.05)
+        solvers[1].step(0.05, scale)
+        for solver in solvers:
+            solver.clear_gradients()
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, scaled.state_dict()[name])
+        assert torch.equal(solvers[0].velocity[name], solvers[1].velocity[name])
+    assert not torch.equal(plain[0].weight, small_net().float()[0].weight)

@@ -7,7 +7,9 @@ unscaled gradient.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import functools
+import math
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -32,16 +34,16 @@ class BangSettings(base.MethodSettings):
     ratio: float = Field(1.0, ge=0.0)
 
 
-def balance(norms: Tensor, correct: Tensor, epsilon: float, ratio: float) -> Tensor:
+def balance(norms: Tensor, epsilons: Tensor, nothing: float = 0.0) -> Tensor:
     """Return eta (N,), the factor of each sample's gradient (eq. 3-4).
 
-    rho_i = epsilon_i (1 - n_i / n_max) and eta_i = (n_max / n_i)^rho_i, with epsilon_i = epsilon where the sample is
-    classified correctly and ratio * epsilon where not; eta_i = 1 where n_i is 0.
-    norms: n_i >= 0, (N,); correct: bool (N,).
+    rho_i = epsilon_i (1 - n_i / n_max) and eta_i = (n_max / n_i)^rho_i; eta_i = 1 where n_i is `nothing` or less.
+    norms: n_i >= 0, (N,); epsilons: epsilon_i, (N,) or one for all. The norms may all be the same number of times too
+    large.
     """
-    largest = norms.max()
-    rho = torch.full_like(norms, epsilon).masked_fill(~correct, ratio * epsilon) * (1.0 - norms / largest)
-    return torch.where(norms > 0.0, (largest / norms) ** rho, 1.0)
+    largest, one = norms.max(), norms.new_ones(())
+    rho = torch.addcdiv(one, norms, largest, value=-1.0).mul_(epsilons)
+    return torch.where(norms > nothing, (largest / norms).pow_(rho), one)
 
 
 class Bang(base.Method):
@@ -49,10 +51,11 @@ class Bang(base.Method):
 
     Settings: ClassVar[type[base.MethodSettings]] = BangSettings
     settings: BangSettings
+    gradient_scale = _AMPLIFICATION
 
     def __init__(self, settings: base.MethodSettings) -> None:
         super().__init__(settings)
-        self._correct: Tensor | None = None
+        self._epsilons = torch.empty(0)
 
     def prepare(self, classifier: Classifier) -> None:
         """Let the layers compute their weight gradients from balanced samples."""
@@ -61,35 +64,33 @@ class Bang(base.Method):
     def objective(self, classifier: Classifier, images: Tensor, labels: Tensor) -> base.Objective:
         """Return the mean cross-entropy; correctness is judged on this very forward pass, dropout on."""
         logits = classifier(images)
-        self._correct = logits.detach().argmax(1) == labels
-        return base.Objective(cross_entropy(_Amplified.apply(logits), labels), logits)  # type: ignore[no-untyped-call]
-
-    def after_backward(self, classifier: Classifier) -> None:
-        """Bring the gradients back to their size."""
-        for value in classifier.net.parameters():
-            if value.grad is not None:
-                value.grad.mul_(1.0 / _AMPLIFICATION)
+        self._epsilons = self._sample_epsilons(logits.detach(), labels)
+        logits.register_hook(_amplified)
+        return base.Objective(cross_entropy(logits, labels), logits)
 
     def release(self, classifier: Classifier) -> None:
         """Give the layers their own forward back: what is saved is a plain net."""
         unscale_layers(classifier.net)
 
+    def _sample_epsilons(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return epsilon_i (N,), which all layers share, or one for all where no sample is told from another."""
+        epsilon, ratio = self.settings.epsilon, self.settings.ratio
+        if ratio == 1.0:
+            return logits.new_full((), epsilon)
+        wrong = logits.argmax(1) != labels
+        return logits.new_full(labels.shape, epsilon).masked_fill_(wrong, ratio * epsilon)
+
     def _factors(self, norms: Tensor) -> Tensor:
-        settings = self.settings
-        correct: Any = self._correct
-        norms = norms * (1.0 / _AMPLIFICATION)
-        # the rule for n_i = 0 speaks of float32 norms, whose squares underflow
-        norms = norms.masked_fill(norms * norms == 0.0, 0.0)
-        return settings.beta * balance(norms, correct, settings.epsilon, settings.ratio)
+        eta = balance(norms, self._epsilons.to(norms.dtype), _AMPLIFICATION * _vanishing(norms.dtype))
+        return eta if self.settings.beta == 1.0 else eta.mul_(self.settings.beta)
 
 
-class _Amplified(torch.autograd.Function):
-    """The identity, with a gradient `_AMPLIFICATION` times as large."""
+@functools.cache
+def _vanishing(dtype: torch.dtype) -> float:
+    """Return the largest norm whose square underflows: n_i = 0 is meant of norms computed without amplification."""
+    limits = torch.finfo(dtype)
+    return math.sqrt(limits.smallest_normal * limits.eps) * math.sqrt(0.5)
 
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor) -> Tensor:
-        return logits.view_as(logits)
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0] * _AMPLIFICATION
+def _amplified(gradient: Tensor) -> Tensor:
+    return gradient * _AMPLIFICATION

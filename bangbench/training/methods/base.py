@@ -39,8 +39,12 @@ class Objective(NamedTuple):
 
 
 class Method:
-    """Regular training, and the base of every other method: override the hooks that differ."""
+    """Regular training, and the base of every other method: override the hooks that differ.
 
+    gradient_scale: how many times too large the gradients are that `objective` leads to; the solver divides by it.
+    """
+
+    gradient_scale: ClassVar[float] = 1.0
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
 
     def __init__(self, settings: MethodSettings) -> None:

@@ -28,6 +28,7 @@ class Geometry(NamedTuple):
     stride: list[int]
     padding: list[int]
     dilation: list[int]
+    output_padding: list[int]
     groups: int
 
 
@@ -65,7 +66,7 @@ def _convolution_forward(layer: nn.Conv2d, scale: SampleScale, images: Tensor) -
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         images = functional.pad(images, layer._reversed_padding_repeated_twice, mode=mode)
         padding = [0] * len(layer.stride)
-    geometry = Geometry(list(layer.stride), list(padding), list(layer.dilation), layer.groups)
+    geometry = Geometry(list(layer.stride), list(padding), list(layer.dilation), [0] * len(layer.stride), layer.groups)
     return _apply(_ScaledConvolution, images, layer.weight, layer.bias, scale, geometry)
 
 
@@ -102,20 +103,14 @@ class _ScaledLinear(torch.autograd.Function):
         weight_gradient = bias_gradient = None
         if wants_weight or wants_bias:
             factors = _along_samples(ctx.scale.factors(_sample_norms(kappa)), kappa)
+            on_kappa = kappa.numel() <= images.numel()
+            weighted = kappa * factors if on_kappa or wants_bias else kappa
             if wants_weight:
-                weight_gradient = _weighted_product(kappa, images, factors)
+                pair = (weighted, images) if on_kappa else (kappa, images * factors)
+                weight_gradient = pair[0].flatten(0, -2).T @ pair[1].flatten(0, -2)
             if wants_bias:
-                bias_gradient = (kappa * factors).flatten(0, -2).sum(0)
+                bias_gradient = weighted.flatten(0, -2).sum(0)
         return below, weight_gradient, bias_gradient, None
-
-
-def _weighted_product(kappa: Tensor, images: Tensor, factors: Tensor) -> Tensor:
-    """Return sum_i s_i kappa_i a_i', the factor on the smaller of the two."""
-    if kappa.numel() <= images.numel():
-        kappa = kappa * factors
-    else:
-        images = images * factors
-    return kappa.flatten(0, -2).T @ images.flatten(0, -2)
 
 
 class _ScaledConvolution(torch.autograd.Function):
@@ -127,47 +122,37 @@ class _ScaledConvolution(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(images, weight)
         ctx.scale, ctx.geometry = scale, geometry
-        return torch.ops.aten.convolution(  # type: ignore[no-any-return]
-            images, weight, bias, *geometry[:3], False, [0] * len(geometry.stride), geometry.groups
-        )
+        return torch.convolution(images, weight, bias, *geometry[:3], False, geometry.output_padding, geometry.groups)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         images, weight = ctx.saved_tensors
         kappa = gradients[0]
         wants_images, wants_weight, wants_bias, _, _ = ctx.needs_input_grad
-        below = weight_gradient = bias_gradient = None
-        if wants_images:
-            below = _convolution_backward(kappa, images, weight, ctx.geometry, 0)
+        bias_gradient = None
         if wants_weight or wants_bias:
             factors = ctx.scale.factors(_sample_norms(kappa))
-            if wants_weight:
-                weight_gradient = _weighted_convolution(kappa, images, weight, ctx.geometry, factors)
             if wants_bias:
-                bias_gradient = factors @ kappa.flatten(2).sum(2)
+                bias_gradient = torch.mv(kappa.sum(tuple(range(2, kappa.ndim))).t(), factors)
+        if wants_weight and kappa.numel() <= images.numel():
+            weighted = kappa * _along_samples(factors, kappa)
+            _, weight_gradient = _convolution_backward(weighted, images, weight, ctx.geometry, (False, True))
+            below, _ = _convolution_backward(kappa, images, weight, ctx.geometry, (wants_images, False))
+        else:
+            # the gradient of the input does not look at the input: one call gives both
+            weighted = images * _along_samples(factors, images) if wants_weight else images
+            wanted = (wants_images, wants_weight)
+            below, weight_gradient = _convolution_backward(kappa, weighted, weight, ctx.geometry, wanted)
         return below, weight_gradient, bias_gradient, None, None
 
 
-def _weighted_convolution(kappa: Tensor, images: Tensor, weight: Tensor, geometry: Geometry, factors: Tensor) -> Tensor:
-    if kappa.numel() <= images.numel():
-        kappa = kappa * _along_samples(factors, kappa)
-    else:
-        images = images * _along_samples(factors, images)
-    return _convolution_backward(kappa, images, weight, geometry, 1)
-
-
-def _convolution_backward(kappa: Tensor, images: Tensor, weight: Tensor, geometry: Geometry, which: int) -> Tensor:
-    """Return the gradient of the input (which = 0) or of the weight (1)."""
-    gradients = torch.ops.aten.convolution_backward(
-        kappa,
-        images,
-        weight,
-        None,
-        *geometry[:3],
-        False,
-        [0] * len(geometry.stride),
-        geometry.groups,
-        [which == 0, which == 1, False],
+def _convolution_backward(
+    kappa: Tensor, images: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of the input and of the weight, None where not wanted."""
+    if not any(wanted):
+        return None, None
+    gradients = torch.ops.aten.convolution_backward.default(
+        kappa, images, weight, None, *geometry[:3], False, geometry.output_padding, geometry.groups, [*wanted, False]
     )
-    result: Tensor = gradients[which]
-    return result
+    return gradients[0], gradients[1]
