@@ -41,7 +41,12 @@ def _of_net(net: str, shape: tuple[int, int, int], sigmas: tuple[float, ...]) ->
     peer, reduced = f"bare forward pass, batch {size}", f"noise evolution in bfloat16, {net}"
     return [
         compare(
-            f"noise evolution, {net}, {forwards:,} forward passes", evolution(sigmas, "float32"), peer, bare, runs=5
+            f"noise evolution, {net}, {forwards:,} forward passes",
+            evolution(sigmas, "float32"),
+            peer,
+            bare,
+            runs=5,
+            at_least=0.9,
         ),
         compare(reduced, evolution(few, "bfloat16"), "in float32", evolution(few, "float32"), runs=5),
     ]

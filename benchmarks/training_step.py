@@ -13,7 +13,7 @@ from benchmarks.inputs import CPU, colour_images, grey_images, training_run
 
 #: A long pause of the machine would decide over a short run; the runs still alternate every quarter second.
 _STEPS = {"lenet": 10, "cifar10-quick": 3}
-_RUNS = 15
+_RUNS = 11
 _LIMIT = 1.05
 
 
