@@ -41,7 +41,7 @@ CHUNK = 500
 CHUNK_FORMAT = 3
 
 #: Images that are attacked sooner in this process than others, which take seconds, are started.
-_IN_PROCESS_IMAGES = 2000
+_IN_PROCESS_IMAGES = 5000
 
 #: Columns of a chunk that are totals, not one value per image.
 _TOTALS = ("unverified", "forwards", "seconds")
