@@ -12,7 +12,7 @@ from bangbench.report.per_image import AttackRows, NoiseRows, read_attack_rows, 
 from bangbench.report.training_log import TrainingLog, read_training_log
 from bangbench.store.audits import AuditRecord, AuditSummary
 from bangbench.store.examples import Examples, examples_file, read_examples
-from bangbench.store.layout import AUDIT, CARD, REPORT, REPORT_DOCUMENT, model_folder, pair_name
+from bangbench.store.layout import AUDIT, CARD, REPORT_DOCUMENT, RESERVED, model_folder, pair_name
 from bangbench.store.records import (
     AttackRecord,
     AttackSummary,
@@ -122,12 +122,12 @@ def collect(root: Path, models: tuple[str, ...]) -> Collected:
 
 
 def _record_files(results: Path) -> dict[str, list[Path]]:
-    """Return the JSON files of each name; the report's own folder and document and hidden folders hold no records."""
+    """Return the JSON files of each name; reserved and hidden folders and the report's document hold none."""
     found: dict[str, list[Path]] = {}
     for path in sorted([*results.glob("*/*.json"), *results.glob("*/*/*.json")]):
         place = path.relative_to(results)
         if (
-            place.parts[0] == REPORT
+            place.parts[0] in RESERVED
             or path.name == REPORT_DOCUMENT
             or any(part.startswith(".") for part in place.parts)
         ):

@@ -16,6 +16,9 @@ AUDIT = "audit"
 REPORT = "report"
 REPORT_DOCUMENT = "report.json"
 
+#: Folders under results/ that belong to no model, and what they hold.
+RESERVED = {REPORT: "the tables", "benchmarks": "the benchmarks"}
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)?")
 
 
@@ -23,8 +26,9 @@ def check_name(name: str) -> str:
     """Return `name` if it can be a model's name (``R0`` or ``table1/R0``); raise `UsageError` otherwise."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"'{name}' cannot be a name: use letters, digits, . _ + - and at most one folder (table1/R0)")
-    if name.partition("/")[0] == REPORT:
-        raise UsageError(f"'{name}' cannot be a name: results/{REPORT} holds the tables; choose another")
+    folder = name.partition("/")[0]
+    if folder in RESERVED:
+        raise UsageError(f"'{name}' cannot be a name: results/{folder} holds {RESERVED[folder]}; choose another")
     return name
 
 

@@ -28,9 +28,9 @@ def test_the_parquet_file_lies_beside_the_path_that_is_returned(records):
     assert collect(records.root, ()).attacks[0].path == path
 
 
-def test_the_report_and_hidden_folders_hold_no_records(records):
+def test_the_report_the_benchmarks_and_hidden_folders_hold_no_records(records):
     records.attack("table1/R0", "fgs")
-    for name in ("report", "table1/.chunks-fgs", ".cache"):
+    for name in ("report", "benchmarks", "table1/.chunks-fgs", ".cache"):
         folder = records.root / "results" / name
         folder.mkdir(parents=True)
         (folder / "table1.json").write_text("not a record")

@@ -170,9 +170,16 @@ def test_names_that_would_leave_their_place_are_refused(name: str) -> None:
             folder(Path("root"), name)
 
 
-@pytest.mark.parametrize("name", ["report", "report/R0"])
-def test_the_name_of_the_reports_folder_is_taken(name: str) -> None:
-    with pytest.raises(UsageError, match=r"results/report holds the tables; choose another"):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("report", "results/report holds the tables; choose another"),
+        ("report/R0", "results/report holds the tables; choose another"),
+        ("benchmarks", "results/benchmarks holds the benchmarks; choose another"),
+    ],
+)
+def test_the_names_of_other_folders_are_taken(name: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
         check_name(name)
 
 
