@@ -190,7 +190,7 @@ def _attack_chunks(run: _Run, chunks: Chunks, progress: Progress) -> None:
 def attack_share(share: _Share, progress: Progress) -> None:
     """Attack one share of the chunks with one thread, in a process that opens model and data for itself."""
     with cpu_threads(1), PassPool(1) as pool:
-        (run,) = _make_runs(share.spec, pool, progress)
+        (run,) = _make_runs(share.spec, pool, SILENT)  # what there is to say has been said
         if run.key != share.key:
             raise BenchError(f"{run.opened.model.name} or its data was changed meanwhile; run the command again")
         images = sum(len(run.opened.data.images[_part(number)]) for number in share.pending)
@@ -221,7 +221,8 @@ def _label(run: _Run) -> str:
 
 
 def _workers(run: _Run) -> int:
-    return run.spec.workers or (available_cores() if run.opened.device.type == "cpu" else 1)
+    """Return how many processes may attack; a GPU serves one."""
+    return (run.spec.workers or available_cores()) if run.opened.device.type == "cpu" else 1
 
 
 def _complete(run: _Run, record: AttackRecord, chunks: Chunks) -> AttackRecord:

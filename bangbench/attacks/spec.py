@@ -48,5 +48,5 @@ class AttackSpec(ModelSpec):
     seed: int = Field(0, ge=0, description="Seed of the attacks that draw random numbers.")
     save_images: bool = Field(False, description="Keep the adversarial images (ATTACK.npz).")
     workers: Positive | None = Field(
-        None, description="Processes that attack many images, or threads for few (default: one per core; on a GPU 1)."
+        None, description="Processes that attack many images on the CPU, else threads (default: one per core)."
     )
