@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 
 import numpy as np
@@ -13,7 +12,7 @@ from bangbench.nets.classifier import Classifier
 from bangbench.nets.predict import batch_size_for
 from bangbench.noise.count import COMPARED_DRAWS, Images, Noise, count_flips
 from bangbench.noise.spec import COLOUR_SIGMAS, GREY_SIGMAS, Arithmetic
-from benchmarks.compare import Comparison, Work, compare
+from benchmarks.compare import Comparison, Work, compare, fastest
 
 _DRAWS, _CLASSIFIERS = 250, 2
 #: bfloat16 is slow where the processor has no instructions for it: fewer levels of noise do.
@@ -37,8 +36,9 @@ def _of_net(net: str, shape: tuple[int, int, int], sigmas: tuple[float, ...]) ->
     classifiers = [_classifier(net, shape, seed) for seed in range(_CLASSIFIERS)]
     evolution = partial(_evolution, classifiers, _image(shape))
     forwards, few = _DRAWS * _CLASSIFIERS * len(sigmas), sigmas[-_REDUCED_SIGMAS:]
-    size, bare = _fastest(classifiers[0], shape, forwards)
-    peer, reduced = f"bare forward pass, batch {size}", f"noise evolution in bfloat16, {net}"
+    bare_passes = {f"batch {size}": _forward(classifiers[0], shape, size, forwards) for size in _BATCH_SIZES}
+    setting, bare = fastest(bare_passes)
+    peer, reduced = f"bare forward pass, {setting}", f"noise evolution in bfloat16, {net}"
     return [
         compare(
             f"noise evolution, {net}, {forwards:,} forward passes",
@@ -60,14 +60,6 @@ def _evolution(
     return lambda: count_flips(classifiers, images, noise, batch_size, arithmetic=arithmetic)
 
 
-def _fastest(classifier: Classifier, shape: tuple[int, int, int], forwards: int) -> tuple[int, Work]:
-    """Return the batch size at which bare forward passes of so many images are fastest, and those passes."""
-    works = {size: _forward(classifier, shape, size, forwards) for size in _BATCH_SIZES}
-    seconds = {size: min(_seconds(work) for _ in range(2)) for size, work in works.items()}
-    size = min(seconds, key=seconds.__getitem__)
-    return size, works[size]
-
-
 def _forward(classifier: Classifier, shape: tuple[int, int, int], size: int, forwards: int) -> Work:
     batch = torch.randint(256, (size, *shape), generator=torch.Generator().manual_seed(0)).to(torch.float32)
 
@@ -77,12 +69,6 @@ def _forward(classifier: Classifier, shape: tuple[int, int, int], size: int, for
             classifier(batch)
 
     return work
-
-
-def _seconds(work: Work) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def _classifier(net: str, shape: tuple[int, int, int], seed: int) -> Classifier:

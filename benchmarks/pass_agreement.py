@@ -25,14 +25,15 @@ from bangbench.core.provenance import collect_provenance
 from bangbench.data.sources import open_source
 from bangbench.metrics import on_device
 from bangbench.metrics.pass_score import pass_scores_all
-from bangbench.metrics.reference import PRESETS, PresetName, pass_pair_presets
+from bangbench.metrics.reference import PRESETS, PresetName
 from bangbench.nets.models import open_model
 from bangbench.nets.predict import predict
 from bangbench.store.files import write_json
+from benchmarks.inputs import CPU
+from benchmarks.pass_scores import Stack, loop
 
 #: Scores closer than this agree.
 _TOLERANCE = 1e-3
-_CPU = torch.device("cpu")
 _PRESETS = tuple(PRESETS)
 #: Models and the data they are attacked on.
 _CASES = (
@@ -42,7 +43,6 @@ _CASES = (
     ("table2/B0", "folder:cifar10-jpeg.zip"),
 )
 
-Stack = NDArray[np.uint8]
 Scored = dict[PresetName, tuple[NDArray[np.float64], NDArray[np.int8]]]
 
 
@@ -90,7 +90,7 @@ def adversarial_pairs(
     root: Path, data_dir: Path | None, model: str, data: str, attack: str, limit: int
 ) -> tuple[Stack, Stack]:
     """Return the adversarial images of an attack, and the originals, of the first `limit` test images."""
-    classifier = open_model(model, root, _CPU, data_dir, data).classifier
+    classifier = open_model(model, root, CPU, data_dir, data).classifier
     test = open_source(data, data_dir).load("test").first(limit)
     images, labels = torch.from_numpy(test.images).float(), torch.from_numpy(test.labels)
     right = predict(classifier, images) == labels
@@ -107,7 +107,7 @@ def compare_engines(case: str, adversarial: Stack, original: Stack) -> list[Agre
     plain = _by_opencv(adversarial, original)
     cv2.setUseOptimized(True)
     ours = pass_scores_all(adversarial, original)
-    batched = on_device.score_pairs(adversarial, original, _PRESETS, _CPU)
+    batched = on_device.score_pairs(adversarial, original, _PRESETS, CPU)
     rows = []
     for preset in _PRESETS:
         (score, status), (again, _) = opencv[preset], plain[preset]
@@ -132,7 +132,7 @@ def compare_engines(case: str, adversarial: Stack, original: Stack) -> list[Agre
 
 
 def _by_opencv(adversarial: Stack, original: Stack) -> Scored:
-    pairs = [pass_pair_presets(*pair) for pair in zip(adversarial, original, strict=True)]
+    pairs = loop(adversarial, original)
     return {
         preset: (
             np.array([pair[preset].score for pair in pairs]),

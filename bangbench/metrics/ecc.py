@@ -4,7 +4,8 @@
 one and its gradients are warped with the current homography, and the homography is improved by the step that
 maximises the correlation coefficient of the two to first order. On images of 28x28 pixels most of OpenCV's time is
 the fixed cost of its calls; here a pair costs its arithmetic. The sums run in another order than OpenCV's, so a
-homography may differ in its last digits; PASS differs by less than 0.001 (tests/metrics).
+homography differs in its last digits; where ECC converges, PASS differs by less than 0.001. Where it does not, rounding
+grows with every iteration, as it does between two builds of OpenCV (benchmarks/pass_agreement.py).
 
 The homography h = (h00, h01, h02, h10, h11, h12, h20, h21), with h22 = 1, maps the fixed image's coordinates (x, y)
 to the moving one's: u = (h00 x + h01 y + h02) / d, v = (h10 x + h11 y + h12) / d, d = h20 x + h21 y + 1.

@@ -25,6 +25,14 @@ class PassScores(NamedTuple):
     status: NDArray[np.int8]
 
 
+def join(parts: list[dict[PresetName, PassScores]]) -> dict[PresetName, PassScores]:
+    """Return the scores of parts of a stack as those of the whole one."""
+    return {
+        preset: PassScores(*(np.concatenate(column) for column in zip(*(part[preset] for part in parts), strict=True)))
+        for preset in parts[0]
+    }
+
+
 def score_pairs(
     adversarial: NDArray[np.uint8], original: NDArray[np.uint8], presets: tuple[PresetName, ...]
 ) -> dict[PresetName, PassScores]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bangbench.metrics.checks import WINDOW
-from bangbench.metrics.engine import PassScores, grey_stack
+from bangbench.metrics.engine import PassScores, grey_stack, join
 from bangbench.metrics.reference import CORRELATION_EPSILON, PRESETS, EccStatus, PresetName
 from bangbench.metrics.ssim import C1, C2, half_window
 
@@ -64,10 +64,7 @@ def score_pairs(
         _score_batch(adversarial[start : start + step], original[start : start + step], presets, device)
         for start in range(0, max(1, len(original)), step)
     ]
-    return {
-        preset: PassScores(*(np.concatenate(column) for column in zip(*(part[preset] for part in parts), strict=True)))
-        for preset in presets
-    }
+    return join(parts)
 
 
 def _score_batch(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bangbench.core.device import available_cores
 from bangbench.core.errors import UsageError
 from bangbench.metrics.checks import check_channels, check_size, check_stacks
-from bangbench.metrics.engine import PassScores, score_pairs
+from bangbench.metrics.engine import PassScores, join, score_pairs
 from bangbench.metrics.reference import PRESETS, PresetName, check_presets
 
 if TYPE_CHECKING:
@@ -108,15 +108,10 @@ class PassPool:
             from bangbench.metrics import on_device
 
             return on_device.score_pairs(adversarial, original, presets, self._device)
-        parts = list(self._executor.map(score_pairs, _split(adversarial), _split(original), repeat(presets)))
-        return {preset: _join([part[preset] for part in parts]) for preset in presets}
+        return join(list(self._executor.map(score_pairs, _split(adversarial), _split(original), repeat(presets))))
 
 
 def _split(stack: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     """Return the stack in parts of one task each, an empty one whole; their size does not depend on the workers."""
     step = max(1, _TASK_VALUES // max(1, stack[:1].size))
     return [stack[start : start + step] for start in range(0, max(1, len(stack)), step)]
-
-
-def _join(parts: list[PassScores]) -> PassScores:
-    return PassScores(*(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -18,6 +18,13 @@ class Pairs(NamedTuple):
     adversarial: NDArray[np.uint8]
     original: NDArray[np.uint8]
 
+    def with_failures(self) -> Pairs:
+        """Return the pairs with one constant and one inverted adversarial image among them."""
+        adversarial = self.adversarial.copy()
+        adversarial[1] = 0
+        adversarial[2] = 255 - self.original[2]
+        return Pairs(adversarial, self.original)
+
 
 def _stripes(shape: tuple[int, ...], period: float, angle: float) -> NDArray[np.float64]:
     rows, columns = np.indices(shape)

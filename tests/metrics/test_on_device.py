@@ -18,13 +18,6 @@ _CPU = torch.device("cpu")
 _PRESETS = tuple(PRESETS)
 
 
-def _with_failures(pairs):
-    adversarial = pairs.adversarial.copy()
-    adversarial[1] = 0
-    adversarial[2] = 255 - pairs.original[2]
-    return adversarial, pairs.original
-
-
 def _assert_alike(found, expected):
     assert found.keys() == expected.keys()
     for preset, scores in expected.items():
@@ -36,7 +29,7 @@ def _assert_alike(found, expected):
 
 @pytest.mark.parametrize("kind", ["digits", "photos"])
 def test_the_batched_engine_scores_as_the_compiled_one(kind, request):
-    pairs = _with_failures(request.getfixturevalue(kind))
+    pairs = request.getfixturevalue(kind).with_failures()
     found = on_device.score_pairs(*pairs, _PRESETS, _CPU)
     _assert_alike(found, score_pairs(*pairs, _PRESETS))
     assert found["definition"].status[:4].tolist() == [
@@ -82,6 +75,6 @@ def test_an_unknown_device_is_refused(digits, tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_scores_as_the_compiled_engine(photos):
-    pairs = _with_failures(photos)
+    pairs = photos.with_failures()
     found = pass_scores_all(*pairs, device=torch.device("cuda"))
     _assert_alike(found, score_pairs(*pairs, _PRESETS))

@@ -16,14 +16,6 @@ from bangbench.metrics.pass_score import PassPool, pass_score, pass_scores_all
 from bangbench.metrics.reference import EccStatus, pass_pair_presets
 
 
-def _with_failures(pairs):
-    """Return the pairs with one constant and one inverted adversarial image among them."""
-    adversarial = pairs.adversarial.copy()
-    adversarial[1] = 0
-    adversarial[2] = 255 - pairs.original[2]
-    return adversarial, pairs.original
-
-
 def _same(first, second):
     return first.keys() == second.keys() and all(
         np.array_equal(a, b) and a.dtype == b.dtype
@@ -34,7 +26,7 @@ def _same(first, second):
 
 @pytest.mark.parametrize("kind", ["digits", "photos"])
 def test_stacks_score_as_the_reference_does_pair_by_pair(kind, request):
-    adversarial, original = _with_failures(request.getfixturevalue(kind))
+    adversarial, original = request.getfixturevalue(kind).with_failures()
     scores = pass_scores_all(adversarial, original, workers=1)
     assert list(scores) == ["definition", "paper"]
     for index, pair in enumerate(zip(adversarial, original, strict=True)):
@@ -46,7 +38,7 @@ def test_stacks_score_as_the_reference_does_pair_by_pair(kind, request):
 
 
 def test_types_are_those_of_the_record_and_statuses_name_the_failures(digits):
-    scores = pass_score(*_with_failures(digits), workers=1)
+    scores = pass_score(*digits.with_failures(), workers=1)
     assert [column.dtype for column in scores] == [np.float64, np.float64, np.int8]
     assert scores.status[:4].tolist() == [
         EccStatus.ALIGNED,
@@ -69,7 +61,7 @@ def test_two_workers_and_one_give_the_same_bits_in_the_same_order(digits, photos
     monkeypatch.setattr(pass_module, "_TASK_VALUES", 5 * 28 * 28)
     with PassPool(workers=2) as pool:
         for pairs in (digits, photos):
-            adversarial, original = _with_failures(pairs)
+            adversarial, original = pairs.with_failures()
             assert _same(pool.score(adversarial, original), pass_scores_all(adversarial, original, workers=1))
 
 
