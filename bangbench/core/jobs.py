@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import queue
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
@@ -41,14 +42,22 @@ class Job(NamedTuple):
 
 
 class _Message(NamedTuple):
-    """What a worker tells: `share` done of its job, a line to say, its result, or the error that ended it."""
+    """What a worker tells: `share` done of its job, a line to say, its result, or the error that ended it.
+
+    trace: the error's traceback as text, since none survives the way to another process.
+    """
 
     job: int
     share: float | None = None
     note: str | None = None
     result: Any = None
     error: BenchError | None = None
+    trace: str = ""
     ended: bool = False
+
+
+class RemoteError(Exception):
+    """The cause of an error raised in a worker: where it happened there."""
 
 
 def run_jobs(jobs: Sequence[Job], at_once: int, label: str, progress: Progress) -> list[Any]:
@@ -73,7 +82,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int, label: str, progress: Progress) 
                 continue
             _show(message, shares, jobs, progress)
             if message.error is not None:
-                raise message.error
+                raise message.error from RemoteError(f"in the worker:\n{message.trace}")
             if message.ended:
                 results[message.job] = message.result
                 running.pop(message.job).join()
@@ -137,10 +146,14 @@ def _work(number: int, job: Job, messages: Any) -> None:
     try:
         result = job.function(job.argument, _Report(number, job, messages))
         messages.put(_Message(number, result=result, ended=True))
-    except BenchError as error:
-        messages.put(_Message(number, error=error))
     except Exception as error:
-        messages.put(_Message(number, error=BenchError(f"{job.label}: unexpected {type(error).__name__}: {error}")))
+        # an error of any other type might need a module or arguments that the parent lacks
+        told = error if isinstance(error, BenchError) else BenchError(_unexpected(job, error))
+        messages.put(_Message(number, error=told, trace=traceback.format_exc()))
+
+
+def _unexpected(job: Job, error: Exception) -> str:
+    return f"{job.label}: unexpected {type(error).__name__}: {error}"
 
 
 class _Report:

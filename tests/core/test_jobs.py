@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -106,6 +107,11 @@ def has_ended(process: int) -> bool:
     return False
 
 
+def line_of(text: str) -> int:
+    """Return the number of the line of `FUNCTIONS` that begins with `text`."""
+    return next(number for number, line in enumerate(FUNCTIONS.splitlines(), 1) if line.startswith(text))
+
+
 def job(function: Any, argument: Any = None) -> Job:
     return Job(f"job {argument}", function, argument, stretches=1)
 
@@ -128,6 +134,14 @@ def test_an_error_of_a_job_is_raised_as_it_is_and_the_others_end(functions: Modu
 def test_an_unexpected_error_names_the_job(functions: ModuleType) -> None:
     with pytest.raises(BenchError, match=r"^job 1: unexpected KeyError: 'nothing'$"):
         run_jobs([job(functions.stumble, 1), job(functions.double, 1)], 1, "all", Silent())
+
+
+@pytest.mark.parametrize("name", ["stumble", "refuse"])
+def test_an_error_brings_the_worker_s_traceback(functions: ModuleType, name: str) -> None:
+    with pytest.raises(BenchError) as caught:
+        run_jobs([job(getattr(functions, name), 1)], 1, "all", Silent())
+    shown = "".join(traceback.format_exception(caught.value))
+    assert f'job_functions.py", line {line_of(f"def {name}") + 1}, in {name}' in shown
 
 
 def test_a_killed_worker_is_noticed_and_the_others_end(functions: ModuleType, waits: Path) -> None:
