@@ -59,7 +59,7 @@ class PairedRates(NamedTuple):
 
     @property
     def differ(self) -> bool:
-        """Tell whether the interval excludes zero; with few discordant images McNemar's test has to agree."""
+        """Tell whether the interval excludes zero; with few discordant images McNemar's exact test has to agree."""
         return excludes_zero(self.difference) and self.p_value < _SIGNIFICANT
 
 
@@ -175,11 +175,10 @@ def _images(model: ModelResults, attack: str) -> str:
 
 
 def _paired_rates(first: Flags, second: Flags) -> PairedRates:
-    difference = paired_rate_difference(first, second)
     return PairedRates(
         first=_rate(first),
         second=_rate(second),
-        difference=None if difference is None else Estimate(*difference),
+        difference=paired_rate_difference(first, second),
         p_value=mcnemar(int((first & ~second).sum()), int((second & ~first).sum())),
     )
 

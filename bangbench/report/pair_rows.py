@@ -38,10 +38,10 @@ _MOST_MODELS = 4
 _NOTES = (
     "Images: those that both models classify correctly; rates in percent of these, with 95 % Wilson intervals in the "
     "CSV. First and second: in the order of the pair's name. Difference: first minus second, in percentage points, "
-    "with its 95 % paired bootstrap interval over images; p: McNemar's exact test.",
+    "with Tango's 95 % score interval for paired rates; p: McNemar's exact test.",
     "L∞ (grey levels) and PASS (the written definition): means over the images flipped in both, so that both are "
-    "averages over the same images; there is no interval from fewer than 6 images or from the same difference in each. "
-    "Median L∞: over all images of the row, those never flipped counted as infinite.",
+    "averages over the same images; differences with 95 % bootstrap intervals, none from fewer than 6 images or from "
+    "the same difference in each. Median L∞: over all images of the row, those never flipped counted as infinite.",
     "A low rate under an attack is no robustness where its unmasked twin flips many more.",
     "Intervals and p cover the sampling of images, not training with another seed. Each stands for itself: of 100 "
     "comparisons of equal models, about 5 have p below 0.05 by chance.",

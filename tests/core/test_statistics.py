@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from bangbench.core.statistics import (
     censored_quantiles,
+    holm,
     mcnemar,
     mean_interval,
     newcombe_interval,
@@ -99,37 +100,123 @@ def test_mcnemar_is_the_exact_binomial_test_of_the_images_that_differ(only_first
     assert mcnemar(only_first, only_second) == mcnemar(only_second, only_first)
 
 
-def test_the_rates_differ_by_the_images_that_only_one_of_them_gets():
-    first, second = table(both=50, only_first=30, only_second=10, neither=10)
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 300), st.integers(1, 300))
+def test_the_one_sided_mcnemar_counts_only_what_speaks_for_more(only_first, only_second):
+    tail = stats.binom.sf(only_first - 1, only_first + only_second, 0.5)
 
-    difference, (low, high) = paired_rate_difference(first, second)
-
-    assert difference == pytest.approx(20.0)
-    assert -5.0 < low < 20.0 < high < 40.0
-    assert paired_rate_difference(first, second) == (difference, (low, high)), "the same seed, the same interval"
+    assert mcnemar(only_first, only_second, "greater") == pytest.approx(tail)
+    assert mcnemar(0, only_second, "greater") == 1.0
 
 
-@settings(max_examples=10, deadline=None)
-@given(st.tuples(*[st.integers(15, 60)] * 4), SEEDS)
-def test_the_interval_of_rates_is_scipys_paired_bootstrap_over_images(cells, seed):
-    first, second = table(*cells)
-    scipys = stats.bootstrap(
-        (100.0 * first, 100.0 * second),
-        lambda one, two, axis: one.mean(axis=axis) - two.mean(axis=axis),
-        paired=True,
-        method="percentile",
-        n_resamples=4999,
-        rng=np.random.default_rng(seed),
+def test_images_that_do_not_differ_are_no_evidence():
+    assert mcnemar(0, 0) == mcnemar(0, 0, "greater") == 1.0
+
+
+def test_holms_adjustment_of_four_p_values():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0.0, 1.0), max_size=12), st.floats(0.001, 0.5))
+def test_holms_adjusted_values_reject_what_his_procedure_does(p_values, alpha):
+    rejected = set()
+    for left, place in zip(range(len(p_values), 0, -1), np.argsort(p_values, kind="stable"), strict=True):
+        if left * p_values[place] > alpha:
+            break
+        rejected.add(place)
+
+    assert {place for place, value in enumerate(holm(p_values)) if value <= alpha} == rejected
+
+
+@pytest.mark.parametrize(
+    ("cells", "interval"),
+    [
+        # Fagerland, Lydersen and Laake 2014, Statistics in Medicine 33: airway hyper-responsiveness, complete response
+        ((1, 1, 7, 12), (-51.73, -2.60)),
+        ((59, 6, 16, 80), (-12.40, -0.54)),
+    ],
+)
+def test_the_interval_of_paired_rates_is_the_published_one_of_tango(cells, interval):
+    difference, found = paired_rate_difference(*table(*cells))
+
+    assert difference == pytest.approx(100.0 * (cells[1] - cells[2]) / sum(cells))
+    # the ends are published in units of 0.0001, rounded
+    assert found == pytest.approx(interval, abs=0.011)
+
+
+def score(only_first, only_second, pairs, difference):
+    """Return the score statistic of a difference of paired proportions, its likelihood maximised by search."""
+
+    def unlikely(second):
+        probabilities = np.array([second + difference, second, 1.0 - 2.0 * second - difference])
+        counts = np.array([only_first, only_second, pairs - only_first - only_second])
+        seen = counts > 0
+        return -float(counts[seen] @ np.log(np.maximum(probabilities[seen], 1e-300)))
+
+    limits = max(0.0, -difference), (1.0 - difference) / 2.0
+    second = optimize.minimize_scalar(unlikely, bounds=limits, method="bounded", options={"xatol": 1e-12}).x
+    return (only_first - only_second - pairs * difference) / math.sqrt(
+        pairs * (2.0 * second + difference - difference**2)
     )
 
-    _, interval = paired_rate_difference(first, second, seed)
 
-    assert interval == pytest.approx(scipys.confidence_interval, abs=0.2 * scipys.standard_error)
+@settings(max_examples=40, deadline=None)
+@given(st.tuples(*[st.integers(0, 60)] * 4).filter(lambda cells: sum(cells) > 0))
+def test_the_ends_of_the_interval_of_paired_rates_are_where_the_score_test_begins_to_reject(cells):
+    both, only_first, only_second, neither = cells
+    _, (low, high) = paired_rate_difference(*table(*cells))
+
+    for end, reach in ((low, Z), (high, -Z)):
+        if abs(end) < 100.0:
+            assert score(only_first, only_second, sum(cells), end / 100.0) == pytest.approx(reach, abs=1e-3)
+    assert (low == -100.0) == (only_second == sum(cells))
+    assert (high == 100.0) == (only_first == sum(cells))
+    assert paired_rate_difference(*table(both, only_second, only_first, neither)).interval == pytest.approx(
+        (-high, -low), abs=1e-7
+    )
 
 
-def test_models_that_do_not_differ_on_any_image_have_a_difference_of_zero():
-    assert paired_rate_difference(*table(40, 0, 0, 60)) == (0.0, (0.0, 0.0))
-    assert mcnemar(0, 0) == 1.0
+@pytest.mark.parametrize("count", [1, 5, 100, 10_000])
+def test_images_that_do_not_differ_leave_a_difference_open(count):
+    reach = 100.0 * Z**2 / (count + Z**2)
+
+    found = paired_rate_difference(*table(0, 0, 0, count))
+
+    assert found == (0.0, pytest.approx((-reach, reach), rel=1e-6))
+    assert found == paired_rate_difference(*table(count, 0, 0, 0))
+    assert paired_rate_difference(*table(0, count, 0, 0)).interval == pytest.approx((100.0 - 2 * reach, 100.0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 200))
+def test_the_interval_leaves_out_zero_where_mcnemars_test_without_a_correction_rejects(first, second, alike):
+    if first + second + alike == 0:
+        return
+    _, (low, high) = paired_rate_difference(*table(alike, first, second, 0))
+
+    assert (low > 0.0 or high < 0.0) == ((first - second) ** 2 > Z**2 * (first + second))
+
+
+@pytest.mark.parametrize("count", [5, 20, 40])
+def test_the_interval_of_paired_rates_holds_the_true_difference_as_often_as_it_says(count):
+    """Over all tables of so many images; a bootstrap of images that seldom differ is often [0, 0] and holds nothing."""
+    tables = [(first, second) for first in range(count + 1) for second in range(count + 1 - first)]
+    ends = np.array([paired_rate_difference(*table(0, *pair, count - sum(pair))).interval for pair in tables])
+    kept = []
+    for rate1, rate2 in ((0.01, 0.01), (0.02, 0.05), (0.1, 0.1), (0.1, 0.4), (0.02, 0.9), (0.3, 0.3), (0.45, 0.5)):
+        counts = np.array([(*pair, count - sum(pair)) for pair in tables])
+        likely = stats.multinomial.pmf(counts, count, [rate1, rate2, 1.0 - rate1 - rate2])
+        truth = 100.0 * (rate1 - rate2)
+        kept.append(likely[(ends[:, 0] <= truth) & (truth <= ends[:, 1])].sum())
+
+    assert min(kept) > 0.93
+    assert np.mean(kept) > 0.95
+
+
+def test_without_images_there_is_no_difference_of_rates():
+    assert paired_rate_difference(*table(0, 0, 0, 0)) is None
 
 
 def expanded(count):
@@ -294,10 +381,26 @@ def test_welchs_interval_is_scipys(count1, count2, scale, seed):
     assert found == pytest.approx((expected.low, expected.high), rel=1e-9, abs=1e-9)
 
 
-def test_welchs_interval_needs_two_values_of_both_and_survives_values_without_spread():
+def test_welchs_interval_needs_two_values_of_both_that_are_not_the_same():
     assert welch_interval(1.0, 0.0, 1, 2.0, 1.0, 50) is None
     assert welch_interval(1.0, 1.0, 50, 2.0, 0.0, 1) is None
-    assert welch_interval(3.0, 0.0, 5, 2.0, 0.0, 6) == (1.0, 1.0)
+    assert welch_interval(3.0, 0.0, 5, 2.0, 0.0, 6) is None
+    assert welch_interval(3.0, 0.0, 5, 2.0, 1.0, 6000) is None, "nothing is known of how far the first mean may be off"
+    assert welch_interval(3.0, 1.0, 6000, 2.0, 0.0, 5) is None
+
+
+def test_equal_values_have_no_spread_though_rounding_gives_them_one():
+    equal = np.full(1000, 0.1)
+    std = float(np.sqrt(np.mean((equal - (equal.mean() + 1e-17)) ** 2)))
+
+    assert std > 0.0
+    assert welch_interval(0.1, std, 1000, 0.2, 0.1, 1000) is None
+
+
+def test_welchs_interval_of_tiny_spreads_is_not_lost_to_rounding():
+    low, high = welch_interval(0.0, 1e-170, 10, 0.0, 1e-170, 10)
+
+    assert -low == high == pytest.approx(stats.t.ppf(0.975, 18) * math.sqrt(0.2) * 1e-170)
 
 
 @settings(max_examples=50, deadline=None)
