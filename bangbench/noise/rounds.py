@@ -18,7 +18,7 @@ from bangbench.nets.classifier import Classifier
 from bangbench.nets.predict import batch_size_for, to_device
 from bangbench.noise.count import COMPARED_DRAWS, Counts, Images, count_flips
 from bangbench.noise.plan import Plan, make_plan
-from bangbench.noise.precision import narrow_cells, round_ends
+from bangbench.noise.precision import Looks, narrow_cells, plan_looks
 from bangbench.noise.spec import NoiseSpec
 from bangbench.store.chunks import Chunks
 
@@ -81,7 +81,8 @@ class Total(NamedTuple):
 
 def open_chunks(plan: Plan, chosen: NDArray[np.int64], folder: Path) -> Chunks:
     """Return the chunks of a run in `folder`, those that an earlier one of the same settings left among them."""
-    rounds = [] if plan.spec.precision is None else [_CHUNK_COPIES, *_ends(plan, len(chosen))]
+    looks = looks_of(plan, len(chosen))
+    rounds = [] if looks is None else [_CHUNK_COPIES, *looks]
     return Chunks(folder, fingerprint_of([plan.key, CHUNK_IMAGES, chosen.tolist(), *rounds]))
 
 
@@ -95,15 +96,16 @@ def count_rounds(
     size = len(classifiers), len(plan.noise.sigmas)
     flipped = np.zeros((*size, len(chosen)), dtype=np.int32)
     drawn, cells, differing, first = np.zeros(size, dtype=np.int64), np.ones(size, dtype=np.bool_), 0, 0
-    for place, end in enumerate(_ends(plan, len(chosen))):
+    looks = looks_of(plan, len(chosen))
+    for place, end in enumerate((plan.noise.draws,) if looks is None else looks.ends):
         counts = _count_round(plan, classifiers, _share(plan, chosen, chunks, (place, first, end), cells), progress)
         flipped += counts.flipped
         differing += 0 if counts.differing is None else int(counts.differing.sum())
         drawn[cells], first = end, end
-        if plan.spec.precision is not None:
+        if looks is not None:
             pooled = flipped[cells].sum(axis=-1, dtype=np.int64)
             cells = cells.copy()  # the round keeps the cells that it counted
-            cells[cells] = ~narrow_cells(pooled, end * len(chosen), cells.size, plan.spec.precision)
+            cells[cells] = ~narrow_cells(pooled, end * len(chosen), looks.error, looks.precision)
         if not cells.any():
             break
     return Total(flipped, drawn, None if plan.spec.arithmetic == "float32" else differing)
@@ -118,11 +120,15 @@ def count_share(share: Share, progress: Progress) -> None:
         _count_chunks(plan, plan.classifiers, share, progress)
 
 
-def _ends(plan: Plan, images: int) -> tuple[int, ...]:
-    """Return the draws per image after each round."""
-    draws, precision = plan.noise.draws, plan.spec.precision
+def looks_of(plan: Plan, images: int) -> Looks | None:
+    """Return when the cells are looked at, at the end of every round; None without a precision, in one round of all.
+
+    It follows from what a record holds, which thus tells the level of its intervals.
+    """
+    if plan.spec.precision is None:
+        return None
     cells = 2 * len(plan.stages) * len(plan.noise.sigmas)
-    return (draws,) if precision is None else round_ends(images, cells, precision, draws)
+    return plan_looks(images, cells, plan.spec.precision, plan.noise.draws)
 
 
 def _share(

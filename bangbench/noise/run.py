@@ -18,8 +18,8 @@ from bangbench.core.provenance import collect_provenance
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.predict import predict, to_device
 from bangbench.noise.plan import Plan, make_plan
-from bangbench.noise.precision import cell_interval
-from bangbench.noise.rounds import Total, count_rounds, open_chunks
+from bangbench.noise.precision import Looks, cell_intervals
+from bangbench.noise.rounds import Total, count_rounds, looks_of, open_chunks
 from bangbench.noise.select import select_images
 from bangbench.noise.spec import NoiseSpec
 from bangbench.store.files import check_writable
@@ -140,6 +140,7 @@ def _columns(plan: Plan, chosen: NDArray[np.int64], counted: Total) -> dict[str,
 def _summary(plan: Plan, chosen: NDArray[np.int64], counted: Total, seconds: float) -> NoiseSummary:
     flipped = _surfaces(plan, counted.flipped.sum(axis=-1, dtype=np.int64))
     draws = _surfaces(plan, counted.draws)
+    looks = looks_of(plan, len(chosen))
     return NoiseSummary(
         stages=plan.stages,
         sigmas=plan.noise.sigmas,
@@ -149,19 +150,17 @@ def _summary(plan: Plan, chosen: NDArray[np.int64], counted: Total, seconds: flo
         flipped_percent=_by_role(100.0 * flipped / (len(chosen) * draws)),
         forwards=int(draws.sum()) * len(chosen) + counted.compared,
         seconds=seconds,
-        **({} if plan.spec.precision is None else _stopped(plan, flipped, draws, len(chosen))),
+        **({} if looks is None else _stopped(looks, flipped, draws, len(chosen))),
         **({} if counted.differing is None else _arithmetic(plan, counted)),
     )
 
 
-def _stopped(plan: Plan, flipped: NDArray[np.int64], draws: NDArray[np.int64], images: int) -> dict[str, Any]:
+def _stopped(looks: Looks, flipped: NDArray[np.int64], draws: NDArray[np.int64], images: int) -> dict[str, Any]:
     """Return the summary's fields about a run with a precision; flipped, draws: (2, stages, sigmas)."""
-    cells = zip(flipped.ravel().tolist(), draws.ravel().tolist(), strict=True)
-    intervals = np.array([cell_interval(count, images * taken, flipped.size) for count, taken in cells])
     return {
-        "precision": plan.spec.precision,
+        "precision": looks.precision,
         "draws_used": _by_role(draws),
-        "flipped_interval": _by_role(intervals.reshape(*flipped.shape, 2)),
+        "flipped_interval": _by_role(cell_intervals(flipped, images * draws, looks.error)),
     }
 
 

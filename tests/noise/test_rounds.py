@@ -9,7 +9,7 @@ import pytest
 
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.noise import rounds
-from bangbench.noise.precision import cell_interval, round_ends
+from bangbench.noise.precision import cell_intervals, plan_looks
 from bangbench.noise.run import evolve
 from bangbench.noise.spec import NoiseSpec
 from bangbench.store.records import NoiseRecord, read_record
@@ -18,7 +18,7 @@ from bangbench.store.tables import read_table
 PAIR = Path("results/demo/R0-vs-B1")
 SHAPE = (2, 2, 2, 30)  # models, stages, sigmas, images
 CELLS, IMAGES, DRAWS, PRECISION = 8, 30, 40, 8.0
-ENDS = (3, 5, 8, 12, 18, 27, 40)
+ENDS = (4, 6, 9, 14, 21, 32, 40)
 
 pytestmark = pytest.mark.usefixtures("models")
 
@@ -51,7 +51,7 @@ def test_a_stopped_cell_has_the_first_draws_of_a_full_run(tmp_path):
     assert (draws == used(record)[..., None]).all()
     taken = sorted({*draws.ravel().tolist()})
     assert len(taken) > 2
-    assert set(taken) <= set(ENDS) == set(round_ends(IMAGES, CELLS, PRECISION, DRAWS))
+    assert set(taken) <= set(ENDS) == set(plan_looks(IMAGES, CELLS, PRECISION, DRAWS).ends)
     for end in taken:
         evolve(spec_of(tmp_path / str(end), precision=None, draws=end))
         full, _ = counts_of(tmp_path / str(end))
@@ -62,12 +62,12 @@ def test_a_stopped_cell_has_the_first_draws_of_a_full_run(tmp_path):
 def test_every_cell_is_narrower_than_asked_for_or_has_all_draws_and_was_not_before(tmp_path, precision):
     summary = evolve(spec_of(tmp_path, precision=precision)).summary
     flipped, draws = counts_of(tmp_path)
-    ends = round_ends(IMAGES, CELLS, precision, DRAWS)
+    ends, error, _ = plan_looks(summary.images, 2 * len(summary.stages) * len(summary.sigmas), precision, summary.draws)
     for role, counted, taken in zip(("regular", "bang"), flipped, draws[..., 0], strict=True):
         for stage, sigma in np.ndindex(2, 2):
             total, last = int(counted[stage, sigma].sum()), int(taken[stage, sigma])
             low, high = summary.flipped_interval[role][stage][sigma]
-            assert (low, high) == cell_interval(total, last * IMAGES, CELLS)
+            assert [low, high] == cell_intervals(np.array(total), last * IMAGES, error).tolist()
             assert high - low < precision or last == DRAWS
             assert low <= summary.flipped_percent[role][stage][sigma] <= high
             assert summary.flipped_percent[role][stage][sigma] == pytest.approx(100 * total / (last * IMAGES))
@@ -75,7 +75,7 @@ def test_every_cell_is_narrower_than_asked_for_or_has_all_draws_and_was_not_befo
             if before >= 0:
                 evolve(spec_of(tmp_path / "before", precision=None, draws=ends[before], overwrite=True))
                 earlier = int(counts_of(tmp_path / "before")[0][("regular", "bang").index(role), stage, sigma].sum())
-                low, high = cell_interval(earlier, ends[before] * IMAGES, CELLS)
+                low, high = cell_intervals(np.array(earlier), ends[before] * IMAGES, error)
                 assert high - low >= precision
 
 
@@ -96,8 +96,8 @@ def test_there_is_one_bar_per_round_that_says_what_is_left(tmp_path, recorder):
             labels.append((label, total))
 
     evolve(spec_of(tmp_path), Labels())
-    assert labels[1] == ("demo/R0-vs-B1, draws 1 to 3, 8 of 8 cells", CELLS * IMAGES * 3)
-    assert labels[2][0].startswith("demo/R0-vs-B1, draws 4 to 5, ")
+    assert labels[1] == ("demo/R0-vs-B1, draws 1 to 4, 8 of 8 cells", CELLS * IMAGES * 4)
+    assert labels[2][0].startswith("demo/R0-vs-B1, draws 5 to 6, ")
     assert len(labels) > 3
 
 
@@ -175,7 +175,7 @@ def test_a_short_round_takes_more_images_per_chunk(tmp_path, monkeypatch):
     monkeypatch.setattr(rounds, "count_flips", lambda *given: sizes.append(len(given[1].indices)) or counted(*given))
     monkeypatch.setattr(rounds, "_CHUNK_COPIES", 50)
     evolve(spec_of(tmp_path))
-    assert sizes[:5] == [17, 13, 25, 5, 17]
+    assert sizes[:5] == [13, 13, 4, 25, 5]
 
 
 def test_bfloat16_counts_what_it_changes_over_all_rounds(tmp_path, recorder):
