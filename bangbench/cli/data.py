@@ -53,7 +53,7 @@ def run_verify(specs: list[FileSpec], output: Output) -> None:
 def add(app: typer.Typer) -> None:
     """Add the command group."""
     group = typer.Typer(help="List, fetch and verify the data.", no_args_is_help=True)
-    unused = ("root", "device", "overwrite")
+    unused = ("root", "device", "overwrite", "wait")
     command(group, "list", DataSpec, run_list, without=unused, example="bangbench data list")
     for name, run in (("fetch", run_fetch), ("verify", run_verify)):
         command(group, name, FileSpec, run, arguments=("name",), without=unused, example=f"bangbench data {name} mnist")

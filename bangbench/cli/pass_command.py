@@ -35,6 +35,6 @@ def add(app: typer.Typer) -> None:
         PassSpec,
         run_pass,
         arguments=("original", "adversarial"),
-        without=("root", "data_dir", "overwrite"),
+        without=("root", "data_dir", "overwrite", "wait"),
         example="bangbench pass original.png adversarial.png",
     )

@@ -88,6 +88,6 @@ def add(app: typer.Typer) -> None:
         ReportSpec,
         run_report,
         arguments=("models",),
-        without=("device", "data_dir", "overwrite"),
+        without=("device", "data_dir", "overwrite", "wait"),
         example="bangbench report table1/R0 table1/B1 --format md --format tex",
     )

@@ -1,9 +1,22 @@
-"""The two errors a user sees as one message instead of a traceback."""
+"""The two errors a user sees as one message instead of a traceback, and the messages they share."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space and run the command again, finished parts are kept",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the command again, finished parts are kept",
+    errno.EROFS: "the file system is read-only; choose another directory",
+    errno.EACCES: "no permission to write there; choose another directory",
+    errno.EPERM: "no permission to write there; choose another directory",
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another name or --root",
+    errno.EEXIST: "a file stands where a folder is needed; choose another name or --root",
+}
 
 
 class BenchError(Exception):
@@ -24,3 +37,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names) or 'none'}"
     return UsageError(f"unknown {kind} '{name}': {hint}")
+
+
+@contextmanager
+def write_errors_explained(path: Path) -> Iterator[None]:
+    """Turn an `OSError` raised while `path` is written into a `BenchError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, "see the reason given")
+        raise BenchError(f"cannot write {path}: {error.strerror or error}; {advice}") from error

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+#: What of earlier runs may be replaced: nothing (False), runs of other settings that never ended, whatever has other
+#: settings, or everything (True), so that it is computed again even with the same settings.
+Overwrite = bool | Literal["unfinished", "differing"]
 
 
 class Spec(BaseModel):
@@ -16,14 +20,22 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     #: Fields that say where or how fast to compute, not what.
-    circumstances: ClassVar[frozenset[str]] = frozenset({"root", "data_dir", "device", "overwrite"})
+    circumstances: ClassVar[frozenset[str]] = frozenset({"root", "data_dir", "device", "overwrite", "wait"})
 
     root: Path = Field(Path(), description="Directory that holds models/ and results/.")
     data_dir: Path | None = Field(
         None, description="Directory of the data files (default: BANGBENCH_DATA, else the user cache)."
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
-    overwrite: bool = Field(False, description="Replace what an earlier run with other settings left.")
+    overwrite: Overwrite = Field(False, description="Compute again, and replace what earlier runs left.")
+    wait: bool = Field(
+        True, description="Wait while another command writes to the same folder; else say which one, and end."
+    )
+
+    @property
+    def patience(self) -> float | None:
+        """Return how many seconds to wait for another command that writes to the same folder; None: to its end."""
+        return None if self.wait else 0.0
 
     def settings(self) -> dict[str, Any]:
         """Return what was asked for, as JSON values, without the circumstances of this machine."""

@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bangbench.core.errors import BenchError
+from bangbench.core.errors import write_errors_explained
 
 _HOUR = 3600.0
-
-_ADVICE = {
-    errno.ENOSPC: "the disk is full; free some space and run the command again, finished parts are kept",
-    errno.EDQUOT: "the disk quota is used up; free some space and run the command again, finished parts are kept",
-    errno.EROFS: "the file system is read-only; choose another directory",
-    errno.EACCES: "no permission to write there; choose another directory",
-    errno.EPERM: "no permission to write there; choose another directory",
-    errno.ENOTDIR: "a file stands where a folder is needed; choose another name or --root",
-    errno.EEXIST: "a file stands where a folder is needed; choose another name or --root",
-}
-
-
-@contextmanager
-def write_errors_explained(path: Path) -> Iterator[None]:
-    """Turn an `OSError` raised while `path` is written into a `BenchError` that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, "see the reason given")
-        raise BenchError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bangbench.core.errors import BenchError
-from bangbench.store.records import AnyRecord, find_record
+from bangbench.core.spec import Overwrite
+from bangbench.store.records import AnyRecord, Record, find_record
 
 
 def finished_record(
-    path: Path, kind: type[AnyRecord], key: str, settings: Mapping[str, Any], overwrite: bool
+    path: Path, kind: type[AnyRecord], key: str, settings: Mapping[str, Any], overwrite: Overwrite
 ) -> AnyRecord | None:
     """Return the record at `path` if it is complete and has this `key`; None if the work is still to be done.
 
-    A record with another key is protected: `BenchError` names the settings that differ, unless `overwrite`.
+    A record with another key is protected: `BenchError` names the settings that differ, unless `overwrite` lets it be
+    replaced. With `overwrite` True the work is to be done whatever is there.
     """
     try:
         record = find_record(path, kind)
     except BenchError:
-        if overwrite:
+        if may_replace_finished(overwrite):
             return None
         raise
     if record is None:
         return None
     if record.key == key:
-        return record if record.status == "done" else None
-    if overwrite:
+        return record if record.status == "done" and overwrite is not True else None
+    if may_replace_finished(overwrite) or (overwrite == "unfinished" and record.status == "started"):
         return None
     raise BenchError(
-        f"{path} was made with other settings ({_differences(record.spec, settings)}); "
+        f"{path} was made with other settings ({differences(record, settings)}); "
         "choose another name or root, or pass --overwrite"
     )
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def may_replace_finished(overwrite: Overwrite) -> bool:
+    """Return whether a finished record of other settings may be replaced."""
+    return overwrite in (True, "differing")
+
+
+def differences(record: Record, settings: Mapping[str, Any]) -> str:
+    """Say in which settings a record with another key differs from these, nested ones as ``outer.inner``."""
+    before, now = dict(_flat(record.spec)), dict(_flat(settings))
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if not changed:
         return "the data or the weights are not the same"
     return ", ".join(f"{name}: {before.get(name)} -> {now.get(name)}" for name in changed)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bangbench.core.errors import BenchError
+from bangbench.core.locks import folder_lock
 from bangbench.store.chunks import Chunks
 
 KEY, OTHER = "a" * 64, "b" * 64
@@ -33,12 +34,34 @@ def test_a_later_run_of_the_same_key_finds_the_chunks(chunks):
     assert Chunks(chunks.folder, KEY).done(0)
 
 
-def test_chunks_of_another_key_and_half_written_files_are_removed(chunks):
+def test_the_holder_of_the_lock_removes_chunks_of_another_key_and_half_written_files(chunks):
+    chunks.write(0, ARRAYS)
+    (chunks.folder / ".000001.npz.x.tmp").write_bytes(b"half")
+    with folder_lock(chunks.folder.parent, 0):
+        other = Chunks(chunks.folder, OTHER)
+    assert not other.done(0)
+    assert list(chunks.folder.iterdir()) == []
+
+
+def test_without_the_lock_another_run_s_files_are_left_alone(chunks):
     chunks.write(0, ARRAYS)
     (chunks.folder / ".000001.npz.x.tmp").write_bytes(b"half")
     other = Chunks(chunks.folder, OTHER)
     assert not other.done(0)
-    assert list(chunks.folder.iterdir()) == []
+    other.write(0, ARRAYS)
+    other.clear()
+    assert not other.done(0)
+    assert chunks.done(0)
+    assert len(list(chunks.folder.iterdir())) == 2
+
+
+def test_the_holder_of_the_lock_clears_whatever_is_there(chunks):
+    chunks.write(0, ARRAYS)
+    with folder_lock(chunks.folder.parent, 0):
+        other = Chunks(chunks.folder, OTHER)
+        chunks.write(1, ARRAYS)
+        other.clear()
+    assert not chunks.folder.exists()
 
 
 @pytest.mark.parametrize("kept", [0, 10, 100, -1])

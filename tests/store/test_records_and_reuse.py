@@ -10,6 +10,7 @@ import pytest
 
 from bangbench.core.errors import BenchError
 from bangbench.core.provenance import Provenance
+from bangbench.core.spec import Overwrite
 from bangbench.store.records import (
     AttackRecord,
     AttackSummary,
@@ -45,6 +46,7 @@ MODEL = ModelInfo(
 )
 DATA = DataInfo(name="mnist", source="mnist", fingerprint="ab" * 32, images=10, class_names=("0", "1"))
 SETTINGS = {"attack": "fgs", "limit": 10}
+LEVELS: list[Overwrite] = [False, "unfinished", "differing", True]
 MOMENTS = Moments(mean=0.4, std=0.1)
 SUMMARY = AttackSummary(
     accuracy=90.0,
@@ -159,25 +161,34 @@ def test_there_may_be_no_record(tmp_path: Path) -> None:
     assert find_record(tmp_path / "none.json", AttackRecord) is None
 
 
-def ask(path: Path, key: str = "k", overwrite: bool = False, **settings: Any) -> AttackRecord | None:
+def ask(path: Path, key: str = "k", overwrite: Overwrite = False, **settings: Any) -> AttackRecord | None:
     return finished_record(path, AttackRecord, key, SETTINGS | settings, overwrite)
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_finished_record_of_the_same_settings_is_used(stored: Path, overwrite: bool) -> None:
+@pytest.mark.parametrize("overwrite", [False, "unfinished", "differing"])
+def test_a_finished_record_of_the_same_settings_is_used(stored: Path, overwrite: Overwrite) -> None:
     assert ask(stored, overwrite=overwrite) == attack_record()
 
 
-def test_a_started_record_of_the_same_settings_is_gone_on_with(stored: Path) -> None:
+def test_the_same_settings_are_computed_again_where_that_is_asked_for(stored: Path) -> None:
+    assert ask(stored, overwrite=True) is None
+
+
+@pytest.mark.parametrize("overwrite", LEVELS)
+def test_a_started_record_of_the_same_settings_is_gone_on_with(stored: Path, overwrite: Overwrite) -> None:
     write_record(stored, attack_record(status="started", summary=None))
-    assert ask(stored) is None
+    assert ask(stored, overwrite=overwrite) is None
 
 
-@pytest.mark.parametrize("status", ["started", "done"])
-def test_a_record_of_other_settings_is_protected_and_the_difference_named(stored: Path, status: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "overwrite"), [("started", False), ("done", False), ("done", "unfinished")], ids=str
+)
+def test_a_record_of_other_settings_is_protected_and_the_difference_named(
+    stored: Path, status: str, overwrite: Overwrite
+) -> None:
     write_record(stored, attack_record(status=status))
     with pytest.raises(BenchError, match=r"made with other settings \(limit: 10 -> 20\); .* or pass --overwrite"):
-        ask(stored, key="other", limit=20)
+        ask(stored, key="other", overwrite=overwrite, limit=20)
 
 
 def test_a_record_of_other_inputs_says_that_they_differ(stored: Path) -> None:
@@ -190,12 +201,62 @@ def test_a_setting_that_only_one_of_them_has_is_named(stored: Path) -> None:
         ask(stored, key="other", clip=True)
 
 
-def test_a_record_of_other_settings_is_replaced_where_that_is_asked_for(stored: Path) -> None:
-    assert ask(stored, key="other", overwrite=True, limit=20) is None
+def test_a_nested_setting_that_differs_is_named_alone(stored: Path) -> None:
+    settings = {"method_settings": {"beta": 1.0, "ratio": 0.5}, "steps": {}}
+    write_record(stored, attack_record(spec=SETTINGS | settings))
+    with pytest.raises(BenchError, match=r"\(method_settings\.beta: 1\.0 -> 2\.0\)"):
+        ask(stored, key="other", **settings | {"method_settings": {"beta": 2.0, "ratio": 0.5}})
+    with pytest.raises(BenchError, match=r"\(steps: \{\} -> None\)"):
+        ask(stored, key="other", **settings | {"steps": None})
 
 
-def test_a_damaged_record_stands_in_the_way_unless_it_may_be_replaced(stored: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "overwrite"),
+    [("done", True), ("done", "differing"), ("started", "differing"), ("started", "unfinished")],
+)
+def test_a_record_of_other_settings_is_replaced_where_that_is_asked_for(
+    stored: Path, status: str, overwrite: Overwrite
+) -> None:
+    write_record(stored, attack_record(status=status))
+    assert ask(stored, key="other", overwrite=overwrite, limit=20) is None
+
+
+@pytest.mark.parametrize("overwrite", [False, "unfinished"])
+def test_a_damaged_record_stands_in_the_way_unless_it_may_be_replaced(stored: Path, overwrite: Overwrite) -> None:
     stored.write_text("{")
     with pytest.raises(BenchError, match="cannot be read as JSON"):
-        ask(stored)
+        ask(stored, overwrite=overwrite)
+    assert ask(stored, overwrite="differing") is None
     assert ask(stored, overwrite=True) is None
+
+
+SETTINGS_OF_METHODS = {
+    "seed": 3,
+    "rate": 0.5,
+    "whole": 2.0,
+    "mode": "soft",
+    "warm": True,
+    "limit": None,
+    "layers": ["conv1", 2],
+}
+
+
+def test_settings_of_a_method_keep_their_types(tmp_path: Path) -> None:
+    path, model = tmp_path / "model.json", MODEL.model_copy(update={"method_settings": SETTINGS_OF_METHODS})
+    shared = {"schema": 1, "status": "done", "key": "k", "spec": SETTINGS, "provenance": PROVENANCE}
+    write_record(path, ModelCard(**shared, model=model, train_data=DATA))
+    found = read_record(path, ModelCard).model
+    assert found.method_settings == SETTINGS_OF_METHODS
+    assert [type(value) for value in found.method_settings.values()] == [int, float, float, str, bool, type(None), list]
+
+
+def test_settings_of_a_method_are_compared_shown_and_taken_as_numbers() -> None:
+    model = MODEL.model_copy(update={"method_settings": SETTINGS_OF_METHODS})
+    same = MODEL.model_copy(update={"method_settings": dict(reversed(SETTINGS_OF_METHODS.items()))})
+    other = MODEL.model_copy(update={"method_settings": SETTINGS_OF_METHODS | {"layers": ["conv1", 3]}})
+    assert len({model.method_identity(), same.method_identity(), other.method_identity()}) == 2
+    assert [model.method_number(name) for name in ("seed", "rate", "mode", "warm", "limit", "missing")] == [
+        *(3.0, 0.5),
+        *[None] * 4,
+    ]
+    assert list(model.method_text().values()) == ["3", "0.5", "2", "soft", "true", "null", '["conv1", 2]']
