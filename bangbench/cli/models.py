@@ -47,7 +47,7 @@ def _table(cards: dict[str, ModelCard]) -> Table:
     table = Table("model", "net", "data", "method", "settings", "iterations", "accuracy %")
     for name, card in cards.items():
         model = card.model
-        settings = ", ".join(f"{key} {value:g}" for key, value in model.method_settings.items())
+        settings = ", ".join(f"{key} {value}" for key, value in model.method_text().items())
         accuracy = f"{card.accuracy:.2f}" if card.accuracy is not None else "unfinished"
         table.add_row(name, model.net, model.data, model.method, settings, str(model.iterations), accuracy)
     return table
@@ -55,5 +55,5 @@ def _table(cards: dict[str, ModelCard]) -> Table:
 
 def add(app: typer.Typer) -> None:
     """Add the command."""
-    without = ("device", "data_dir", "overwrite")
+    without = ("device", "data_dir", "overwrite", "wait")
     command(app, "models", ModelsSpec, run_models, without=without, example="bangbench models")

@@ -86,9 +86,8 @@ def is_training_known(info: ModelInfo) -> bool:
 
 def _recipe(info: ModelInfo) -> Hashable:
     """Return what models trained alike have in common."""
-    settings = tuple(sorted(info.method_settings.items()))
     preprocessing = info.preprocessing.model_dump_json()
-    return info.net, info.parameters, info.method, settings, info.iterations, info.data, preprocessing
+    return info.net, info.parameters, info.method, info.method_identity(), info.iterations, info.data, preprocessing
 
 
 def _independent(model: ModelResults, other: ModelResults) -> bool:

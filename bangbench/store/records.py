@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -77,12 +78,37 @@ class ModelInfo(BaseModel):
     input_shape: tuple[int, int, int]
     preprocessing: Preprocessing
     method: str | None = None
-    method_settings: dict[str, float] = {}
+    method_settings: Mapping[str, JsonValue] = {}
     seed: int | None = None
     iterations: int | None = None
     data: str | None = None
     published: str | None = None
     weights_sha256: str | None = None
+
+    def method_number(self, name: str) -> float | None:
+        """Return a setting of the method that is a number, such as BANG's beta; None where there is none."""
+        value = self.method_settings.get(name)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def method_identity(self) -> tuple[tuple[str, Hashable], ...]:
+        """Return the settings of the method in a form that is the same for the same settings, and can be a key."""
+        return tuple((name, _hashable(self.method_settings[name])) for name in sorted(self.method_settings))
+
+    def method_text(self) -> dict[str, str]:
+        """Return the settings of the method by name, as a table shows them."""
+        return {name: _setting_text(value) for name, value in self.method_settings.items()}
+
+
+def _hashable(value: JsonValue) -> Hashable:
+    if isinstance(value, dict):
+        return tuple((name, _hashable(value[name])) for name in sorted(value))
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+
+
+def _setting_text(value: JsonValue) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 class ModelCard(Record):

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import JsonValue
 
 from bangbench.core.device import choose_device, cpu_threads, describe_device
 from bangbench.core.errors import BenchError, UsageError
+from bangbench.core.locks import folder_lock
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
 from bangbench.core.seeds import derive_seed, torch_default_seed
-from bangbench.core.spec import fingerprint_of
+from bangbench.core.spec import Overwrite, fingerprint_of
 from bangbench.data.dataset import Dataset, data_info
 from bangbench.data.sources import open_source
 from bangbench.nets.catalogue import build_net, check_classifier, net_definition
@@ -25,7 +27,7 @@ from bangbench.nets.weights import apply_state, save_state
 from bangbench.store.files import check_writable, sha256_of
 from bangbench.store.layout import CARD, PREPROCESSING, RESUME, WEIGHTS, model_folder
 from bangbench.store.records import ModelCard, ModelInfo, Preprocessing, write_record
-from bangbench.store.reuse import finished_record
+from bangbench.store.reuse import finished_record, may_replace_finished
 from bangbench.training.batches import Batches
 from bangbench.training.loop import Run, train_steps
 from bangbench.training.methods.base import Method, make_method
@@ -60,25 +62,39 @@ def train(spec: TrainSpec, progress: Progress = SILENT) -> ModelCard:
     """Train the model that `spec` describes, or go on with it, or return it if it is there; the last iteration counts.
 
     Raises `UsageError` for unknown names and settings, `BenchError` for unusable data, a folder that holds another
-    model, a net that cannot be trained, and a loss that is no longer finite.
+    model or is written to by another command, a net that cannot be trained, and a loss that is no longer finite.
     """
     device = choose_device(spec.device)
     plan = make_plan(spec)
     folder = model_folder(spec.root, spec.name)
-    finished = finished_record(folder / CARD, ModelCard, plan.key, plan.settings, spec.overwrite)
-    if finished is not None and _weights_are_there(folder / WEIGHTS, finished, spec.overwrite):
+    finished = finished_model(plan)
+    if finished is not None:
         return finished
-    check_writable(folder)
-    with cpu_threads(spec.threads), torch_default_seed(derive_seed(spec.seed, "layers"), device):
-        return _train_plan(plan, folder, device, progress)
+    with folder_lock(folder, spec.patience, progress):
+        finished = finished_model(plan)  # another command may have trained it in the meantime
+        if finished is not None:
+            return finished
+        check_writable(folder)
+        with cpu_threads(spec.threads), torch_default_seed(derive_seed(spec.seed, "layers"), device):
+            return _train_plan(plan, folder, device, progress)
 
 
-def _weights_are_there(path: Path, card: ModelCard, overwrite: bool) -> bool:
+def finished_model(plan: Plan) -> ModelCard | None:
+    """Return the card of the model where it is trained as planned, and its weights are there; None if it is to be.
+
+    Raises `BenchError` for another model in the way that may not be replaced.
+    """
+    folder, overwrite = model_folder(plan.spec.root, plan.spec.name), plan.spec.overwrite
+    card = finished_record(folder / CARD, ModelCard, plan.key, plan.settings, overwrite)
+    return card if card is not None and _weights_are_there(folder / WEIGHTS, card, overwrite) else None
+
+
+def _weights_are_there(path: Path, card: ModelCard, overwrite: Overwrite) -> bool:
     if not path.is_file():
         return False
     if sha256_of(path) == card.model.weights_sha256:
         return True
-    if overwrite:
+    if may_replace_finished(overwrite):
         return False
     raise BenchError(
         f"{path} is not the file that {CARD} describes (its SHA-256 differs); copy the right one there, or pass "
@@ -96,12 +112,17 @@ def make_plan(spec: TrainSpec) -> Plan:
     source = open_source(spec.data, spec.data_dir)
     training_data = source.load("train").first(spec.train_images)
     preprocessing = _preprocessing(spec, definition, training_data.images.shape[1])
-    settings = spec.settings() | solver._asdict() | method.settings.model_dump()
-    settings |= {"preprocessing": preprocessing.model_dump(mode="json")}
+    settings = spec.settings() | solver._asdict()
+    # nested: a method may call a setting of its own as it likes
+    settings |= {"method_settings": _settings_of(method), "preprocessing": preprocessing.model_dump(mode="json")}
     key = fingerprint_of({**settings, "train": training_data.fingerprint})
     return Plan(
         spec, definition, solver, preprocessing, method, training_data, source.load("test"), source.name, settings, key
     )
+
+
+def _settings_of(method: Method) -> dict[str, JsonValue]:
+    return method.settings.model_dump(mode="json")
 
 
 def _preprocessing(spec: TrainSpec, definition: NetDefinition, channels: int) -> Preprocessing:
@@ -179,7 +200,7 @@ def _card(plan: Plan, classifier: Classifier, device: str) -> ModelCard:
         input_shape=plan.input_shape,
         preprocessing=plan.preprocessing,
         method=plan.spec.method,
-        method_settings=plan.method.settings.model_dump(),
+        method_settings=_settings_of(plan.method),
         seed=plan.spec.seed,
         iterations=plan.solver.iterations,
         data=plan.data_name,

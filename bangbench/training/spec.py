@@ -15,7 +15,8 @@ Positive = Annotated[int, Field(ge=1)]
 class TrainSpec(Spec):
     """One model to train. Settings left at None are the net's own (LeNet and CIFAR-10 quick: Caffe's)."""
 
-    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"name"}
+    #: What sets up the method is kept together, with the method's own defaults, apart from the settings of the run.
+    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"name", "beta", "epsilon", "ratio", "option"}
 
     name: str = Field(description="Name of the model: its folder under models/, such as R0 or table1/R0.")
     net: str = Field("lenet", description="Registered net, or your own: package.module:factory or file.py:factory.")

@@ -13,7 +13,7 @@ from torch import nn
 
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.nets.classifier import Classifier
-from bangbench.store.records import Preprocessing
+from bangbench.store.records import ModelCard, Preprocessing, read_record
 from bangbench.training.methods.base import METHODS, Method, make_method
 from bangbench.training.run import train
 from bangbench.training.solver import Solver
@@ -128,6 +128,11 @@ from bangbench.training.methods import base
 
 class Settings(base.MethodSettings):
     factor: float = 2.0
+    seed: int = 7
+    iterations: str = "all"
+    layers: tuple[str, ...] = ("conv1", "fc")
+    always: bool = True
+    until: int | None = None
 
 
 class Louder(base.Method):
@@ -152,11 +157,24 @@ def louder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_method_of_a_third_party_is_trained_like_any_other(louder, spec_of, left_by, tmp_path):
     assert "louder" in METHODS.names()
     card = train(spec_of(name="L", method=louder, option=("factor=1",), iterations=6))
-    assert (card.model.method, card.model.method_settings) == ("louder", {"factor": 1.0})
+    assert (card.model.method, card.model.method_settings["factor"]) == ("louder", 1.0)
     train(spec_of(name="R", iterations=6))
     train(spec_of(name="L2", method=louder, iterations=6))
     one, regular, two = (left_by(tmp_path / "models" / name)["weights.safetensors"] for name in ("L", "R", "L2"))
     assert one == regular != two
+
+
+def test_a_method_may_have_settings_of_any_type_and_of_the_names_of_the_run_s(louder, spec_of, tmp_path):
+    option = ("seed=5", "iterations=some", "always=no")
+    card = train(spec_of(name="L", method=louder, option=option, seed=1, iterations=2))
+    given = {"factor": 2.0, "seed": 5, "iterations": "some", "layers": ["conv1", "fc"], "always": False, "until": None}
+    assert card.spec["method_settings"] == card.model.method_settings == given
+    assert (card.spec["seed"], card.spec["iterations"], card.model.seed, card.model.iterations) == (1, 2, 1, 2)
+    assert read_record(tmp_path / "models/L/model.json", ModelCard) == card
+    with pytest.raises(BenchError, match=r"other settings \(seed: 1 -> 2\)"):
+        train(spec_of(name="L", method=louder, option=option, seed=2, iterations=2))
+    with pytest.raises(BenchError, match=r"other settings \(method_settings\.seed: 5 -> 6\)"):
+        train(spec_of(name="L", method=louder, option=("seed=6", *option[1:]), seed=1, iterations=2))
 
 
 def test_a_name_cannot_be_registered_twice(louder):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import threading
 
 import numpy as np
 import pytest
@@ -151,8 +153,61 @@ def test_a_finished_model_is_returned_without_training(spec_of, no_more_training
     before = left_by(tmp_path / "models/T")
     no_more_training()
     assert train(spec_of()) == card
-    assert train(spec_of(overwrite=True)) == card
+    assert train(spec_of(overwrite="differing")) == card
     assert left_by(tmp_path / "models/T") == before
+
+
+def test_a_finished_model_is_trained_again_where_that_is_asked_for(spec_of, left_by, tmp_path):
+    train(spec_of())
+    before, progress = left_by(tmp_path / "models/T"), Counting()
+    train(spec_of(overwrite=True), progress)
+    assert progress.steps == 14
+    assert left_by(tmp_path / "models/T") == before
+
+
+def test_a_model_that_another_command_trains_is_refused_where_nobody_wants_to_wait(spec_of):
+    refused: list[str] = []
+
+    def ask() -> None:
+        try:
+            train(spec_of(wait=False))
+        except BenchError as error:
+            refused.append(str(error))
+
+    class First(Silent):
+        def advance(self, count: int = 1) -> None:
+            thread = threading.Thread(target=ask)
+            thread.start()
+            thread.join()
+
+    card = train(spec_of(), First())
+    assert len(refused) == 14
+    assert all(f"models/T is being written by PID {os.getpid()} " in message for message in refused)
+    assert train(spec_of(wait=False)) == card
+
+
+def test_a_model_that_was_trained_while_waiting_is_used_as_it_is(spec_of):
+    found: list[object] = []
+    notes: list[str] = []
+
+    class Waiting(Silent):
+        def note(self, text: str) -> None:
+            notes.append(text)
+            wanted.set()
+
+    class First(Silent):
+        def advance(self, count: int = 1) -> None:
+            if not found and not second.is_alive():
+                second.start()
+                assert wanted.wait(60)
+
+    wanted = threading.Event()
+    second = threading.Thread(target=lambda: found.append(train(spec_of(), Waiting())))
+    card = train(spec_of(), First())
+    second.join()
+    assert found == [card]
+    assert len(notes) == 1
+    assert "models/T is being written by PID" in notes[0]
 
 
 def test_another_model_is_not_overwritten_unless_asked_for(spec_of, no_more_training, left_by, tmp_path):
@@ -226,6 +281,16 @@ def test_seeds_give_different_weights_and_the_same_seed_the_same(spec_of, left_b
         train(spec_of(name=name, seed=seed, method="bang", iterations=6))
     first, second, other = (left_by(tmp_path / "models" / name)["weights.safetensors"] for name in "abc")
     assert first == second != other
+
+
+def test_a_setting_of_the_method_is_the_same_however_it_is_given(spec_of, no_more_training):
+    card = train(spec_of(method="bang", beta=1.0, iterations=1))
+    no_more_training()
+    for same in ({}, {"beta": 1.0, "ratio": 1.0}, {"option": ("beta=1",)}):
+        assert train(spec_of(method="bang", iterations=1, **same)) == card
+    for other in ({"beta": 0.5}, {"epsilon": 0.5}, {"ratio": 0.5}, {"option": ("ratio=0.5",)}):
+        with pytest.raises(BenchError, match=r"made with other settings \(method_settings\.\w+: .* -> 0\.5\)"):
+            train(spec_of(method="bang", iterations=1, **other))
 
 
 @pytest.mark.parametrize("method", ["regular", "bang"])

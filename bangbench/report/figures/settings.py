@@ -30,7 +30,7 @@ Ends = tuple[float, float]
 
 _BANG, _REGULAR = "bang", "regular"
 _CLAIMS = ("fgs", "hc1")
-_AXES = {"beta", "epsilon"}
+_AXES = ("beta", "epsilon")
 #: Second singular value of the settings, each axis scaled to 0 to 1, below which they lie on one line.
 _FLAT = 1e-3
 _CONTOURS = 16
@@ -107,10 +107,8 @@ def settings_plots(group: Group) -> list[Plot]:
 
 def _setting(model: ModelResults) -> tuple[float, float] | None:
     """Return beta and epsilon of a BANG model."""
-    settings = model.model.method_settings
-    if model.model.method != _BANG or not settings.keys() >= _AXES:
-        return None
-    return settings["beta"], settings["epsilon"]
+    beta, epsilon = (model.model.method_number(name) for name in _AXES)
+    return (beta, epsilon) if model.model.method == _BANG and beta is not None and epsilon is not None else None
 
 
 def _training(model: ModelResults) -> tuple[object, ...]:
@@ -123,8 +121,7 @@ def _trained_alike(group: Group) -> list[list[ModelResults]]:
     alike: dict[tuple[object, ...], list[ModelResults]] = defaultdict(list)
     for model in group.attacked:
         if _setting(model) is not None:
-            settings = model.model.method_settings.items()
-            others = sorted(item for item in settings if item[0] not in _AXES)
+            others = [item for item in model.model.method_identity() if item[0] not in _AXES]
             alike[*_training(model), *others].append(model)
     return list(alike.values())
 
@@ -194,8 +191,8 @@ def _axis_ends(models: Sequence[ModelResults]) -> tuple[Ends, Ends]:
 
 
 def _caption(group: Group, models: Sequence[ModelResults], panels: Sequence[Panel]) -> str:
-    settings = [model.model.method_settings for model in models]
-    ratios = " or ".join(f"{ratio:g}" for ratio in sorted({each["ratio"] for each in settings if "ratio" in each}))
+    given = {model.model.method_number("ratio") for model in models}
+    ratios = " or ".join(f"{ratio:g}" for ratio in sorted(ratio for ratio in given if ratio is not None))
     shared = any(len(point.names) > 1 for panel in panels for point in panel.points)
     sentences = [
         f"{len(models)} BANG models on {group.data.name} (n = {group.data.images:,} test images) over β and ε"

@@ -202,7 +202,7 @@ def _text_column(header: str) -> Column:
 
 
 def _settings(info: ModelInfo) -> str | None:
-    shown = [f"{_GREEK.get(name, name)} {value:g}" for name, value in info.method_settings.items()]
+    shown = [f"{_GREEK.get(name, name)} {value}" for name, value in info.method_text().items()]
     return ", ".join(shown) or None
 
 
