@@ -234,7 +234,7 @@ def test_a_finished_audit_is_returned_without_any_work(baseline, spec, computed,
     root = baseline[1].parents[1]
     monkeypatch.setattr(module, "preflight", lambda subject: pytest.fail("preflight was run again"))
     assert audit(spec(root=root)) == baseline[0]
-    assert audit(spec(root=root, workers=3, batch_size=5, overwrite=True, strict=True)) == baseline[0]
+    assert audit(spec(root=root, workers=3, batch_size=5, overwrite="differing", strict=True)) == baseline[0]
     assert computed == []
 
 
