@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from bangbench.audit.battery import DOUBLED_IMAGES, DOUBLED_STEPS, Battery, Flags, only_first, worst_case
-from bangbench.audit.claims import BALL_ATTACKS, GRADIENT_BALL_ATTACKS
+from bangbench.audit.claims import GRADIENT_BALL_ATTACKS
 from bangbench.audit.masking import LineRun
 from bangbench.audit.subject import Subject, found
+from bangbench.core.statistics import holm, mcnemar
 from bangbench.store.audits import WORST_CASE, Check, Outcome
 
 #: Percent of the correct images from which each sign is an alarm. Square finds some images on adversarially trained
@@ -25,8 +26,8 @@ RATE = 0.2
 #: So many images are no alarm, whatever their share: another random start may well find them.
 _CHANCE_FINDS = 2
 
-#: The paired error of a difference of counts, in standard errors.
-_Z = 1.96
+#: How often chance may raise the alarm about bigger budgets, over all attacks and budgets of an audit.
+_BY_CHANCE = 0.001
 
 #: An attack along a line whose rate is this many points below the worst case within the same distance is a weak one.
 _WEAK = 10.0
@@ -34,6 +35,10 @@ _WEAK = 10.0
 _NOTHING = "There was no gradient attack to compare."
 
 _FOLLOWING = (*GRADIENT_BALL_ATTACKS, WORST_CASE)
+
+#: Attacks that look for the best point of the whole ball, and so can only find more in one that holds it. Noise of
+#: another size is other noise, and another model's adversarial images need not get better with their distance.
+_SEARCHING = (*GRADIENT_BALL_ATTACKS, "square")
 
 
 class Evidence(NamedTuple):
@@ -165,28 +170,53 @@ def _unbounded(evidence: Evidence) -> Check:
     return found("unbounded-attack-fails", outcome, sentence, _FOLLOWING, {"surviving": share}, evidence.unbounded)
 
 
+class _Grown(NamedTuple):
+    """An attack in a ball and in the next larger one: which images, (N,), only the smaller flips, only the larger."""
+
+    attack: str
+    small: int
+    large: int
+    lost: Flags
+    gained: Flags
+
+    @property
+    def p_value(self) -> float:
+        """Return how likely chance loses so many, were each image that only one flips as likely lost as gained."""
+        return mcnemar(int(self.lost.sum()), int(self.gained.sum()), "greater")
+
+    @property
+    def text(self) -> str:
+        """Return what was lost, in words."""
+        fewer = int(self.lost.sum()) - int(self.gained.sum())
+        return f"{self.attack} flips {fewer} fewer images within {self.large} than within {self.small} grey levels"
+
+
 def _bigger_budget(subject: Subject, evidence: Evidence) -> Check:
-    """Compare each attack with itself in the next larger ball, image by image."""
-    worse, flagged, claims = [], np.zeros(subject.correct, dtype=np.bool_), []
-    numbers: dict[str, float | None] = {}
-    for name in BALL_ATTACKS:
-        for small, large in zip(evidence.budgets[:-1], evidence.budgets[1:], strict=True):
-            if (name, small) not in evidence.battery:
-                continue
-            before, after = evidence.battery[name, small].flipped, evidence.battery[name, large].flipped
-            lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
-            numbers[f"{name}_lost_{small}_to_{large}"] = float(lost)
-            if lost - gained > _Z * np.sqrt(lost + gained):
-                worse.append(
-                    f"{name} flips {lost - gained} fewer images within {large} than within {small} grey levels"
-                )
-                flagged |= before & ~after
-                claims.append(name)
-    sentence = f"{'; '.join(worse)}." if worse else "No attack flips fewer images within a bigger budget."
+    """Compare each attack that searches its ball with itself in the next larger one, image by image."""
+    grown = [
+        _grown(evidence, name, small, large)
+        for name in _SEARCHING
+        for small, large in zip(evidence.budgets[:-1], evidence.budgets[1:], strict=True)
+        if (name, small) in evidence.battery
+    ]
+    if not grown:
+        return _not_run("bigger-budget-worse", "No attack that searches its ball was run within two budgets.")
+    p_values = holm([pair.p_value for pair in grown])
+    worse = [pair for pair, p_value in zip(grown, p_values, strict=True) if p_value < _BY_CHANCE]
+    flagged = np.any([np.zeros(subject.correct, dtype=np.bool_), *(pair.lost for pair in worse)], axis=0)
+    said = "; ".join(pair.text for pair in worse) or "No attack loses more images to a bigger budget than chance does"
+    sentence = f"{said} (the smallest p of {len(grown)} comparisons, adjusted by Holm: {min(p_values):.2g})."
     outcome: Outcome = "suspect" if worse else "passed"
-    concerned = (*dict.fromkeys(claims), WORST_CASE) if worse else (*BALL_ATTACKS, WORST_CASE)
+    concerned = tuple(dict.fromkeys(pair.attack for pair in worse)) if worse else _SEARCHING
+    numbers: dict[str, float | None] = {"smallest_p": min(p_values)}
+    numbers |= {f"{pair.attack}_lost_{pair.small}_to_{pair.large}": float(pair.lost.sum()) for pair in grown}
     rows = _places(subject, flagged)
-    return found("bigger-budget-worse", outcome, sentence, concerned, numbers, rows)
+    return found("bigger-budget-worse", outcome, sentence, (*concerned, WORST_CASE), numbers, rows)
+
+
+def _grown(evidence: Evidence, name: str, small: int, large: int) -> _Grown:
+    before, after = evidence.battery[name, small].flipped, evidence.battery[name, large].flipped
+    return _Grown(name, small, large, before & ~after, after & ~before)
 
 
 def _converged(subject: Subject, evidence: Evidence) -> Check:

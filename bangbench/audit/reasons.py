@@ -272,7 +272,8 @@ _ALL = (
     _reason(
         "bigger-budget-worse",
         "consistency",
-        "No attack flips fewer images within a bigger budget, beyond the paired error.",
+        "No attack that searches its ball loses more images to a bigger budget than chance does: McNemar's exact test "
+        "of each attack in each two neighbouring balls, adjusted by Holm, alarm below p = 0.001.",
         "A bigger ball contains the smaller one; an attack that does worse in it has not converged.",
         "More steps and restarts, a step size that fits the budget.",
         "Carlini 2019",

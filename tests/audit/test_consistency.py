@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 
 from bangbench.audit.battery import DOUBLED_STEPS
 from bangbench.audit.consistency import consistency
@@ -22,6 +23,7 @@ FOLLOWING = ("pgd", "apgd", "worst-case")
 COMPARISONS = ["one-step-beats-many", "gradient-free-beats-gradient", "transfer-beats-direct", "noise-beats-attack"]
 CODES = ["weak-attacks-only", *COMPARISONS, "unbounded-attack-fails", "bigger-budget-worse", "not-converged"]
 LINES = ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked")
+SEARCHING = ("pgd", "apgd", "square")
 BALLS = ("pgd", "apgd", "square", "transfer", "uniform-noise", "gaussian-noise")
 
 
@@ -41,7 +43,7 @@ def judge(count=COUNT, budgets=(10,), subject=None, fgs_unmasked=None, more=None
 
 
 def test_where_all_agree_everything_passes_in_the_order_of_the_reasons():
-    checks = judge()
+    checks = judge(budgets=(5, 10))
     assert list(checks) == CODES == [code for code in REASONS if code in CODES]
     assert {check.outcome for check in checks.values()} == {"passed"}
     assert all(check.claims for check in checks.values())
@@ -175,35 +177,68 @@ def test_no_more_than_chance_may_survive_the_whole_range(survivors, tried, class
 
 @pytest.mark.parametrize(
     ("lost", "gained", "outcome"),
-    # an alarm is a net loss above 1.96 times the root of all changes
-    [(0, 0, "passed"), (3, 0, "passed"), (4, 0, "suspect"), (10, 2, "suspect"), (10, 3, "passed"), (50, 60, "passed")],
+    # of three comparisons the smallest p counts three times: 3 / 2^11 is above 0.001, 3 / 2^12 below it
+    [
+        (0, 0, "passed"),
+        (11, 0, "passed"),
+        (12, 0, "suspect"),
+        (16, 1, "suspect"),
+        (14, 1, "passed"),
+        (50, 60, "passed"),
+    ],
 )
-def test_a_bigger_ball_may_lose_images_within_the_paired_error(lost, gained, outcome):
+def test_a_bigger_ball_may_lose_what_chance_loses(lost, gained, outcome):
     check = judge(
         budgets=(5, 10), apgd_5=range(100 + lost), apgd_10=[*range(100), *range(500, 500 + gained)], pgd_10=[7]
     )["bigger-budget-worse"]
     assert check.outcome == outcome
     assert check.numbers["apgd_lost_5_to_10"] == float(lost)
     assert check.numbers["pgd_lost_5_to_10"] == 0.0
+    p_value = binom.sf(lost - 1, lost + gained, 0.5) if lost else 1.0
+    assert check.numbers["smallest_p"] == pytest.approx(min(1.0, 3 * p_value))
     if outcome == "suspect":
         assert check.claims == ("apgd", "worst-case")
         assert check.count == lost
         assert check.images == tuple(range(100, 100 + lost))
-        assert check.evidence == f"Apgd flips {lost - gained} fewer images within 10 than within 5 grey levels."
+        assert check.evidence.startswith(f"Apgd flips {lost - gained} fewer images within 10 than within 5 grey levels")
     else:
-        assert check.claims == (*BALLS, "worst-case")
+        assert check.claims == (*SEARCHING, "worst-case")
         assert check.count == 0
-        assert check.evidence == "No attack flips fewer images within a bigger budget."
+        assert check.evidence.startswith("No attack loses more images to a bigger budget than chance does")
 
 
 def test_only_neighbouring_balls_are_compared_and_each_attack_is_named_once():
-    check = judge(budgets=(5, 10, 20), square_5=range(20), square_10=range(10), pgd_5=[1], pgd_10=[1], pgd_20=[1])[
+    check = judge(budgets=(5, 10, 20), square_5=range(40), square_10=range(20), pgd_5=[1], pgd_10=[1], pgd_20=[1])[
         "bigger-budget-worse"
     ]
     assert check.claims == ("square", "worst-case")
-    assert check.numbers["square_lost_5_to_10"] == check.numbers["square_lost_10_to_20"] == 10.0
-    assert check.count == 20
+    assert check.numbers["square_lost_5_to_10"] == check.numbers["square_lost_10_to_20"] == 20.0
+    assert check.count == 40
     assert "square_lost_5_to_20" not in check.numbers
+
+
+@pytest.mark.parametrize("attack", ["transfer", "uniform_noise", "gaussian_noise"])
+def test_what_does_not_search_its_ball_may_do_worse_in_a_bigger_one(attack):
+    check = judge(budgets=(5, 10), **{f"{attack}_5": range(500)})["bigger-budget-worse"]
+    assert (check.outcome, check.numbers["smallest_p"]) == ("passed", 1.0)
+    assert attack.replace("_", "-") not in check.claims
+
+
+def test_attacks_that_do_equally_well_in_both_balls_raise_the_alarm_in_one_of_a_thousand_audits_at_most():
+    generator, alarms = np.random.default_rng(5), 0
+    for _ in range(400):
+        flipped = {
+            f"{name}_{budget}": np.flatnonzero(generator.random(80) < 0.5)
+            for name in SEARCHING
+            for budget in (5, 10, 20)
+        }
+        alarms += judge(count=80, budgets=(5, 10, 20), **flipped)["bigger-budget-worse"].outcome == "suspect"
+    assert alarms <= 3
+
+
+def test_one_budget_alone_is_compared_with_nothing():
+    check = judge()["bigger-budget-worse"]
+    assert (check.outcome, check.numbers) == ("not-run", {})
 
 
 @pytest.mark.parametrize(("more", "outcome"), [(0, "passed"), (1, "note"), (10, "note"), (11, "suspect")])
@@ -245,9 +280,9 @@ def test_an_attack_along_a_line_is_weak_from_ten_points_on(fgs, outcome):
 
 
 def test_without_gradient_attacks_only_balls_of_other_attacks_are_compared():
-    battery = {("square", 5): ball(flags(9, range(6))), ("square", 10): ball(flags(9, []))}
+    battery = {("square", 5): ball(flags(20, range(12))), ("square", 10): ball(flags(20, []))}
     more = {"doubled": None, "unbounded_tried": 0, "no_transfer": "Nobody was named."}
-    checks = by_code(consistency(counted(9), evidence_of({}, battery, (5, 10), **more)))
+    checks = by_code(consistency(counted(20), evidence_of({}, battery, (5, 10), **more)))
     not_run = {code: check.evidence for code, check in checks.items() if check.outcome == "not-run"}
     nothing = "There was no gradient attack to compare."
     assert not_run == dict.fromkeys(set(CODES) - {"bigger-budget-worse"}, nothing) | {
