@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from bangbench.attacks.search import Flips
+from bangbench.attacks.base import Attack, Flips, Means, checked
 from bangbench.core.errors import UsageError
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import image_gradient
@@ -30,7 +32,11 @@ class Ball(NamedTuple):
 
     def project(self, moved: Tensor) -> Tensor:
         """Return the closest allowed images: rounded, inside ball and range; `moved` (N, C, H, W) is overwritten."""
-        return moved.round_().clamp_(*self.bounds())
+        return self.inside(moved.round_())
+
+    def inside(self, moved: Tensor) -> Tensor:
+        """Return the closest points inside ball and range, whole or not; `moved` (N, C, H, W) is overwritten."""
+        return moved.clamp_(*self.bounds())
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         """Return the smallest and the largest values allowed, each float32 (N, C, H, W)."""
@@ -39,18 +45,6 @@ class Ball(NamedTuple):
     def rows(self, chosen: Tensor) -> Ball:
         """Return the ball of some images: indices or a mask."""
         return Ball(self.images[chosen], self.labels[chosen], self.budget)
-
-
-class Means(NamedTuple):
-    """What an attack may use beside the classifier.
-
-    generator: a CPU generator, so that every device draws the same numbers; batch_size: images per forward pass,
-    which must not change a result; source: another model, for attacks that transfer.
-    """
-
-    generator: torch.Generator
-    batch_size: int
-    source: Classifier | None = None
 
 
 class Found(NamedTuple):
@@ -64,15 +58,27 @@ class Found(NamedTuple):
     forwards: int
 
 
-#: (classifier in eval mode, ball, means) -> Found; the global random state stays as it is.
-FindInBall = Callable[[Classifier, Ball, Means], Found]
+class BallAttack(Attack):
+    """An attack inside an L_inf ball: `find` looks for images in it."""
 
+    @abstractmethod
+    def find(self, classifier: Classifier, ball: Ball, means: Means) -> Found:
+        """Return what is found inside the ball; see `Attack.run` for what holds of the classifier."""
 
-class BallAttack(NamedTuple):
-    """An attack inside a ball; needs_source: it transfers the adversarial images of another model."""
-
-    find: FindInBall
-    needs_source: bool = False
+    def run(self, classifier: Classifier, images: Tensor, labels: Tensor, means: Means) -> Flips:
+        """Look inside the ball of `means.budget`; what is returned is rounded to whole grey levels in 0..255."""
+        if means.budget is None:
+            raise UsageError("an attack inside a ball needs a budget; give it one with --budget")
+        result = self.find(classifier, Ball(images, labels, means.budget), means)
+        scale = torch.where(result.found, float(means.budget), torch.nan)
+        return Flips(
+            result.adversarial.round().clamp(0.0, 255.0).to(torch.uint8),
+            scale,
+            result.found,
+            result.forwards,
+            torch.zeros_like(result.found),
+            torch.full_like(scale, torch.nan),
+        )
 
 
 def parse_budget(text: str) -> int:
@@ -106,43 +112,61 @@ def budgets_in_grey_levels(given: Sequence[str] | None, channels: int) -> tuple[
 
 
 def smallest_budget(
-    attack: BallAttack, classifier: Classifier, images: Tensor, labels: Tensor, budgets: Sequence[int], means: Means
+    attack: Attack,
+    name: str,
+    classifier: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    budgets: Sequence[int],
+    means: Means,
 ) -> Flips:
     """Return for each image the first of the increasing `budgets` within which the attack succeeds, as the scale.
 
     images: float32 (N, C, H, W) in grey levels; labels: int64 (N,). Images that are flipped are not tried again.
+    Raises `BenchError`, with the attack's name, for a result that is not what `Attack.run` promises.
     """
-    adversarial = images.clone()
-    scale = torch.full((len(images),), torch.nan, device=images.device)
+    flips = no_flips(images)
     left = torch.arange(len(images), device=images.device)
-    forwards = 0
     for budget in budgets:
         if not len(left):
             break
-        result = attack.find(classifier, Ball(images[left], labels[left], budget), means)
-        forwards += result.forwards
-        adversarial[left[result.found]] = result.adversarial[result.found]
-        scale[left[result.found]] = float(budget)
+        result = checked(
+            attack.run(classifier, images[left], labels[left], means._replace(budget=budget)), name, images[left]
+        )
+        flips.adversarial[left[result.found]] = result.adversarial[result.found]
+        flips.scale[left[result.found]] = float(budget)
+        flips = flips._replace(forwards=flips.forwards + result.forwards)
         left = left[~result.found]
-    return Flips(adversarial.to(torch.uint8), scale, ~scale.isnan(), forwards)
+    return flips._replace(found=~flips.scale.isnan())
+
+
+def no_flips(images: Tensor) -> Flips:
+    """Return what an attack that did nothing to images float32 (N, C, H, W) gives back."""
+    nowhere = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+    unknown = torch.full((len(images),), torch.nan, device=images.device)
+    return Flips(images.to(torch.uint8), unknown, nowhere, 0, nowhere.clone(), unknown.clone())
 
 
 def gradients_and_logits(
     classifier: Classifier,
     images: Tensor,
-    labels: Tensor,
-    objective: Callable[[Tensor, Tensor], Tensor],
+    objective: Callable[..., Tensor],
     batch_size: int,
+    *given: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Return d(objective)/d(image), float32 (N, C, H, W), and the logits (N, K), in batches.
 
-    objective: logits (B, K), labels (B,) -> one value per image (B,).
+    objective: logits (B, K) and the rows of what is `given`, each (N,), that belong to them -> one value per image
+    (B,).
     """
-    parts = [
-        image_gradient(classifier, some, lambda logits, own=own: objective(logits, own))  # type: ignore[misc]
-        for some, own in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
-    ]
+    parts = []
+    for some, *own in zip(*(torch.split(part, batch_size) for part in (images, *given)), strict=True):
+        parts.append(image_gradient(classifier, some, partial(_of, objective, tuple(own))))
     return torch.cat([gradient for gradient, _ in parts]), torch.cat([logits for _, logits in parts])
+
+
+def _of(objective: Callable[..., Tensor], given: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+    return objective(logits, *given)
 
 
 @torch.no_grad()
@@ -169,7 +193,8 @@ class BallSearch:
     def judge(self, rows: Tensor, current: Tensor, logits: Tensor) -> Tensor:
         """Note which images `current` (M, C, H, W) of `rows` (M,) are adversarial; return those that are not, (M,).
 
-        logits: (M, K), of the forward pass that is counted here. The prediction is their argmax; NaN is none.
+        current: whole grey levels inside the ball; logits: (M, K), of the forward pass that is counted here. The
+        prediction is their argmax; NaN is none.
         """
         self.forwards += len(rows)
         flipped = (logits.argmax(1) != self.ball.labels[rows]) & ~logits.isnan().any(1)
@@ -178,9 +203,10 @@ class BallSearch:
         return ~flipped
 
     def judge_last(self, rows: Tensor, current: Tensor) -> None:
-        """Judge images from which no further step is taken, without a gradient."""
+        """Judge the rounded images from which no further step is taken, without a gradient."""
         if len(rows):
-            self.judge(rows, current, batched_logits(self.classifier, current, self.batch_size))
+            seen = current.round()
+            self.judge(rows, seen, batched_logits(self.classifier, seen, self.batch_size))
 
     def result(self) -> Found:
         """Return what was found."""

@@ -1,15 +1,47 @@
-"""What an attack is: a direction for each image, and the steps that are tried along it."""
+"""What an attack is, what it is given and what it gives back, and the registry of attacks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from bangbench.attacks.grids import Grid
+from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.registry import Registry
 from bangbench.nets.classifier import Classifier
+
+#: What an attack cannot do without: gradients with respect to the image; another model to copy from.
+Need = Literal["gradients", "source"]
+
+#: How hard an audit tries.
+Strength = Literal["quick", "standard", "extended"]
+
+#: Settings by strength: the defaults where none are given, None where an audit of that strength leaves an attack out.
+ByStrength = Mapping[Strength, Mapping[str, Any] | None]
+
+
+class AttackSettings(BaseModel):
+    """Base of an attack's settings; a setting that the attack does not have is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Means(NamedTuple):
+    """What an attack may use beside the classifier.
+
+    generator: a CPU generator, so that every device draws the same numbers; batch_size: images per forward pass,
+    which must not change a result; source: another model, for attacks that transfer; budget: the largest L_inf
+    distance in grey levels, None for an attack that has no bound.
+    """
+
+    generator: torch.Generator
+    batch_size: int
+    source: Classifier | None = None
+    budget: int | None = None
 
 
 class Direction(NamedTuple):
@@ -23,31 +55,121 @@ class Direction(NamedTuple):
     blank: Tensor
     gradient_max: Tensor
 
-
-#: (classifier in eval mode, images float32 (N, C, H, W) in grey levels, labels int64 (N,)) -> Direction.
-FindDirection = Callable[[Classifier, Tensor, Tensor], Direction]
-
-
-class Attack(NamedTuple):
-    """An attack along a line: the image is moved along `direction` by the steps of `grid` until its class changes."""
-
-    direction: FindDirection
-    grid: Grid
+    def rows(self, chosen: Tensor) -> Direction:
+        """Return the directions of some images: indices or a mask."""
+        return Direction(*(part[chosen] for part in self))
 
 
-ATTACKS = Registry(
+class Flips(NamedTuple):
+    """adversarial: uint8 (N, C, H, W), the original where none was found; found: bool (N,).
+
+    scale: float32 (N,), the step along a line or the budget at which an image was flipped, NaN where none was;
+    forwards: number of images that went through a classifier; blank: bool (N,), where the attack had no direction to
+    follow; gradient_max: float32 (N,), the largest entry of the gradient that a direction came from, NaN where there
+    was no direction.
+    """
+
+    adversarial: Tensor
+    scale: Tensor
+    found: Tensor
+    forwards: int
+    blank: Tensor
+    gradient_max: Tensor
+
+
+class Attack(ABC):
+    """An attack: finds, for images that a classifier gets right, images that it gets wrong.
+
+    version: counted up whenever the same settings could give other results: results of another version are not used;
+    norm: in which its distances are measured; bounded: it stays inside a ball and takes a budget; needs: what it
+    cannot do without; unmasked_twin: the name of the attack that computes the same with nothing masked; nested: a
+    larger ball cannot make it fail more often but by chance; strengths: the settings that an audit of a given strength
+    runs it with, its defaults where none are given, and None where such an audit leaves it out; cost: roughly how many
+    forward passes it takes for one image, by which an audit orders attacks.
+    """
+
+    Settings: ClassVar[type[AttackSettings]] = AttackSettings
+    version: ClassVar[int] = 1
+    norm: ClassVar[Literal["linf"]] = "linf"
+    bounded: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
+    unmasked_twin: ClassVar[str | None] = None
+    nested: ClassVar[bool] = True
+    strengths: ClassVar[ByStrength] = {}
+    cost: ClassVar[int] = 100
+
+    def __init__(self, settings: AttackSettings | None = None) -> None:
+        self.settings = self.Settings() if settings is None else settings
+
+    @abstractmethod
+    def run(self, classifier: Classifier, images: Tensor, labels: Tensor, means: Means) -> Flips:
+        """Attack images float32 (N, C, H, W), whole grey levels, with labels int64 (N,).
+
+        The classifier is in eval mode. What is returned is judged again by the bench: an image that is farther away
+        than the budget or is classified as its label does not count. The global random state stays as it is.
+        """
+
+
+def checked(flips: Any, name: str, images: Tensor) -> Flips:
+    """Return what the attack `name` gave back for images (N, C, H, W); `BenchError` unless it is as promised."""
+    wanted = {
+        "adversarial": (tuple(images.shape), torch.uint8),
+        "scale": (tuple(images.shape[:1]), torch.float32),
+        "found": (tuple(images.shape[:1]), torch.bool),
+        "blank": (tuple(images.shape[:1]), torch.bool),
+        "gradient_max": (tuple(images.shape[:1]), torch.float32),
+    }
+    promise = f"attack '{name}': Attack.run must return bangbench.attacks.base.Flips"
+    if not isinstance(flips, Flips):
+        raise BenchError(f"{promise}, found {type(flips).__name__}")
+    for field, (shape, dtype) in wanted.items():
+        value = getattr(flips, field)
+        if not isinstance(value, Tensor) or (tuple(value.shape), value.dtype) != (shape, dtype):
+            what = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+            raise BenchError(f"{promise} with {field} of shape {shape} and {dtype}, found {what}")
+    return flips
+
+
+def _is_attack(found: Any) -> str | None:
+    if isinstance(found, type) and issubclass(found, Attack):
+        return None
+    what = f"the class {found.__name__}" if isinstance(found, type) else f"an object of type {type(found).__name__}"
+    return (
+        f"expected a subclass of bangbench.attacks.base.Attack with run(classifier, images, labels, means) -> Flips, "
+        f"found {what}"
+    )
+
+
+ATTACKS: Registry[type[Attack]] = Registry(
     "attack",
     "bangbench.attacks",
     {
-        "fgs": "bangbench.attacks.fgs:FGS",
-        "fgs-unmasked": "bangbench.attacks.fgs:FGS_UNMASKED",
-        "hc1": "bangbench.attacks.hot_cold:HC1",
-        "hc1-unmasked": "bangbench.attacks.hot_cold:HC1_UNMASKED",
-        "pgd": "bangbench.attacks.pgd:PGD",
-        "apgd": "bangbench.attacks.apgd:APGD",
-        "square": "bangbench.attacks.square:SQUARE",
-        "transfer": "bangbench.attacks.transfer:TRANSFER",
-        "uniform-noise": "bangbench.attacks.random_noise:UNIFORM_NOISE",
-        "gaussian-noise": "bangbench.attacks.random_noise:GAUSSIAN_NOISE",
+        "fgs": "bangbench.attacks.fgs:Fgs",
+        "fgs-unmasked": "bangbench.attacks.fgs:FgsUnmasked",
+        "hc1": "bangbench.attacks.hot_cold:HotCold",
+        "hc1-unmasked": "bangbench.attacks.hot_cold:HotColdUnmasked",
+        "pgd": "bangbench.attacks.pgd:Pgd",
+        "apgd": "bangbench.attacks.apgd:Apgd",
+        "apgd-ce": "bangbench.attacks.apgd:ApgdCrossEntropy",
+        "apgd-t": "bangbench.attacks.apgd:ApgdTargeted",
+        "square": "bangbench.attacks.square:Square",
+        "transfer": "bangbench.attacks.transfer:Transfer",
+        "uniform-noise": "bangbench.attacks.random_noise:UniformNoise",
+        "gaussian-noise": "bangbench.attacks.random_noise:GaussianNoise",
     },
+    check=_is_attack,
 )
+
+
+def make_attack(name: str, given: Mapping[str, Any] | None = None) -> Attack:
+    """Return the attack `name` with the settings given; `UsageError` for one it does not have or out of range."""
+    kind = ATTACKS.load(name)
+    try:
+        return kind(kind.Settings(**(given or {})))
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(kind.Settings.model_fields) or "none"
+            raise UsageError(f"attack '{name}' has no setting '{setting}' (it has: {known})") from error
+        raise UsageError(f"attack '{name}': {setting}: {first['msg']}") from error

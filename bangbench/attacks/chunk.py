@@ -10,45 +10,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bangbench.attacks.ball import BallAttack, Means, smallest_budget
-from bangbench.attacks.base import Attack, Direction
+from bangbench.attacks.base import Attack, Means
+from bangbench.attacks.judged import Judged, run_attack
 from bangbench.attacks.rows import nullable
-from bangbench.attacks.search import Flips, first_flip
-from bangbench.core.seeds import torch_generator
+from bangbench.core.seeds import derive_seed, torch_generator
 from bangbench.metrics.distances import l2, linf
 from bangbench.metrics.pass_score import PassPool
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import true_logits, without_true_class
-from bangbench.nets.predict import logits_of, predict
-
-
-class BallSettings(NamedTuple):
-    """What an attack inside a ball is run with: increasing budgets in grey levels, a seed, the model it copies from."""
-
-    budgets: tuple[int, ...] = ()
-    seed: int = 0
-    source: Classifier | None = None
+from bangbench.nets.predict import logits_of
 
 
 class Target(NamedTuple):
     """What is attacked and with what.
 
-    pool: None where PASS is not defined for the images' shape; ball: only used by attacks inside a ball.
+    pool: None where PASS is not defined for the images' shape; seed: of everything random; budgets: increasing, in
+    grey levels, for an attack inside a ball; source: the model that an attack copies from.
     """
 
     classifier: Classifier
-    attack: Attack | BallAttack
+    attack: Attack
+    name: str
     batch_size: int
     pool: PassPool | None
-    ball: BallSettings = BallSettings()
-
-
-class _Attempt(NamedTuple):
-    """What an attack found; blank: bool (N,), gradient_max: float32 (N,), NaN where the attack has no direction."""
-
-    flips: Flips
-    blank: Tensor
-    gradient_max: Tensor
+    seed: int = 0
+    budgets: tuple[int, ...] = ()
+    source: Classifier | None = None
 
 
 def attack_chunk(target: Target, images: NDArray[np.uint8], labels: NDArray[np.int64], first: int) -> dict[str, Any]:
@@ -59,39 +46,25 @@ def attack_chunk(target: Target, images: NDArray[np.uint8], labels: NDArray[np.i
     started = time.perf_counter()
     device = next(target.classifier.parameters(), torch.empty(0)).device
     pixels, truth = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
-    logits = logits_of(target.classifier, pixels)
+    logits = logits_of(target.classifier, pixels, target.batch_size)
     attacked = logits.argmax(1) == truth
-    attempt = _attempt(target, pixels[attacked].float(), truth[attacked], first)
-    flips = attempt.flips
-    predictions = predict(target.classifier, flips.adversarial)
-    flipped = flips.found & (predictions != truth[attacked])
+    judged = _judged(target, pixels[attacked].float(), truth[attacked], first)
     columns = _clean_columns(first, logits, truth, attacked)
-    columns |= _attacked_columns(columns["attacked"], attempt, flipped, predictions)
-    adversarial = flips.adversarial[flipped].cpu().numpy()
+    columns |= _attacked_columns(columns["attacked"], judged)
+    adversarial = judged.flips.adversarial[judged.flipped].cpu().numpy()
     columns |= _distance_columns(columns["flipped"], adversarial, images, target.pool)
     columns["adversarial"] = adversarial
-    columns["unverified"] = np.array(int((flips.found & ~flipped).sum()))
-    columns["forwards"] = np.array(flips.forwards + len(images) + len(predictions))
+    columns["unverified"] = np.array(int((judged.lost | judged.outside).sum()))
+    columns["forwards"] = np.array(judged.forwards + len(images))
     columns["seconds"] = np.array(time.perf_counter() - started)
     return columns
 
 
-def _attempt(target: Target, images: Tensor, labels: Tensor, first: int) -> _Attempt:
-    if isinstance(target.attack, BallAttack):
-        generator = torch_generator(target.ball.seed, "ball", first)
-        means = Means(generator, target.batch_size, target.ball.source)
-        flips = smallest_budget(target.attack, target.classifier, images, labels, target.ball.budgets, means)
-        return _Attempt(flips, torch.zeros_like(flips.found), torch.full_like(flips.scale, torch.nan))
-    direction = directions(target.classifier, target.attack, images, labels, target.batch_size)
-    flips = first_flip(target.classifier, images, labels, direction, target.attack.grid, target.batch_size)
-    return _Attempt(flips, direction.blank, direction.gradient_max)
-
-
-def directions(classifier: Classifier, attack: Attack, images: Tensor, labels: Tensor, batch_size: int) -> Direction:
-    """Return the directions of an attack along a line for images (N, C, H, W) with labels (N,), in batches."""
-    pairs = zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
-    parts = [attack.direction(classifier, *pair) for pair in pairs]
-    return Direction(*(torch.cat(part) for part in zip(*parts, strict=True)))
+def _judged(target: Target, images: Tensor, labels: Tensor, first: int) -> Judged:
+    generator = torch_generator(target.seed, "ball", first)
+    means = Means(generator, target.batch_size, target.source)
+    seed = derive_seed(target.seed, "chunk", first)
+    return run_attack(target.attack, target.name, target.classifier, images, labels, means, seed, target.budgets)
 
 
 def _clean_columns(first: int, logits: Tensor, truth: Tensor, attacked: Tensor) -> dict[str, NDArray[Any]]:
@@ -107,19 +80,18 @@ def _clean_columns(first: int, logits: Tensor, truth: Tensor, attacked: Tensor) 
     }
 
 
-def _attacked_columns(
-    attacked: NDArray[np.bool_], attempt: _Attempt, flipped: Tensor, predictions: Tensor
-) -> dict[str, NDArray[Any]]:
-    everywhere = np.zeros(len(attacked), dtype=np.bool_)
+def _attacked_columns(attacked: NDArray[np.bool_], judged: Judged) -> dict[str, NDArray[Any]]:
+    everywhere, flips, flipped = np.zeros(len(attacked), dtype=np.bool_), judged.flips, judged.flipped
     flipped_rows, blank_rows = everywhere.copy(), everywhere.copy()
     flipped_rows[attacked] = flipped.cpu().numpy()
-    blank_rows[attacked] = attempt.blank.cpu().numpy()
+    blank_rows[attacked] = flips.blank.cpu().numpy()
+    predictions = judged.predictions[flipped].cpu().numpy().astype(np.int16)
     return {
         "flipped": flipped_rows,
         "blank": blank_rows,
-        "gradient_max": nullable(attempt.gradient_max.cpu().numpy(), attacked, np.nan),
-        "scale": nullable(attempt.flips.scale[flipped].cpu().numpy(), flipped_rows, np.nan),
-        "adversarial_prediction": nullable(predictions[flipped].cpu().numpy().astype(np.int16), flipped_rows, -1),
+        "gradient_max": nullable(flips.gradient_max.cpu().numpy(), attacked, np.nan),
+        "scale": nullable(flips.scale[flipped].cpu().numpy(), flipped_rows, np.nan),
+        "adversarial_prediction": nullable(predictions, flipped_rows, -1),
     }
 
 

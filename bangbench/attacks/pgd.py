@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from bangbench.attacks.ball import Ball, BallAttack, BallSearch, Found, Means, gradients_and_logits
+from bangbench.attacks.ball import Ball, BallAttack, BallSearch, Found, gradients_and_logits
+from bangbench.attacks.base import AttackSettings, Means
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import margin
 
@@ -16,27 +18,40 @@ from bangbench.nets.gradients import margin
 NOTHING_CHANGES = 0.005
 
 
-class PgdSettings(NamedTuple):
+class PgdSettings(AttackSettings):
     """How far to go.
 
     steps, largest_steps: of the first rung, and the most that a doubled one may have; random_start: begin anywhere in
-    the ball instead of at the image; step: grey levels, None for 2.5 budget / steps (at least 1: iterates are whole
-    grey levels, so that less would move nothing).
+    the ball instead of at the image; step: grey levels, None for 2.5 budget / steps.
     """
 
-    steps: int = 20
-    largest_steps: int = 80
+    steps: int = Field(20, ge=1)
+    largest_steps: int = Field(80, ge=1)
     random_start: bool = True
-    step: float | None = None
+    step: float | None = Field(None, gt=0.0)
 
 
 DEFAULTS = PgdSettings()
 
 
-def pgd(classifier: Classifier, ball: Ball, means: Means, settings: PgdSettings = DEFAULTS) -> Found:
-    """Return the first adversarial whole-grey-level iterate of each image.
+class Pgd(BallAttack):
+    """Projected gradient descent on the margin, its steps doubled until nothing changes."""
 
-    The images themselves count too. The steps are doubled, from a fresh random start on those that are left, until a
+    Settings: ClassVar[type[AttackSettings]] = PgdSettings
+    settings: PgdSettings
+    version = 2
+    cost = 150
+
+    def find(self, classifier: Classifier, ball: Ball, means: Means) -> Found:
+        """Return the first adversarial iterate of each image, whole grey levels."""
+        return pgd(classifier, ball, means, self.settings)
+
+
+def pgd(classifier: Classifier, ball: Ball, means: Means, settings: PgdSettings = DEFAULTS) -> Found:
+    """Return the first adversarial iterate of each image, rounded to whole grey levels.
+
+    Iterates are walked in float32; each is judged, and its gradient taken, at the closest whole-grey-level image. The
+    images themselves count too. The steps are doubled, from a fresh random start on those that are left, until a
     rung flips less than 0.5 % of the ball's images or the largest rung is done.
     """
     search = BallSearch(classifier, ball, means.batch_size)
@@ -69,7 +84,7 @@ def rungs(settings: PgdSettings) -> Iterator[int]:
 
 
 def start_of(ball: Ball, means: Means, random: bool) -> Tensor:
-    """Return where a run begins, float32 (N, C, H, W): the images, or uniformly drawn in the ball and rounded.
+    """Return where a run begins, float32 (N, C, H, W): the images, or uniformly drawn in the ball.
 
     The numbers are drawn on the CPU and for all images, flipped or not: neither the device, nor the batch size, nor
     what became of another image changes an image's start.
@@ -77,7 +92,7 @@ def start_of(ball: Ball, means: Means, random: bool) -> Tensor:
     if not random:
         return ball.images.clone(memory_format=torch.contiguous_format)
     drawn = torch.rand(ball.images.shape, generator=means.generator).mul_(2.0).sub_(1.0).mul_(ball.budget)
-    return ball.project(drawn.to(ball.images.device).add_(ball.images))
+    return ball.inside(drawn.to(ball.images.device).add_(ball.images))
 
 
 def ascent(gradient: Tensor) -> Tensor:
@@ -90,17 +105,15 @@ def _climb(search: BallSearch, start: Tensor, steps: int, step: float | None) ->
 
     Every pass gives both the verdict on an iterate and its gradient; only the last iterate has a pass of its own.
     """
-    length = max(1.0, 2.5 * search.ball.budget / steps) if step is None else step
+    length = 2.5 * search.ball.budget / steps if step is None else step
     rows = search.left()
     current, ball = start[rows], search.ball.rows(rows)
     for _ in range(steps):
         if not len(rows):
             return
-        gradient, logits = gradients_and_logits(search.classifier, current, ball.labels, margin, search.batch_size)
-        left = search.judge(rows, current, logits)
+        seen = current.round()
+        gradient, logits = gradients_and_logits(search.classifier, seen, margin, search.batch_size, ball.labels)
+        left = search.judge(rows, seen, logits)
         rows, ball = rows[left], ball.rows(left)
-        current = ball.project(ascent(gradient[left]).mul_(length).add_(current[left]))
+        current = ball.inside(ascent(gradient[left]).mul_(length).add_(current[left]))
     search.judge_last(rows, current)
-
-
-PGD = BallAttack(pgd)

@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from bangbench.attacks.ball import Ball, BallAttack, Found, Means, first_flipped
+from bangbench.attacks.ball import Ball, BallAttack, Found, first_flipped
+from bangbench.attacks.base import AttackSettings, Means
 from bangbench.nets.classifier import Classifier
 
-#: How often each image is tried.
-DRAWS = 20
+
+class NoiseSettings(AttackSettings):
+    """draws: how often each image is tried."""
+
+    draws: int = Field(20, ge=1)
 
 
-def uniform_noise(classifier: Classifier, ball: Ball, means: Means, draws: int = DRAWS) -> Found:
+class _RandomNoise(BallAttack):
+    Settings: ClassVar[type[AttackSettings]] = NoiseSettings
+    settings: NoiseSettings
+    needs = frozenset()
+    nested = False
+    cost = 20
+
+
+class UniformNoise(_RandomNoise):
+    """Uniform noise in the ball."""
+
+    def find(self, classifier: Classifier, ball: Ball, means: Means) -> Found:
+        """Return the first draws that are classified otherwise than as the labels."""
+        return uniform_noise(classifier, ball, means, self.settings.draws)
+
+
+class GaussianNoise(_RandomNoise):
+    """Normal noise that touches the ball's border."""
+
+    def find(self, classifier: Classifier, ball: Ball, means: Means) -> Found:
+        """Return the first draws that are classified otherwise than as the labels."""
+        return gaussian_noise(classifier, ball, means, self.settings.draws)
+
+
+def uniform_noise(classifier: Classifier, ball: Ball, means: Means, draws: int = NoiseSettings().draws) -> Found:
     """Return for each image the first of `draws` noisy ones that is not classified as its label.
 
     Every pixel of every channel changes by a whole number of grey levels, uniform in -budget..budget.
@@ -21,7 +52,7 @@ def uniform_noise(classifier: Classifier, ball: Ball, means: Means, draws: int =
     return first_flipped(classifier, ball, (ball.images + levels for levels in noise), means.batch_size)
 
 
-def gaussian_noise(classifier: Classifier, ball: Ball, means: Means, draws: int = DRAWS) -> Found:
+def gaussian_noise(classifier: Classifier, ball: Ball, means: Means, draws: int = NoiseSettings().draws) -> Found:
     """Return for each image the first of `draws` noisy ones that is not classified as its label.
 
     The noise is normal, scaled so that its largest absolute entry in an image is exactly the budget.
@@ -42,7 +73,3 @@ def gaussian_levels(ball: Ball, generator: torch.Generator) -> Tensor:
     # an image of a single pixel may draw 0, which no factor makes the budget
     largest = normal.abs().amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return (normal / largest).mul_(ball.budget).round_().to(ball.images.device)
-
-
-UNIFORM_NOISE = BallAttack(uniform_noise)
-GAUSSIAN_NOISE = BallAttack(gaussian_noise)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bangbench.attacks.ball import BallAttack, budgets_in_grey_levels, parse_budget
-from bangbench.attacks.base import ATTACKS, Attack
-from bangbench.attacks.chunk import BallSettings, Target, attack_chunk
+from bangbench.attacks.ball import budgets_in_grey_levels, parse_budget
+from bangbench.attacks.base import ATTACKS, Attack, make_attack
+from bangbench.attacks.chunk import Target, attack_chunk
 from bangbench.attacks.examples import choose_examples
 from bangbench.attacks.opened import Opened, open_source_model, open_with_images
 from bangbench.attacks.rows import SCHEMA, parquet_columns, summarise
@@ -20,6 +20,7 @@ from bangbench.attacks.spec import AttackSpec
 from bangbench.core.device import available_cores, cpu_threads
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.jobs import Job, run_jobs
+from bangbench.core.locks import folder_lock
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
 from bangbench.core.spec import fingerprint_of
@@ -40,6 +41,10 @@ CHUNK = 500
 #: What a chunk's file holds, counted up with every change: chunks of another format are computed again.
 CHUNK_FORMAT = 3
 
+#: Counted up whenever the search, the scores or the rows of every attack could come out otherwise: what an earlier
+#: engine left is not used.
+ENGINE = 2
+
 #: Images that are attacked sooner in this process than others, which take seconds, are started.
 _IN_PROCESS_IMAGES = 5000
 
@@ -59,7 +64,7 @@ class _Run(NamedTuple):
     @property
     def key(self) -> str:
         """Return the hash that tells whether two runs are the same one."""
-        inputs = {"weights": self.opened.model.info.weights_sha256, "images": self.opened.info.fingerprint}
+        inputs = {**self.opened.model.identity(), "images": self.opened.info.fingerprint}
         return fingerprint_of({**self.settings, **inputs})
 
     @property
@@ -83,33 +88,52 @@ def attack(spec: AttackSpec, progress: Progress = SILENT) -> list[AttackRecord]:
     Raises `UsageError` for unknown names, `BenchError` for a model or data that cannot be used and for results of
     other settings in the way.
     """
-    _check_used(spec, [ATTACKS.load(name) for name in spec.attack])
-    with cpu_threads(spec.workers), PassPool(spec.workers) as pool:
-        return [_run_attack(run, progress) for run in _make_runs(spec, pool, progress)]
-
-
-def _make_runs(spec: AttackSpec, pool: PassPool, progress: Progress) -> list[_Run]:
-    """Open what the attacks of `spec` need; see `attack` for what is refused."""
+    attacks = _make_attacks(spec)
+    _check_used(spec, attacks)
     opened = open_with_images(spec)
+    with (
+        folder_lock(results_folder(spec.root, opened.model.name), spec.patience, progress),
+        cpu_threads(spec.workers),
+        PassPool(spec.workers) as pool,
+    ):
+        return [_run_attack(run, progress) for run in _make_runs(spec, opened, attacks, pool, progress)]
+
+
+def _make_attacks(spec: AttackSpec) -> dict[str, Attack]:
+    """Return the attacks asked for, by name, with their settings; `UsageError` for one that no attack takes."""
+    kinds = {name: ATTACKS.load(name) for name in dict.fromkeys(spec.attack)}
+    for item in spec.option:
+        setting = item.partition("=")[0]
+        whose, _, own = setting.rpartition(".")
+        taken = whose in kinds if whose else any(own in kind.Settings.model_fields for kind in kinds.values())
+        if not taken:
+            raise UsageError(f"--option {item}: none of {', '.join(kinds)} has the setting '{setting}'")
+    return {name: make_attack(name, spec.options_of(name, kind.Settings.model_fields)) for name, kind in kinds.items()}
+
+
+def _make_runs(
+    spec: AttackSpec, opened: Opened, attacks: Mapping[str, Attack], pool: PassPool, progress: Progress
+) -> list[_Run]:
+    """Open what else the attacks of `spec` need; see `attack` for what is refused."""
     source = open_source_model(spec.against, spec, opened) if spec.against else None
     check_writable(results_folder(spec.root, opened.model.name))
     usable_pool = pool if _pass_is_defined(opened, progress) else None
-    return [
-        _make_run(spec, opened, source, name, ATTACKS.load(name), usable_pool) for name in dict.fromkeys(spec.attack)
-    ]
+    return [_make_run(spec, opened, source, name, found, usable_pool) for name, found in attacks.items()]
 
 
-def _check_used(spec: AttackSpec, attacks: Iterable[Attack | BallAttack]) -> None:
+def _check_used(spec: AttackSpec, attacks: Mapping[str, Attack]) -> None:
     """Raise `UsageError` for what is no budget, a setting that no attack takes, and a model that one lacks."""
     for budget in spec.budget or ():
         parse_budget(budget)
-    kinds = [attack for attack in attacks if isinstance(attack, BallAttack)]
-    if spec.budget and not kinds:
-        raise UsageError("--budget goes with attacks inside a ball only: pgd, apgd, square, transfer, noise")
-    needed = any(attack.needs_source for attack in kinds)
-    if needed and not spec.against:
-        raise UsageError("--attack transfer needs the model whose adversarial images it tries: add --against MODEL")
-    if spec.against and not needed:
+    if spec.budget and not any(found.bounded for found in attacks.values()):
+        inside = ", ".join(name for name in ATTACKS.names() if ATTACKS.load(name).bounded)
+        raise UsageError(f"--budget goes with attacks inside a ball only: {inside}")
+    needing = [name for name, found in attacks.items() if "source" in found.needs]
+    if needing and not spec.against:
+        raise UsageError(
+            f"--attack {needing[0]} needs the model whose adversarial images it tries: add --against MODEL"
+        )
+    if spec.against and not needing:
         raise UsageError("--against goes with --attack transfer only")
 
 
@@ -125,24 +149,28 @@ def _pass_is_defined(opened: Opened, progress: Progress) -> bool:
 
 
 def _make_run(
-    spec: AttackSpec, opened: Opened, source: Model | None, name: str, found: Attack | BallAttack, pool: PassPool | None
+    spec: AttackSpec, opened: Opened, source: Model | None, name: str, found: Attack, pool: PassPool | None
 ) -> _Run:
-    budgets = budgets_in_grey_levels(spec.budget, opened.data.images.shape[1])
-    copied = source if isinstance(found, BallAttack) and found.needs_source else None
-    ball = BallSettings(budgets, spec.seed, copied.classifier if copied else None)
-    settings = spec.settings() | {"attack": name, "data": opened.info.source}
-    # the same weights may be given to nets of one's own that compute other things with them
-    settings |= _own_net("net", opened.model)
-    if isinstance(found, BallAttack):
-        settings |= {"budget": list(budgets), "seed": spec.seed}
+    budgets = budgets_in_grey_levels(spec.budget, opened.data.images.shape[1]) if found.bounded else ()
+    copied = source if "source" in found.needs else None
+    target = Target(
+        opened.model.classifier,
+        found,
+        name,
+        opened.batch_size,
+        pool,
+        spec.seed,
+        budgets,
+        copied.classifier if copied else None,
+    )
+    settings = spec.settings() | {"attack": name, "data": opened.info.source, "engine": ENGINE}
+    settings |= {"version": found.version, "attack_settings": found.settings.model_dump(mode="json")}
+    settings |= opened.model.own_net("net")
+    if budgets:
+        settings |= {"budget": list(budgets)}
     if copied is not None:
-        settings |= {"against": copied.name, "against_weights": copied.info.weights_sha256}
-        settings |= _own_net("against_net", copied)
-    return _Run(spec, opened, name, Target(opened.model.classifier, found, opened.batch_size, pool, ball), settings)
-
-
-def _own_net(name: str, model: Model) -> dict[str, str]:
-    return {name: model.info.net} if ":" in model.info.net else {}
+        settings |= {"against": copied.name, "against_identity": copied.identity()} | copied.own_net("against_net")
+    return _Run(spec, opened, name, target, settings)
 
 
 def _run_attack(run: _Run, progress: Progress) -> AttackRecord:
@@ -190,7 +218,8 @@ def _attack_chunks(run: _Run, chunks: Chunks, progress: Progress) -> None:
 def attack_share(share: _Share, progress: Progress) -> None:
     """Attack one share of the chunks with one thread, in a process that opens model and data for itself."""
     with cpu_threads(1), PassPool(1) as pool:
-        (run,) = _make_runs(share.spec, pool, SILENT)  # what there is to say has been said
+        opened = open_with_images(share.spec)
+        (run,) = _make_runs(share.spec, opened, _make_attacks(share.spec), pool, SILENT)  # all has been said
         if run.key != share.key:
             raise BenchError(f"{run.opened.model.name} or its data was changed meanwhile; run the command again")
         images = sum(len(run.opened.data.images[_part(number)]) for number in share.pending)

@@ -13,7 +13,7 @@ from bangbench.nets.classifier import Classifier
 from bangbench.nets.predict import batch_size_for
 
 
-class Flips(NamedTuple):
+class OnLine(NamedTuple):
     """adversarial: uint8 (N, C, H, W), the original where none was found; scale: float32 (N,), NaN where none.
 
     found: bool (N,); forwards: number of images that went through the classifier.
@@ -51,12 +51,12 @@ def first_flip(
     direction: Direction,
     grid: Grid,
     batch_size: int | None = None,
-) -> Flips:
+) -> OnLine:
     """Return for each image the first step of `grid` at which the prediction is not its label.
 
-    images: float32 (N, C, H, W) in grey levels; labels: int64 (N,). Blank images are not tried. A search ends early
-    where every pixel that moves is saturated: further steps change nothing. With `grid.bisect_to` the step is
-    refined between the last failure and the first success.
+    images: float32 (N, C, H, W) in grey levels; labels: int64 (N,); blank images are not tried. A search
+    ends early where every pixel that moves is saturated: further steps change nothing. With `grid.bisect_to` the step
+    is refined between the last failure and the first success.
     """
     search = _Search(classifier, grid, batch_size or batch_size_for(images.device))
     last = _last_useful(images, direction.tensor, torch.tensor(grid.scales, device=images.device))
@@ -68,7 +68,7 @@ def first_flip(
     all_scales[found] = scale
     adversarial = images.clone()
     adversarial[found] = perturb(images[found], direction.tensor[found], scale.view(-1, 1, 1, 1))
-    return Flips(adversarial.to(torch.uint8), all_scales, found, search.forwards)
+    return OnLine(adversarial.to(torch.uint8), all_scales, found, search.forwards)
 
 
 def _last_useful(images: Tensor, steps: Tensor, scales: Tensor) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from bangbench.core.spec import Spec
 
@@ -35,18 +36,37 @@ class ModelSpec(Spec):
 class AttackSpec(ModelSpec):
     """Attacks on the test images that a model classifies correctly."""
 
-    #: budget, against and seed are settings of those attacks that take them, and of no others.
-    circumstances: ClassVar[frozenset[str]] = ModelSpec.circumstances | {"attack", "budget", "against", "seed"}
+    #: budget, against and options are settings of those attacks that take them, and of no others.
+    circumstances: ClassVar[frozenset[str]] = ModelSpec.circumstances | {"attack", "budget", "against", "option"}
 
     attack: tuple[str, ...] = Field(STANDARD_ATTACKS, description="Attack to run; may be given several times.")
     budget: tuple[str, ...] | None = Field(
         None,
-        description="L_inf budget of pgd, apgd, square, transfer and noise, as a share of the range: 0.3 or 8/255 "
-        "(default: 0.1 0.2 0.3; colour images 2/255 4/255 8/255).",
+        description="L_inf budget of the attacks inside a ball, as a share of the range: 0.3 or 8/255 (default: "
+        "0.1 0.2 0.3; colour images 2/255 4/255 8/255).",
+    )
+    option: tuple[str, ...] = Field(
+        (), description="SETTING=VALUE of the attacks that have it, or ATTACK.SETTING=VALUE of one of them."
     )
     against: str | None = Field(None, description="transfer: the model whose adversarial images are tried.")
-    seed: int = Field(0, ge=0, description="Seed of the attacks that draw random numbers.")
+    seed: int = Field(0, ge=0, description="Seed of everything random, a net's own layers included.")
     save_images: bool = Field(False, description="Keep the adversarial images (ATTACK.npz).")
     workers: Positive | None = Field(
         None, description="Processes that attack many images on the CPU, else threads (default: one per core)."
     )
+
+    @field_validator("option")
+    @classmethod
+    def _check_option(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            if "=" not in item:
+                raise ValueError(f"expected SETTING=VALUE or ATTACK.SETTING=VALUE, found '{item}'")
+        return value
+
+    def options_of(self, attack: str, known: Collection[str]) -> dict[str, str]:
+        """Return the options that concern `attack`, which has the `known` settings; the more specific one counts."""
+        pairs = [item.split("=", 1) for item in self.option]
+        general = {name: value for name, value in pairs if name in known}
+        return general | {
+            name.removeprefix(f"{attack}."): value for name, value in pairs if name.startswith(f"{attack}.")
+        }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from bangbench.attacks.ball import Ball, BallAttack, BallSearch, Found, Means, batched_logits
+from bangbench.attacks.ball import Ball, BallAttack, BallSearch, Found, batched_logits
+from bangbench.attacks.base import AttackSettings, ByStrength, Means
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import margin
 
@@ -18,19 +20,33 @@ from bangbench.nets.gradients import margin
 _HALVED_AFTER = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 
-class SquareSettings(NamedTuple):
+class SquareSettings(AttackSettings):
     """queries: forward passes per image at most, at least 1; share: of the pixels in the first square, in (0, 1].
 
     turn: a square that would change nothing gets the opposite signs. On grey images a quarter of the squares would
     waste their query; the authors' own program draws those again, other libraries let them be.
     """
 
-    queries: int = 500
-    share: float = 0.8
+    queries: int = Field(500, ge=1)
+    share: float = Field(0.8, gt=0.0, le=1.0)
     turn: bool = True
 
 
 DEFAULTS = SquareSettings()
+
+
+class Square(BallAttack):
+    """Random search with squares."""
+
+    Settings: ClassVar[type[AttackSettings]] = SquareSettings
+    settings: SquareSettings
+    needs = frozenset()
+    strengths: ClassVar[ByStrength] = {"standard": {"queries": 5000}, "extended": {"queries": 10_000}}
+    cost = 5000
+
+    def find(self, classifier: Classifier, ball: Ball, means: Means) -> Found:
+        """Return the first adversarial candidate of each image."""
+        return square(classifier, ball, means, self.settings)
 
 
 class _Proposals(NamedTuple):
@@ -137,6 +153,3 @@ def _inside(count: int, length: int, side: int, generator: torch.Generator) -> T
 
 def _coins(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.randint(2, shape, generator=generator, dtype=torch.uint8).bool()
-
-
-SQUARE = BallAttack(square)

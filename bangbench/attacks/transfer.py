@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from bangbench.attacks.ball import Ball, BallAttack, Found, Means, first_flipped, gradients_and_logits
+from bangbench.attacks.ball import Ball, BallAttack, Found, first_flipped, gradients_and_logits
+from bangbench.attacks.base import AttackSettings, Means
 from bangbench.core.errors import UsageError
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import unmasked_margin
 
 
-class MomentumSettings(NamedTuple):
+class MomentumSettings(AttackSettings):
     """steps: gradient steps, each budget / steps long; decay: what is left of the momentum after a step."""
 
-    steps: int = 10
-    decay: float = 1.0
+    steps: int = Field(10, ge=1)
+    decay: float = Field(1.0, ge=0.0)
 
 
 DEFAULTS = MomentumSettings()
+
+
+class Transfer(BallAttack):
+    """Another model's adversarial images."""
+
+    Settings: ClassVar[type[AttackSettings]] = MomentumSettings
+    settings: MomentumSettings
+    needs = frozenset({"source"})
+    nested = False
+    cost = 40
+
+    def find(self, classifier: Classifier, ball: Ball, means: Means) -> Found:
+        """Return the source's adversarial images that this classifier, too, gets wrong."""
+        return transfer(classifier, ball, means, self.settings)
 
 
 def transfer(classifier: Classifier, ball: Ball, means: Means, settings: MomentumSettings = DEFAULTS) -> Found:
@@ -74,8 +90,5 @@ def momentum_steps(source: Classifier, ball: Ball, batch_size: int, settings: Mo
 
 def _margin_gradient(source: Classifier, ball: Ball, moved: Tensor, batch_size: int) -> Tensor:
     """Return grad m at `moved`, float32 (N, C, H, W), 0 where it is NaN or infinite: no direction to follow."""
-    gradient, _ = gradients_and_logits(source, moved, ball.labels, unmasked_margin, batch_size)
+    gradient, _ = gradients_and_logits(source, moved, unmasked_margin, batch_size, ball.labels)
     return torch.where(gradient.isfinite(), gradient, 0.0)
-
-
-TRANSFER = BallAttack(transfer, needs_source=True)

@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bangbench.attacks.ball import Ball, BallAttack, Means
-from bangbench.attacks.base import ATTACKS
-from bangbench.attacks.pgd import PgdSettings, rung
+from bangbench.attacks.ball import Ball
+from bangbench.attacks.base import Means, make_attack
+from bangbench.attacks.judged import run_attack
+from bangbench.attacks.pgd import PgdSettings, pgd, rung
 from bangbench.audit.masking import LineRun
 from bangbench.audit.subject import Subject
 from bangbench.core.seeds import torch_generator
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.predict import predict
 
 Flags = NDArray[np.bool_]
 
@@ -50,24 +50,11 @@ Battery = Mapping[tuple[str, int], BallRun]
 
 def run_ball(subject: Subject, name: str, budget: int, source: Classifier | None = None) -> BallRun:
     """Attack all correct images within a budget; the images of `source` are what `transfer` tries."""
-    attack: BallAttack = ATTACKS.load(name)
     images, labels = subject.correct_images()
-    generator = torch_generator(subject.seed, "audit", name, budget)
-    result = attack.find(subject.classifier, Ball(images, labels, budget), Means(generator, subject.batch_size, source))
-    stored = result.adversarial.to(torch.uint8)
-    flipped = result.found & (predict(subject.classifier, stored) != labels)
-    outside = _outside(result.adversarial, images, budget)
-    held, lost = flipped & ~outside, result.found & ~flipped
-    forwards = result.forwards + len(images)
-    return BallRun(held.cpu().numpy(), lost.cpu().numpy(), outside.cpu().numpy(), forwards)
-
-
-def _outside(adversarial: Tensor, images: Tensor, budget: int) -> Tensor:
-    """Return which images break the budget or the range, or are not whole grey levels, in float64."""
-    exact = adversarial.double()
-    distance = (exact - images.double()).abs().flatten(1).amax(1)
-    odd = ((exact < 0.0) | (exact > 255.0) | (exact != exact.round())).flatten(1).any(1)
-    return odd | (distance > budget)
+    means = Means(torch_generator(subject.seed, "audit", name, budget), subject.batch_size, source)
+    judged = run_attack(make_attack(name), name, subject.classifier, images, labels, means, subject.seed, (budget,))
+    flipped, lost, outside = (flag.cpu().numpy() for flag in (judged.flipped, judged.lost, judged.outside))
+    return BallRun(flipped, lost, outside, judged.forwards)
 
 
 def worst_case(lines: Mapping[str, LineRun], battery: Battery, budget: int, count: int) -> Flags:
@@ -100,9 +87,8 @@ def survivors_of_doubled_steps(subject: Subject, survivors: Flags, budget: int) 
 def survivors_of_unbounded(subject: Subject) -> tuple[Tensor, int, int]:
     """Run PGD with the whole range as budget; return the places that survive, int64, how many were tried, forwards."""
     images, labels = subject.correct_images(UNBOUNDED_IMAGES)
-    attack: BallAttack = ATTACKS.load("pgd")
     generator = torch_generator(subject.seed, "audit", "unbounded")
-    result = attack.find(subject.classifier, Ball(images, labels, WHOLE_RANGE), Means(generator, subject.batch_size))
+    result = pgd(subject.classifier, Ball(images, labels, WHOLE_RANGE), Means(generator, subject.batch_size))
     return subject.rows[: len(images)][~result.found].cpu(), len(images), result.forwards
 
 

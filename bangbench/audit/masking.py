@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bangbench.attacks.base import ATTACKS, Attack, Direction
-from bangbench.attacks.chunk import directions
-from bangbench.attacks.search import first_flip
+from bangbench.attacks.base import Direction, make_attack
+from bangbench.attacks.line import LineAttack
 from bangbench.audit.changed import changed
 from bangbench.audit.claims import LINE_ATTACKS, TWINS
 from bangbench.audit.probe import precise
 from bangbench.audit.subject import Subject, found
+from bangbench.core.errors import BenchError
 from bangbench.core.statistics import censored_quantiles
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import margin, true_logits
@@ -75,22 +75,29 @@ def line_run(subject: Subject, name: str, variant: str | None = None, twin: Line
     """
     images, labels = subject.correct_images(VARIANT_IMAGES if variant else None)
     followed, precision = VARIANTS[variant](subject) if variant else (subject.classifier, torch.float32)
-    attack: Attack = ATTACKS.load(name)
-    direction = directions(followed, attack, images.to(precision), labels, subject.batch_size)
+    attack = _line_attack(name)
+    direction = attack.directions(followed, images.to(precision), labels, subject.batch_size)
     if twin is None:
         return _search(subject, attack, images, labels, direction)
-    masked = directions(followed, ATTACKS.load(TWINS[name]), images.to(precision), labels, subject.batch_size)
+    masked = _line_attack(TWINS[name]).directions(followed, images.to(precision), labels, subject.batch_size)
     differs = (direction.tensor != masked.tensor).flatten(1).any(1) | (direction.blank != masked.blank)
-    own = _search(subject, attack, images[differs], labels[differs], Direction(*(part[differs] for part in direction)))
+    own = _search(subject, attack, images[differs], labels[differs], direction.rows(differs))
     flipped, linf, rows = twin.flipped.copy(), twin.linf.copy(), differs.cpu().numpy()
     flipped[rows], linf[rows] = own.flipped, own.linf
     return LineRun(flipped, linf, int(direction.blank.sum()), own.forwards)
 
 
-def _search(subject: Subject, attack: Attack, images: Tensor, labels: Tensor, direction: Direction) -> LineRun:
+def _line_attack(name: str) -> LineAttack:
+    attack = make_attack(name)
+    if not isinstance(attack, LineAttack):
+        raise BenchError(f"attack '{name}' is compared along a line, and is not one: {type(attack).__name__}")
+    return attack
+
+
+def _search(subject: Subject, attack: LineAttack, images: Tensor, labels: Tensor, direction: Direction) -> LineRun:
     """Search along directions that any precision computed; predictions are always those of the model as it is."""
     direction = Direction(direction.tensor.float(), direction.blank, direction.gradient_max.float())
-    flips = first_flip(subject.classifier, images, labels, direction, attack.grid, subject.batch_size)
+    flips = attack.along(subject.classifier, images, labels, direction, subject.batch_size)
     moved = (flips.adversarial.double() - images.double()).abs().flatten(1).amax(1)
     distance = torch.where(flips.found, moved, torch.inf)
     return LineRun(flips.found.cpu().numpy(), distance.cpu().numpy(), int(direction.blank.sum()), flips.forwards)

@@ -16,7 +16,7 @@ from bangbench.attacks.ball import batched_logits, gradients_and_logits
 from bangbench.audit.subject import Subject
 from bangbench.core.seeds import derive_seed, torch_default_seed
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.gradients import margin
+from bangbench.nets.gradients import cross_entropy, margin
 
 
 class ModelError(Exception):
@@ -116,12 +116,8 @@ def gradients(classifier: Classifier, images: Tensor, labels: Tensor, objective:
 
     objective: `margin`, or `loss` for the cross-entropy of the true label.
     """
-    value = margin if objective == "margin" else _loss
+    value = margin if objective == "margin" else cross_entropy
     try:
-        return gradients_and_logits(classifier, images, labels, value, batch_size)[0]
+        return gradients_and_logits(classifier, images, value, batch_size, labels)[0]
     except Exception as error:
         raise ModelError(f"autograd raises {described(error)}") from error
-
-
-def _loss(logits: Tensor, labels: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(logits, labels, reduction="none")

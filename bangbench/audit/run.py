@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from bangbench.attacks.ball import budgets_in_grey_levels
+from bangbench.attacks.base import ATTACKS
 from bangbench.attacks.opened import Opened, open_source_model, open_with_images
+from bangbench.attacks.run import ENGINE
 from bangbench.audit.battery import survivors_of_doubled_steps, survivors_of_unbounded, worst_case
 from bangbench.audit.changed import averaged
 from bangbench.audit.consistency import Evidence, consistency
@@ -28,6 +30,7 @@ from bangbench.audit.verdict import Counted, summarise
 from bangbench.core.device import available_cores, cpu_threads
 from bangbench.core.errors import BenchError
 from bangbench.core.jobs import Job, run_jobs
+from bangbench.core.locks import folder_lock
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
 from bangbench.core.seeds import derive_seed, torch_default_seed
@@ -44,7 +47,7 @@ from bangbench.store.reuse import finished_record
 from bangbench.store.tables import write_table
 
 #: Counted up whenever an audit of the same model could find something else.
-FORMAT = 1
+VERSION = 2
 
 #: Pixels under attack from which processes, which take seconds to start, are worth it.
 _IN_PROCESS_PIXELS = 100 * 28 * 28
@@ -92,12 +95,13 @@ def audit(spec: AuditSpec, progress: Progress = SILENT) -> AuditRecord:
     """
     plan = make_plan(spec)
     path = plan.folder / f"{AUDIT}.json"
-    finished = finished_record(path, AuditRecord, plan.key, plan.settings, spec.overwrite)
-    if finished is not None and path.with_suffix(".parquet").is_file():
-        return finished
-    check_writable(plan.folder)
-    with cpu_threads(1 if plan.opened.device.type == "cpu" else None):
-        return _audit_plan(plan, path, progress)
+    with folder_lock(plan.folder, spec.patience, progress):
+        finished = finished_record(path, AuditRecord, plan.key, plan.settings, spec.overwrite)
+        if finished is not None and path.with_suffix(".parquet").is_file():
+            return finished
+        check_writable(plan.folder)
+        with cpu_threads(1 if plan.opened.device.type == "cpu" else None):
+            return _audit_plan(plan, path, progress)
 
 
 def make_plan(spec: AuditSpec) -> Plan:
@@ -107,18 +111,22 @@ def make_plan(spec: AuditSpec) -> Plan:
     regular = open_source_model(spec.against, spec, opened) if spec.against else None
     if regular is not None and _function_of(regular) == _function_of(opened.model):
         regular = None  # its own images would be no transfer
-    weights = [model.info.weights_sha256 for model in (opened.model, regular) if model is not None]
-    settings = spec.settings() | {"budget": list(budgets), "data": opened.info.source}
-    settings |= {"against": regular.name if regular else None}
-    nets = {"net": opened.model.info.net, "against_net": regular.info.net if regular else ""}
-    settings |= {name: net for name, net in nets.items() if ":" in net}  # one's own, which weights do not identify
-    inputs = {"net": opened.model.info.net, "weights": weights, "images": opened.info.fingerprint, "format": FORMAT}
+    settings = spec.settings() | {"budget": list(budgets), "data": opened.info.source, "version": VERSION}
+    settings |= {"against": regular.name if regular else None, "engine": ENGINE, "attacks": _versions()}
+    settings |= opened.model.own_net("net") | (regular.own_net("against_net") if regular else {})
+    identities = [model.identity() for model in (opened.model, regular) if model is not None]
+    inputs = {"models": identities, "images": opened.info.fingerprint}
     return Plan(spec, opened, regular, budgets, settings, fingerprint_of({**settings, **inputs}))
 
 
+def _versions() -> dict[str, int]:
+    """Return the version of every registered attack: a result of another one is not used."""
+    return {name: ATTACKS.load(name).version for name in ATTACKS.names()}
+
+
 def _function_of(model: Model) -> Any:
-    """Return what decides a model's answers: the same weights may be given to nets that compute other things."""
-    return model.info.net, model.info.weights_sha256, model.info.preprocessing
+    """Return what decides a model's answers."""
+    return model.identity(), model.info.preprocessing
 
 
 def _audit_plan(plan: Plan, path: Path, progress: Progress) -> AuditRecord:

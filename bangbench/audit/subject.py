@@ -51,7 +51,7 @@ class Subject(NamedTuple):
 
 def make_subject(classifier: Classifier, pixels: Tensor, labels: Tensor, batch_size: int, seed: int) -> Subject:
     """Return the subject for a classifier and its test images, uint8 (N, C, H, W), with labels int64 (N,)."""
-    logits = logits_of(classifier, pixels)
+    logits = logits_of(classifier, pixels, batch_size)
     right = (logits.argmax(1) == labels) & logits.isfinite().all(1)
     return Subject(classifier, pixels, labels, logits, right, batch_size, seed)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, softmax
 
 from bangbench.audit.probe import ModelError, Precise, forward, gradients, percent, precise, untouched
 from bangbench.audit.subject import Subject, found
-from bangbench.nets.gradients import largest_entry, margin, true_logits
+from bangbench.nets.gradients import largest_entry, loss_vanishes, margin, true_logits
 from bangbench.store.audits import Check, Outcome
 
 #: Percentage of the correct images from which a share is worth a note, or of lost margin gradients masks the model.
@@ -43,11 +42,9 @@ def _loss_underflow(subject: Subject, double: Precise, images: Tensor, labels: T
         logits64 = forward(double.classifier, images.to(double.dtype), subject.batch_size).double()
     except ModelError:
         logits64 = logits.double()
-    zero, zero64 = _zero_loss(logits, labels), _zero_loss(logits64, labels)
-    saturated = softmax(logits, 1).gather(1, labels[:, None]).squeeze(1) == 1.0
+    zero, zero64 = loss_vanishes(logits.float(), labels), loss_vanishes(logits64, labels)
     numbers: dict[str, float | None] = {
         "zero_loss": percent(zero),
-        "saturated": percent(saturated),
         "zero_loss_float64": percent(zero64),
         **_quantiles("true_logit", true_logits(logits, labels)),
         **_quantiles("margin", -margin(logits, labels)),
@@ -58,7 +55,7 @@ def _loss_underflow(subject: Subject, double: Precise, images: Tensor, labels: T
         f"leads by {numbers['margin_median']:.4g} (medians){double.note}"
     )
     rows = subject.rows[zero] if zero.any() else None
-    return found("loss-underflow", _noted(zero | saturated), evidence, ("fgs",), numbers, rows)
+    return found("loss-underflow", _noted(zero), evidence, ("fgs",), numbers, rows)
 
 
 def _vanishing_gradient(subject: Subject, double: Precise, images: Tensor, labels: Tensor) -> Check:
@@ -110,10 +107,6 @@ def _margin_gradient_gone(subject: Subject, images: Tensor, labels: Tensor) -> C
         return found("margin-gradient-gone", "passed", evidence, numbers=numbers)
     outcome: Outcome = "masked" if percent(gone) >= SHARE else "note"
     return found("margin-gradient-gone", outcome, evidence, numbers=numbers, rows=subject.rows[gone])
-
-
-def _zero_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    return cross_entropy(logits, labels, reduction="none") == 0.0
 
 
 def _zero_and_subnormal(largest: Tensor) -> tuple[Tensor, Tensor]:

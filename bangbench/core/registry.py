@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 from bangbench.core.errors import BenchError, unknown_name
 
+Entry = TypeVar("Entry")
 
-class Registry:
+
+class Registry(Generic[Entry]):
     """Names mapped to lazily loaded objects, each written as ``"package.module:object"``.
 
     Third-party packages add entries through the entry-point group given; a name that is already taken raises
     `BenchError`, since silently replacing an attack would change what a table means.
     """
 
-    def __init__(self, kind: str, group: str, builtin: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        builtin: Mapping[str, str],
+        check: Callable[[Any], str | None] = lambda found: None,
+    ) -> None:
+        """check: what is loaded -> what is wrong with it, or None."""
         self.kind = kind
         self.group = group
+        self._problem = check
         self._builtin = dict(builtin)
 
     @cached_property
@@ -43,10 +53,22 @@ class Registry:
         if name not in self._targets:
             raise unknown_name(self.kind, name, self._targets)
 
-    def load(self, name: str) -> Any:
-        """Import and return the object behind `name`; an unknown name raises `UsageError` with a suggestion."""
+    def target(self, name: str) -> str:
+        """Return where `name` is defined, ``"package.module:object"``; an unknown name raises `UsageError`."""
         self.check(name)
-        return load_object(self._targets[name], f"{self.kind} '{name}'")
+        return self._targets[name]
+
+    def load(self, name: str) -> Entry:
+        """Import and return the object behind `name`; an unknown name raises `UsageError` with a suggestion.
+
+        `BenchError` where it cannot be imported or is not what the registry holds.
+        """
+        target = self.target(name)
+        found = load_object(target, f"{self.kind} '{name}'")
+        problem = self._problem(found)
+        if problem is not None:
+            raise BenchError(f"{self.kind} '{name}' ({target}): {problem}")
+        return cast(Entry, found)
 
 
 def load_object(target: str, what: str) -> Any:

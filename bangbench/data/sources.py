@@ -16,7 +16,7 @@ from bangbench.data.folder import FolderSource
 from bangbench.data.npz import NpzSource
 
 #: Names to callables that take the data directory (a `Path`) and return a `Source`.
-SOURCES = Registry(
+SOURCES: Registry[Callable[[Path], Source]] = Registry(
     "data source",
     "bangbench.datasets",
     {

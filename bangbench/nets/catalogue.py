@@ -21,7 +21,7 @@ from bangbench.nets.classifier import Classifier
 from bangbench.nets.definition import NetDefinition, SolverSettings
 from bangbench.store.records import Preprocessing
 
-NETS = Registry(
+NETS: Registry[NetDefinition] = Registry(
     "net",
     "bangbench.nets",
     {
@@ -35,8 +35,7 @@ def net_definition(name: str) -> NetDefinition:
     """Return the definition of a registered net, or of a user's factory named with a colon."""
     if ":" in name:
         return NetDefinition(_user_build(name), Preprocessing(), SolverSettings())
-    definition: NetDefinition = NETS.load(name)
-    return definition
+    return NETS.load(name)
 
 
 def build_net(definition: NetDefinition, input_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:

@@ -7,6 +7,11 @@ from torch import Tensor, nn
 
 from bangbench.store.records import Preprocessing
 
+#: In eval mode the net sees batches of a multiple of so many images, the last image repeated to fill them. Matrix
+#: products give a row other last bits in a batch of one to three rows (in one thread; of up to seven in two) than in a
+#: larger one, so that what becomes of an image would depend on how many others are left.
+BATCH_MULTIPLE = 8
+
 
 class Classifier(nn.Module):
     """Grey levels float32 (N, C, H, W) in [0, 255] -> logits (N, K); only here are grey levels converted.
@@ -35,6 +40,14 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, K) of grey-level images (N, C, H, W)."""
+        count, filled = len(images), images
+        if not self.training and count % BATCH_MULTIPLE:
+            filled = torch.cat([images, images[-1:].expand(-count % BATCH_MULTIPLE, *images.shape[1:])])
+        logits = self._logits(filled)
+        as_many = isinstance(logits, Tensor) and logits.shape[:1] == filled.shape[:1]
+        return logits[:count] if as_many and filled is not images else logits
+
+    def _logits(self, images: Tensor) -> Tensor:
         if self.channels_last:
             images = _lie_channels_last(images)
         if self.input_scale != 1.0:

@@ -19,6 +19,7 @@ from bangbench.data.sources import open_source
 from bangbench.nets.caffe_hdf5 import read_caffe_model
 from bangbench.nets.catalogue import build_net, check_classifier, net_definition
 from bangbench.nets.classifier import Classifier
+from bangbench.nets.identity import behaviour_of, code_of
 from bangbench.nets.weights import apply_state, load_state
 from bangbench.store.files import sha256_of
 from bangbench.store.layout import CARD, PREPROCESSING, WEIGHTS, stage_file, trained_models
@@ -44,6 +45,20 @@ class Model(NamedTuple):
     stages: tuple[int, ...]
     folder: Path | None
     rebuild: Callable[[dict[str, Tensor]], Classifier]
+
+    def identity(self) -> dict[str, str | None]:
+        """Return what decides a model's answers, for the key of a result: its weights, its net's code, its answers.
+
+        The same weights may be given to nets that compute other things with them, and a net's code may be edited.
+        """
+        info = self.info
+        return {"weights": info.weights_sha256, "code": info.code_sha256, "behaviour": info.behaviour}
+
+    def own_net(self, name: str) -> dict[str, str | None]:
+        """Return what a record's settings say of a net that is not the bench's own, under `name`."""
+        if self.info.code_sha256 is None and ":" not in self.info.net:
+            return {}
+        return {name: self.info.net, f"{name}_code": self.info.code_sha256}
 
     def stage_classifier(self, iteration: int) -> Classifier:
         """Return the classifier as it was at one stage, in eval mode; a model without stages is as it is."""
@@ -109,8 +124,9 @@ def _open_folder(folder: Path, reference: str, place: Place) -> Model:
     rebuild = _rebuilder(card.model, mean_image, place.device, str(folder))
     classifier = rebuild(load_state(folder / WEIGHTS))
     stages = tuple(stage for stage in card.stages if stage_file(folder, stage).is_file())
+    info = _identified(card.model, classifier)
     name = card.model.name if folder.is_relative_to(place.root / "models") else folder.name
-    return Model(name, card.model, classifier, card.train_data.source, stages, folder, rebuild)
+    return Model(name, info, classifier, card.train_data.source, stages, folder, rebuild)
 
 
 def _check_weights_file(path: Path, card: ModelCard) -> None:
@@ -144,7 +160,8 @@ def _open_caffe(path: Path, place: Place) -> Model:
     needs_mean = definition.preprocessing.mean_image
     mean_image = mean_image_of(open_source(source, place.data_dir).load("train")) if needs_mean else None
     rebuild = _rebuilder(info, mean_image, place.device, str(path))
-    return Model(info.name, info, rebuild(caffe.state), source, (), None, rebuild)
+    classifier = rebuild(caffe.state)
+    return Model(info.name, _identified(info, classifier), classifier, source, (), None, rebuild)
 
 
 def _open_factory(reference: str, place: Place, given: Given) -> Model:
@@ -167,7 +184,14 @@ def _open_factory(reference: str, place: Place, given: Given) -> Model:
     )
     rebuild = _rebuilder(info, None, place.device, str(given.weights or reference))
     weights = net.state_dict() if state is None else state
-    return Model(info.name, info, rebuild(weights), place.data, (), None, rebuild)
+    classifier = rebuild(weights)
+    return Model(info.name, _identified(info, classifier), classifier, place.data, (), None, rebuild)
+
+
+def _identified(info: ModelInfo, classifier: Classifier) -> ModelInfo:
+    """Return what is known of a model with what its net is now, which may have been edited since it was trained."""
+    answers = behaviour_of(classifier, info.input_shape)
+    return info.model_copy(update={"code_sha256": code_of(info.net), "behaviour": answers})
 
 
 def _rebuilder(

@@ -12,31 +12,34 @@ from torch import Tensor
 from bangbench.nets.classifier import Classifier
 
 #: Images per forward pass: on a CPU larger batches leave the cache, on a GPU they fill it.
-BATCH_SIZE = {"cpu": 250, "cuda": 5000, "mps": 1000}
+BATCH_SIZE = {"cpu": 256, "cuda": 5000, "mps": 1000}
 
 
 def batch_size_for(device: torch.device) -> int:
     """Return a good number of images per forward pass on `device`."""
-    return BATCH_SIZE.get(device.type, 250)
+    return BATCH_SIZE.get(device.type, 256)
 
 
 @torch.no_grad()
-def logits_of(classifier: Classifier, images: Tensor) -> Tensor:
-    """Return logits (N, K) of grey-level images (N, C, H, W), uint8 or float32, on the images' device."""
-    step = batch_size_for(images.device)
+def logits_of(classifier: Classifier, images: Tensor, batch_size: int | None = None) -> Tensor:
+    """Return logits (N, K) of grey-level images (N, C, H, W), uint8 or float32, on the images' device.
+
+    batch_size: images per forward pass, by default what suits the device.
+    """
+    step = batch_size or batch_size_for(images.device)
     parts = [classifier(part.to(torch.float32)) for part in torch.split(images, step)]
     return torch.cat(parts)
 
 
-def predict(classifier: Classifier, images: Tensor) -> Tensor:
+def predict(classifier: Classifier, images: Tensor, batch_size: int | None = None) -> Tensor:
     """Return the predicted classes int64 (N,) of grey-level images (N, C, H, W)."""
-    return logits_of(classifier, images).argmax(1)
+    return logits_of(classifier, images, batch_size).argmax(1)
 
 
-def accuracy_percent(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
+def accuracy_percent(classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int | None = None) -> float:
     """Return the percentage of images (N, C, H, W) classified as `labels` (N,), the classifier in eval mode."""
     with evaluated(classifier):
-        correct = int((predict(classifier, images) == labels).sum())
+        correct = int((predict(classifier, images, batch_size) == labels).sum())
     return 100.0 * correct / len(labels)
 
 

@@ -19,6 +19,9 @@ from bangbench.noise.spec import NoiseSpec
 from bangbench.store.layout import pair_name
 from bangbench.store.records import DataInfo
 
+#: Counted up whenever the same settings could count other copies: what an earlier version left is not used.
+VERSION = 2
+
 
 class Plan(NamedTuple):
     """A spec with its defaults filled in, its models and data opened and found to fit."""
@@ -60,8 +63,9 @@ def make_plan(spec: NoiseSpec) -> Plan:
     data = data_info(test, source.name, source_text)
     noise = Noise(spec.sigmas(test.images.shape[1]), spec.draws, spec.seed, spec.clip)
     settings = spec.settings() | {"sigma": list(noise.sigmas), "data": source_text}
-    fingerprints = [regular.stages_fingerprint(), bang.stages_fingerprint(), test.fingerprint]
-    key = fingerprint_of({**settings, "inputs": fingerprints})
+    settings |= {"version": VERSION} | regular.own_net("regular_net") | bang.own_net("bang_net")
+    models = [[model.identity(), model.stages_fingerprint()] for model in (regular, bang)]
+    key = fingerprint_of({**settings, "models": models, "images": test.fingerprint})
     return Plan(spec, device, regular, bang, stages, test, data, noise, settings, key)
 
 

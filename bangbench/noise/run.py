@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bangbench.core.device import cpu_threads, describe_device
 from bangbench.core.errors import BenchError
+from bangbench.core.locks import folder_lock
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
 from bangbench.nets.classifier import Classifier
@@ -53,12 +54,13 @@ def evolve(spec: NoiseSpec, progress: Progress = SILENT) -> NoiseRecord:
     """
     plan = make_plan(spec)
     folder = results_folder(spec.root, plan.pair)
-    finished = finished_record(folder / RECORD, NoiseRecord, plan.key, plan.settings, spec.overwrite)
-    if finished is not None and (folder / TABLE).is_file():
-        return finished
-    check_writable(folder)
-    with cpu_threads(1):
-        return _measure(plan, folder, progress)
+    with folder_lock(folder, spec.patience, progress):
+        finished = finished_record(folder / RECORD, NoiseRecord, plan.key, plan.settings, spec.overwrite)
+        if finished is not None and (folder / TABLE).is_file():
+            return finished
+        check_writable(folder)
+        with cpu_threads(1):
+            return _measure(plan, folder, progress)
 
 
 def _measure(plan: Plan, folder: Path, progress: Progress) -> NoiseRecord:
@@ -98,7 +100,7 @@ def _choose_images(plan: Plan, classifiers: Sequence[Classifier], progress: Prog
     progress.start("choosing images", len(classifiers), unit="stage")
     try:
         for place, classifier in enumerate(classifiers):
-            correct[place] = (predict(classifier, images) == labels).cpu().numpy()
+            correct[place] = (predict(classifier, images, plan.spec.batch_size) == labels).cpu().numpy()
             progress.advance()
     finally:
         progress.finish()

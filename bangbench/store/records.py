@@ -67,7 +67,11 @@ class Preprocessing(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """What is known of a model: enough for a table row, copied into every record about the model."""
+    """What is known of a model: enough for a table row, copied into every record about the model.
+
+    weights_sha256, code_sha256, behaviour: what it is: its weights, the source of its net where that is not the
+    bench's own, and its logits on fixed images.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -84,6 +88,8 @@ class ModelInfo(BaseModel):
     data: str | None = None
     published: str | None = None
     weights_sha256: str | None = None
+    code_sha256: str | None = None
+    behaviour: str | None = None
 
     def method_number(self, name: str) -> float | None:
         """Return a setting of the method that is a number, such as BANG's beta; None where there is none."""

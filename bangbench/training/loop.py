@@ -26,6 +26,9 @@ from bangbench.training.methods.base import Method
 from bangbench.training.snapshot import LogRow, Snapshot, save_snapshot
 from bangbench.training.solver import Solver
 
+#: Test images in a forward pass for each image of a training batch, which takes the memory of a backward pass, too.
+_EVALUATED_AT_ONCE = 4
+
 
 class Run(NamedTuple):
     """Everything a training needs; `test` is images uint8 (N, C, H, W) and labels (N,) on the device."""
@@ -80,7 +83,7 @@ def train_steps(run: Run, begin: int, log: list[LogRow], progress: Progress) -> 
             loss, accuracy = meter.read()
             if not (math.isfinite(loss) and weights_are_finite(run.classifier)):
                 raise BenchError(f"training diverged before iteration {done} (loss {loss}); lower the learning rate")
-            test_accuracy = accuracy_percent(run.classifier, *run.test)
+            test_accuracy = accuracy_percent(run.classifier, *run.test, _EVALUATED_AT_ONCE * run.batches.size)
             seconds = earlier + time.perf_counter() - started
             log.append(LogRow(done, loss, run.rate(iteration), accuracy, test_accuracy, seconds))
             keep_stage(run, done, log)

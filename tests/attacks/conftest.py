@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bangbench.attacks.ball import Ball, Found
-from bangbench.attacks.base import Attack
-from bangbench.attacks.search import Flips, first_flip
+from bangbench.attacks.base import Flips
+from bangbench.attacks.line import LineAttack
 from bangbench.core.progress import Silent
 from bangbench.data.dataset import Dataset
 from bangbench.data.digits import Digits
@@ -77,9 +77,11 @@ def draw_images(generator: np.random.Generator, count: int) -> NDArray[np.uint8]
     return np.where(kind == 0, 0, np.where(kind == 1, 255, between)).astype(np.uint8)
 
 
-def run_attack(attack: Attack, classifier: Classifier, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Flips:
+def run_attack(
+    attack: LineAttack, classifier: Classifier, images: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> Flips:
     pixels, truth = torch.from_numpy(images).float(), torch.from_numpy(labels)
-    return first_flip(classifier, pixels, truth, attack.direction(classifier, pixels, truth), attack.grid)
+    return attack.along(classifier, pixels, truth, attack.direction(classifier, pixels, truth), 250)
 
 
 def assert_allowed(result: Found, ball: Ball, classifier: Classifier) -> None:

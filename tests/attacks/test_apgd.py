@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from bangbench.attacks.apgd import APGD, ApgdSettings, apgd, checkpoints, dlr
-from bangbench.attacks.ball import Ball, Means
+from bangbench.attacks.apgd import Apgd, ApgdSettings, apgd, checkpoints
+from bangbench.attacks.ball import Ball
+from bangbench.attacks.base import Means
+from bangbench.attacks.losses import dlr
 from bangbench.nets.models import open_model
 
 
@@ -222,7 +224,7 @@ def test_with_two_classes_the_loss_is_the_margin():
 def test_a_linear_classifier_flips_exactly_where_the_budget_reaches_the_boundary(two_classes, tools, budget):
     ball, smallest = linear_ball(two_classes, budget)
     classifier = tools.linear(two_classes.weight, two_classes.bias)
-    result = APGD.find(classifier, ball, means())
+    result = Apgd().find(classifier, ball, means())
     assert 0 < int((smallest <= budget).sum()) < len(smallest)
     assert torch.equal(result.found, smallest <= budget)
     tools.assert_allowed(result, ball, classifier)

@@ -12,13 +12,13 @@ from bangbench.attacks.ball import (
     Ball,
     BallAttack,
     Found,
-    Means,
     batched_logits,
     budgets_in_grey_levels,
     gradients_and_logits,
     parse_budget,
     smallest_budget,
 )
+from bangbench.attacks.base import Means
 from bangbench.core.errors import UsageError
 from bangbench.nets.gradients import true_logits, unmasked_margin
 
@@ -88,6 +88,17 @@ def test_the_usual_budgets_depend_on_the_channels(given):
 def test_a_wrong_budget_among_others_is_named():
     with pytest.raises(UsageError, match=r"found '1\.5'"):
         budgets_in_grey_levels(("0.1", "1.5"), 1)
+
+
+class Plain(BallAttack):
+    """An attack that is nothing but its `find`."""
+
+    def __init__(self, find):
+        super().__init__()
+        self.find = find
+
+    def find(self, classifier, ball, means):
+        """Be replaced by what the constructor is given."""
 
 
 def images_of(*values: float) -> Tensor:
@@ -162,7 +173,7 @@ MEANS = Means(torch.Generator(), 4)
 
 def test_only_survivors_are_tried_in_the_next_larger_ball(tools):
     toy, images, labels = Toy(), images_of(60, 5, 200, 30, 50), torch.tensor([0, 1, 2, 3, 4])
-    flips = smallest_budget(BallAttack(toy), tools.wrap(nn.Identity()), images, labels, (10, 50, 76), MEANS)
+    flips = smallest_budget(Plain(toy), "toy", tools.wrap(nn.Identity()), images, labels, (10, 50, 76), MEANS)
     assert toy.calls == [
         (10, [60, 5, 200, 30, 50], [0, 1, 2, 3, 4]),
         (50, [60, 200, 30, 50], [0, 2, 3, 4]),
@@ -180,7 +191,7 @@ def test_only_survivors_are_tried_in_the_next_larger_ball(tools):
 def test_larger_balls_are_not_tried_once_every_image_is_flipped(tools):
     toy = Toy()
     flips = smallest_budget(
-        BallAttack(toy), tools.wrap(nn.Identity()), images_of(3, 9), torch.tensor([0, 0]), (10, 50), MEANS
+        Plain(toy), "toy", tools.wrap(nn.Identity()), images_of(3, 9), torch.tensor([0, 0]), (10, 50), MEANS
     )
     assert [budget for budget, _, _ in toy.calls] == [10]
     assert (flips.scale.tolist(), flips.forwards) == ([10, 10], 20)
@@ -189,13 +200,13 @@ def test_larger_balls_are_not_tried_once_every_image_is_flipped(tools):
 def test_no_image_at_all_is_no_error_and_needs_no_forward_pass(tools):
     toy, none = Toy(), torch.empty(0, 1, 1, 1)
     flips = smallest_budget(
-        BallAttack(toy), tools.wrap(nn.Identity()), none, torch.empty(0, dtype=torch.int64), (10, 50), MEANS
+        Plain(toy), "toy", tools.wrap(nn.Identity()), none, torch.empty(0, dtype=torch.int64), (10, 50), MEANS
     )
     assert (toy.calls, flips.adversarial.shape, flips.found.shape, flips.forwards) == ([], (0, 1, 1, 1), (0,), 0)
 
 
 def test_an_attack_needs_a_source_only_if_it_says_so():
-    assert not BallAttack(Toy()).needs_source
+    assert "source" not in Plain.needs
     assert MEANS.source is None
 
 
@@ -215,7 +226,7 @@ def test_gradients_and_logits_are_the_same_bits_for_every_batch_size(tools, five
     logits = torch.from_numpy(five_classes.logits(five_classes.images)).float()
     assert len(set(labels.tolist())) > 2
     for size in BATCH_SIZES:
-        gradient, found = gradients_and_logits(classifier, images, labels, margin, size)
+        gradient, found = gradients_and_logits(classifier, images, margin, size, labels)
         assert torch.equal(gradient, expected)
         assert torch.equal(found, logits)
         assert torch.equal(batched_logits(classifier, images, size), logits)
@@ -225,9 +236,9 @@ def test_gradients_and_logits_are_the_same_bits_for_every_batch_size(tools, five
 def test_gradients_of_a_net_do_not_depend_on_the_batch_size(tools, small_net):
     images = torch.randint(0, 256, (24, 1, 8, 8), generator=torch.Generator().manual_seed(0)).float()
     labels = torch.arange(24) % 4
-    whole, logits = gradients_and_logits(small_net, images, labels, unmasked_margin, 24)
+    whole, logits = gradients_and_logits(small_net, images, unmasked_margin, 24, labels)
     for size in BATCH_SIZES:
-        gradient, found = gradients_and_logits(small_net, images, labels, unmasked_margin, size)
+        gradient, found = gradients_and_logits(small_net, images, unmasked_margin, size, labels)
         torch.testing.assert_close(gradient, whole, rtol=1e-4, atol=1e-4 * float(whole.abs().max()))
         torch.testing.assert_close(found, logits, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(batched_logits(small_net, images, size), logits, rtol=1e-5, atol=1e-6)
@@ -238,7 +249,7 @@ def test_no_pass_holds_more_images_than_the_batch_size(tools, small_net):
     images, labels = torch.zeros(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64)
     hook = small_net.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     try:
-        gradients_and_logits(small_net, images, labels, unmasked_margin, 3)
+        gradients_and_logits(small_net, images, unmasked_margin, 3, labels)
         batched_logits(small_net, images, 5)
     finally:
         hook.remove()
@@ -247,9 +258,9 @@ def test_no_pass_holds_more_images_than_the_batch_size(tools, small_net):
 
 def test_gradients_are_computed_where_they_are_switched_off_and_leave_the_net_alone(tools, small_net):
     images, labels = torch.full((2, 1, 8, 8), 9.0), torch.tensor([0, 1])
-    expected, _ = gradients_and_logits(small_net, images, labels, unmasked_margin, 2)
+    expected, _ = gradients_and_logits(small_net, images, unmasked_margin, 2, labels)
     with torch.no_grad():
-        gradient, _ = gradients_and_logits(small_net, images, labels, unmasked_margin, 2)
+        gradient, _ = gradients_and_logits(small_net, images, unmasked_margin, 2, labels)
     assert torch.equal(gradient, expected)
     assert bool(gradient.any())
     assert not images.requires_grad

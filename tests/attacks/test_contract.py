@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from bangbench.attacks.ball import Ball, BallAttack, Means
-from bangbench.attacks.base import ATTACKS, Attack
+from bangbench.attacks.ball import Ball, BallAttack
+from bangbench.attacks.base import ATTACKS, Means, make_attack
 from bangbench.attacks.grids import Grid
+from bangbench.attacks.line import LineAttack
 from bangbench.attacks.run import attack
-from bangbench.attacks.search import first_flip
 from bangbench.attacks.spec import STANDARD_ATTACKS, AttackSpec
 from bangbench.core.errors import BenchError, UsageError
 
-KINDS = {name: ATTACKS.load(name) for name in ATTACKS.names()}
-LINES = [name for name, kind in KINDS.items() if isinstance(kind, Attack)]
+KINDS = {name: make_attack(name) for name in ATTACKS.names()}
+LINES = [name for name, kind in KINDS.items() if isinstance(kind, LineAttack)]
 BALLS = [name for name, kind in KINDS.items() if isinstance(kind, BallAttack)]
 SHAPES = [(1, 8, 8), (3, 5, 7), (2, 1, 9)]
 COUNT = 12
@@ -49,13 +49,13 @@ def scene(request, tools):
 
 def find(any_attack, scene):
     direction = any_attack.direction(scene.classifier, scene.images, scene.labels)
-    return direction, first_flip(scene.classifier, scene.images, scene.labels, direction, any_attack.grid)
+    return direction, any_attack.along(scene.classifier, scene.images, scene.labels, direction, 250)
 
 
 def test_every_registered_attack_runs_along_a_line_or_inside_a_ball():
     assert {*LINES, *BALLS} == set(ATTACKS.names())
     assert set(STANDARD_ATTACKS) <= set(LINES)
-    assert {"pgd", "apgd", "square", "transfer", "uniform-noise", "gaussian-noise"} <= set(BALLS)
+    assert {"pgd", "apgd", "apgd-ce", "apgd-t", "square", "transfer", "uniform-noise", "gaussian-noise"} <= set(BALLS)
 
 
 # --- along a line ---------------------------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ def test_no_image_at_all_is_no_error_in_a_ball(ball_attack, tools):
 
 def test_only_an_attack_that_says_so_needs_a_source(ball_attack, ball_scene):
     means = ball_scene.means()._replace(source=None)
-    if ball_attack.needs_source:
+    if "source" in ball_attack.needs:
         with pytest.raises(UsageError, match="was given none; name that model with --against MODEL"):
             ball_attack.find(ball_scene.classifier, ball_scene.ball(), means)
         return
@@ -283,28 +283,57 @@ MODULE = """
 import torch
 
 from bangbench.attacks.ball import BallAttack, Found
-from bangbench.attacks.base import Attack, Direction
+from bangbench.attacks.base import Direction
 from bangbench.attacks.grids import grey_level_steps
+from bangbench.attacks.line import LineAttack
 
 
-def darken(classifier, images, labels):
+class Darken(LineAttack):
     \"\"\"Make every pixel darker, whatever the net says.\"\"\"
-    some = torch.ones(len(images))
-    return Direction(-torch.ones_like(images), some == 0, some)
+
+    grid = grey_level_steps()
+
+    def direction(self, classifier, images, labels):
+        some = torch.ones(len(images))
+        return Direction(-torch.ones_like(images), some == 0, some)
 
 
-DARKEN = Attack(darken, grey_level_steps())
-
-
-def black(classifier, ball, means):
+class Black(BallAttack):
     \"\"\"Try one image in the darkest corner of the ball.\"\"\"
-    images = ball.project(ball.images - 300.0)
-    found = classifier(images).argmax(1) != ball.labels
-    images[~found] = ball.images[~found]
-    return Found(images, found, len(images))
+
+    def find(self, classifier, ball, means):
+        images = ball.project(ball.images - 300.0)
+        found = classifier(images).argmax(1) != ball.labels
+        images[~found] = ball.images[~found]
+        return Found(images, found, len(images))
 
 
-BLACK = BallAttack(black)
+class Liar(BallAttack):
+    \"\"\"Claim that inverted images lie inside the ball.\"\"\"
+
+    def find(self, classifier, ball, means):
+        return Found(255.0 - ball.images, torch.ones_like(ball.labels, dtype=torch.bool), 0)
+
+
+class Shy(BallAttack):
+    \"\"\"Claim the images as they are, as flips.\"\"\"
+
+    def find(self, classifier, ball, means):
+        return Found(ball.images.clone(), torch.ones_like(ball.labels, dtype=torch.bool), 0)
+
+
+class Odd(BallAttack):
+    \"\"\"Return something else.\"\"\"
+
+    def run(self, classifier, images, labels, means):
+        return images
+
+    def find(self, classifier, ball, means):
+        raise NotImplementedError
+
+
+def function(classifier, images, labels):
+    return images
 """
 
 
@@ -318,13 +347,13 @@ def registry(monkeypatch):
 def test_a_third_party_attack_runs_by_its_name(registry, trained, tmp_path, monkeypatch):
     (tmp_path / "third_party_attack.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    registry.register("darken", "third_party_attack:DARKEN")
+    registry.register("darken", "third_party_attack:Darken")
     assert "darken" in registry.names()
     model = str(trained.root / "models/tiny")
     (record,) = attack(AttackSpec(model=model, root=tmp_path, attack=("darken",), limit=6, device="cpu", workers=1))
     assert (record.attack, record.status, record.summary.blank) == ("darken", "done", 0.0)
     assert (tmp_path / "results/tiny/darken.parquet").is_file()
-    registry.register("black", "third_party_attack:BLACK")
+    registry.register("black", "third_party_attack:Black")
     inside = {"attack": ("black",), "budget": ("0.5", "1"), "limit": 6}
     (record,) = attack(AttackSpec(model=model, root=tmp_path, device="cpu", workers=1, **inside))
     assert (record.attack, record.status, record.spec["budget"]) == ("black", "done", [127, 255])
@@ -333,9 +362,9 @@ def test_a_third_party_attack_runs_by_its_name(registry, trained, tmp_path, monk
 
 def test_a_name_that_is_taken_is_refused(registry):
     with pytest.raises(BenchError) as caught:
-        registry.register("fgs", "third_party_attack:DARKEN")
+        registry.register("fgs", "third_party_attack:Darken")
     assert str(caught.value) == (
-        "attack 'fgs' is registered twice: as bangbench.attacks.fgs:FGS and as third_party_attack:DARKEN"
+        "attack 'fgs' is registered twice: as bangbench.attacks.fgs:Fgs and as third_party_attack:Darken"
     )
 
 
@@ -343,3 +372,36 @@ def test_an_attack_that_cannot_be_imported_is_named(registry):
     registry.register("lost", "no_such_module_anywhere:ATTACK")
     with pytest.raises(BenchError, match="attack 'lost': 'no_such_module_anywhere:ATTACK' cannot be loaded"):
         registry.load("lost")
+
+
+@pytest.fixture
+def own(registry, trained, tmp_path, monkeypatch):
+    """Attack eight digits with one of the module's classes."""
+    (tmp_path / "third_party_attack.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def run(name):
+        registry.register("own", f"third_party_attack:{name}")
+        model = str(trained.root / "models/tiny")
+        spec = {"attack": ("own",), "budget": ("0.1",), "limit": 8, "device": "cpu", "workers": 1}
+        (record,) = attack(AttackSpec(model=model, root=tmp_path, **spec))
+        return record.summary
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["Liar", "Shy"])
+def test_images_outside_the_ball_and_images_that_are_no_flips_do_not_count(own, name):
+    summary = own(name)
+    assert summary.correct == summary.unverified > 0
+    assert summary.flipped == 0
+
+
+def test_a_result_of_another_kind_is_refused_with_the_attack_and_the_contract(own):
+    with pytest.raises(BenchError, match=r"attack 'own': Attack\.run must return .*Flips, found Tensor"):
+        own("Odd")
+
+
+def test_what_is_no_attack_is_refused_with_the_contract(own):
+    with pytest.raises(BenchError, match=r"attack 'own' .*: expected a subclass of .*Attack .*, found .* function"):
+        own("function")

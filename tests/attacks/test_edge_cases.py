@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from bangbench.attacks.base import ATTACKS, Direction
+from bangbench.attacks.base import Direction, make_attack
 from bangbench.attacks.chunk import Target, attack_chunk
 from bangbench.attacks.grids import grey_level_steps
 from bangbench.attacks.rows import summarise
@@ -44,7 +44,7 @@ class Hopeless(nn.Module):
 
 
 def attacked(tools, name, net, images, labels, pool=None):
-    target = Target(tools.wrap(net), ATTACKS.load(name), 16, pool)
+    target = Target(tools.wrap(net), make_attack(name), name, 16, pool)
     return attack_chunk(target, images, np.asarray(labels, dtype=np.int64), 0)
 
 
@@ -74,7 +74,7 @@ def test_pixels_without_direction_keep_their_grey_levels(tools, name):
     weight[:, ::3] = np.array([[8.0], [-8.0]]) * tools.unit
     classifier = tools.linear(weight, np.array([0.0, 0.5]))
     images = np.random.default_rng(0).integers(60, 256, (5, 1, 8, 8)).astype(np.uint8)
-    flips = tools.run_attack(ATTACKS.load(name), classifier, images, np.zeros(5, dtype=np.int64))
+    flips = tools.run_attack(make_attack(name), classifier, images, np.zeros(5, dtype=np.int64))
     assert flips.found.all()
     change = flips.adversarial.numpy().reshape(5, -1).astype(int) - images.reshape(5, -1)
     still = np.arange(64) % 3 != 0
@@ -114,7 +114,7 @@ def test_a_gradient_that_is_not_a_number_is_blank(tools, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_single_image_gets_what_it_gets_among_others(two_classes, tools, name):
-    case, attack = two_classes, ATTACKS.load(name)
+    case, attack = two_classes, make_attack(name)
     classifier = tools.linear(case.weight, case.bias)
     together = tools.run_attack(attack, classifier, case.images[:4], case.labels[:4])
     for index in range(4):

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from bangbench.attacks.fgs import fgs, fgs_unmasked
+from bangbench.attacks.fgs import Fgs, FgsUnmasked
+
+fgs, fgs_unmasked = Fgs().direction, FgsUnmasked().direction
 
 MARGINS = np.array([2, 8, 12, 15, 16, 18, 20, 40, 80])
 #: Below this share of the largest entry the sign of a float32 gradient is rounding noise.

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from bangbench.attacks.hot_cold import HC1, hot_cold, hot_cold_unmasked
+from bangbench.attacks.hot_cold import HotCold, HotColdUnmasked
+
+hot_cold, hot_cold_unmasked = HotCold().direction, HotColdUnmasked().direction
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +98,8 @@ def test_literal_hot_cold_pushes_towards_the_true_class_where_its_logit_is_negat
 
 def test_literal_hot_cold_fails_where_unmasked_succeeds(negative_logits, tools):
     images, labels = np.full((1, 1, 8, 8), 128, dtype=np.uint8), np.array([0])
-    assert not tools.run_attack(HC1, negative_logits, images, labels).found.any()
-    unmasked = tools.run_attack(HC1._replace(direction=hot_cold_unmasked), negative_logits, images, labels)
+    assert not tools.run_attack(HotCold(), negative_logits, images, labels).found.any()
+    unmasked = tools.run_attack(HotColdUnmasked(), negative_logits, images, labels)
     assert unmasked.found.all()
 
 

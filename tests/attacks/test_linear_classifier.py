@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bangbench.attacks.base import ATTACKS
+from bangbench.attacks.base import make_attack
 
 FGS_ATTACKS = ["fgs", "fgs-unmasked"]
 HOT_COLD_ATTACKS = ["hc1", "hc1-unmasked"]
@@ -89,7 +89,7 @@ def slow_twin(case, index, direction, grows):
 @pytest.mark.parametrize("classes", ["two_classes", "lopsided", "unbeatable"])
 def test_fgs_between_two_classes_finds_the_step_of_the_closed_form(request, tools, classes, name):
     case = request.getfixturevalue(classes)
-    flips = tools.run_attack(ATTACKS.load(name), tools.linear(case.weight, case.bias), case.images, case.labels)
+    flips = tools.run_attack(make_attack(name), tools.linear(case.weight, case.bias), case.images, case.labels)
     expected = [closed_form(case, index) for index in range(len(case.images))]
     assert flips.found.tolist() == [value is not None for value in expected]
     for index, value in enumerate(expected):
@@ -116,7 +116,7 @@ def test_hot_cold_along_a_sign_direction_needs_half_a_grey_level_less_than_fgs(t
     # rounds down to an even number), so that the closed form of the fast gradient sign gives s too
     case = two_classes._replace(weight=np.sign(two_classes.weight) * 4 * tools.unit)
     case = case._replace(labels=case.logits(case.images.astype(float)).argmax(1))
-    flips = tools.run_attack(ATTACKS.load(name), tools.linear(case.weight, case.bias), case.images, case.labels)
+    flips = tools.run_attack(make_attack(name), tools.linear(case.weight, case.bias), case.images, case.labels)
     expected = [closed_form(case, index) for index in range(len(case.images))]
     assert flips.found.tolist() == [value is not None for value in expected]
     assert flips.found.all()
@@ -132,7 +132,7 @@ def test_hot_cold_along_a_sign_direction_needs_half_a_grey_level_less_than_fgs(t
 @pytest.mark.parametrize("classes", ["two_classes", "lopsided", "unbeatable", "five_classes"])
 def test_every_attack_finds_what_trying_every_step_finds(request, tools, classes, name):
     case = request.getfixturevalue(classes)
-    attack = ATTACKS.load(name)
+    attack = make_attack(name)
     flips = tools.run_attack(attack, tools.linear(case.weight, case.bias), case.images, case.labels)
     for index in range(len(case.images)):
         direction = direction_of(case, index, name)
@@ -146,7 +146,7 @@ def test_every_attack_finds_what_trying_every_step_finds(request, tools, classes
 
 def test_hot_cold_goes_on_beyond_a_step_of_255_while_some_pixel_still_moves(lopsided, tools):
     case = lopsided
-    flips = tools.run_attack(ATTACKS.load("hc1"), tools.linear(case.weight, case.bias), case.images, case.labels)
+    flips = tools.run_attack(make_attack("hc1"), tools.linear(case.weight, case.bias), case.images, case.labels)
     assert flips.found.all()
     assert float(flips.scale.min()) > 255
     change = np.abs(flips.adversarial.numpy().astype(int) - case.images)
@@ -158,7 +158,7 @@ def test_negative_logits_lead_literal_hot_cold_astray(five_classes, tools):
     assert (case.logits(case.images.astype(float)) < 0).all()
     found = {}
     for name in HOT_COLD_ATTACKS:
-        flips = tools.run_attack(ATTACKS.load(name), tools.linear(case.weight, case.bias), case.images, case.labels)
+        flips = tools.run_attack(make_attack(name), tools.linear(case.weight, case.bias), case.images, case.labels)
         found[name] = flips
     assert not found["hc1"].scale.equal(found["hc1-unmasked"].scale)
     assert found["hc1-unmasked"].found.all()

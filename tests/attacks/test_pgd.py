@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from bangbench.attacks.ball import Ball, Means, smallest_budget
-from bangbench.attacks.pgd import PGD, PgdSettings, margin, pgd, rung, rungs
+from bangbench.attacks.ball import Ball, smallest_budget
+from bangbench.attacks.base import Means
+from bangbench.attacks.pgd import Pgd, PgdSettings, margin, pgd, rung, rungs
 from bangbench.nets.models import open_model
 
 STILL = PgdSettings(random_start=False)
@@ -93,7 +94,7 @@ def linear_ball(case, budget):
 def test_a_linear_classifier_flips_exactly_where_the_budget_reaches_the_boundary(two_classes, tools, budget):
     ball, smallest = linear_ball(two_classes, budget)
     classifier = tools.linear(two_classes.weight, two_classes.bias)
-    result = PGD.find(classifier, ball, means())
+    result = Pgd().find(classifier, ball, means())
     assert 0 < int((smallest <= budget).sum()) < len(smallest)
     assert torch.equal(result.found, smallest <= budget)
     tools.assert_allowed(result, ball, classifier)
@@ -302,7 +303,7 @@ def test_less_than_half_a_percent_is_nothing(tools):
 def test_the_smallest_budget_grows_with_what_an_image_takes(two_classes, tools):
     ball, smallest = linear_ball(two_classes, 18)
     classifier = tools.linear(two_classes.weight, two_classes.bias)
-    flips = smallest_budget(PGD, classifier, ball.images, ball.labels, (12, 14, 18), means())
+    flips = smallest_budget(Pgd(), "pgd", classifier, ball.images, ball.labels, (12, 14, 18), means())
     expected = torch.tensor([next((float(b) for b in (12, 14, 18) if value <= b), torch.nan) for value in smallest])
     assert torch.equal(flips.scale.nan_to_num(-1.0), expected.nan_to_num(-1.0))
 

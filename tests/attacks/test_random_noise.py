@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from bangbench.attacks.ball import Ball, Means, smallest_budget
+from bangbench.attacks.ball import Ball, smallest_budget
+from bangbench.attacks.base import Means
 from bangbench.attacks.random_noise import (
-    DRAWS,
-    GAUSSIAN_NOISE,
-    UNIFORM_NOISE,
+    GaussianNoise,
+    NoiseSettings,
+    UniformNoise,
     first_flipped,
     gaussian_levels,
     gaussian_noise,
@@ -158,17 +159,17 @@ def test_the_seed_decides_and_torchs_own_random_state_stays(tools, attack, level
     assert not torch.equal(first.adversarial, other.adversarial)
 
 
-@pytest.mark.parametrize("attack", [UNIFORM_NOISE, GAUSSIAN_NOISE])
+@pytest.mark.parametrize("attack", [UniformNoise(), GaussianNoise()])
 def test_each_image_is_tried_twenty_times_and_none_is_tried_once_all_are_flipped(tools, attack):
     never, always = Script(300.0), Script(0.0)
     ball = grey_ball((7, 1, 3, 3), 5)
-    assert attack.find(tools.wrap(never), ball, means()).forwards == 7 * DRAWS
+    assert attack.find(tools.wrap(never), ball, means()).forwards == 7 * NoiseSettings().draws
     assert never.seen == [7] * 20
     assert attack.find(tools.wrap(always), ball, means()).found.all()
     assert always.seen == [7]
 
 
-@pytest.mark.parametrize("attack", [UNIFORM_NOISE, GAUSSIAN_NOISE])
+@pytest.mark.parametrize("attack", [UniformNoise(), GaussianNoise()])
 def test_without_images_the_net_is_not_asked(tools, attack):
     net = Script(0.0)
     result = attack.find(tools.wrap(net), grey_ball((0, 3, 4, 5), 5), means())
@@ -177,7 +178,7 @@ def test_without_images_the_net_is_not_asked(tools, attack):
     assert (result.forwards, net.seen) == (0, [])
 
 
-@pytest.mark.parametrize("attack", [UNIFORM_NOISE, GAUSSIAN_NOISE])
+@pytest.mark.parametrize("attack", [UniformNoise(), GaussianNoise()])
 def test_a_logit_that_is_no_number_is_no_flip(tools, attack):
     assert not attack.find(tools.wrap(Script(0.0, nothing=True)), grey_ball((6, 1, 2, 2), 5), means()).found.any()
 
@@ -192,7 +193,7 @@ def test_candidates_are_brought_into_the_ball_before_they_are_tried(tools):
 
 def test_smallest_budget_takes_noise_as_it_takes_every_attack(tools):
     classifier, ball = near_the_boundary(tools, (1, 6, 9), 80, 0)
-    flips = smallest_budget(UNIFORM_NOISE, classifier, ball.images, ball.labels, (5, 20, 60), means())
+    flips = smallest_budget(UniformNoise(), "uniform-noise", classifier, ball.images, ball.labels, (5, 20, 60), means())
     assert set(flips.scale[flips.found].tolist()) == {5.0, 20.0, 60.0}
     assert ((flips.adversarial.float() - ball.images).abs().flatten(1).amax(1)[flips.found] <= 60).all()
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bangbench.attacks import search
-from bangbench.attacks.base import ATTACKS, Direction
+from bangbench.attacks.base import Direction, make_attack
 from bangbench.attacks.chunk import Target, attack_chunk
 from bangbench.attacks.grids import Grid, grey_level_steps, growing_steps
 from bangbench.attacks.search import first_flip, perturb
@@ -108,7 +108,7 @@ def test_easy_images_cost_what_they_need_exactly(tools):
 @pytest.mark.parametrize("classes", ["lopsided", "unbeatable", "five_classes"])
 @pytest.mark.parametrize("name", ["fgs-unmasked", "hc1"])
 def test_stopping_at_saturation_changes_nothing_but_the_cost(request, tools, monkeypatch, classes, name):
-    case, attack = request.getfixturevalue(classes), ATTACKS.load(name)
+    case, attack = request.getfixturevalue(classes), make_attack(name)
     classifier = tools.linear(case.weight, case.bias)
     early = tools.run_attack(attack, classifier, case.images, case.labels)
 
@@ -148,7 +148,9 @@ def top_two_gap(classifier, images):
 def test_the_result_does_not_depend_on_the_batch_size(trained, digits, name, record_property):
     classifier = open_model("tiny", trained.root, torch.device("cpu")).classifier
     images, labels = digits.images[:12], digits.labels[:12]
-    runs = [attack_chunk(Target(classifier, ATTACKS.load(name), size, None), images, labels, 0) for size in (1, 7, 500)]
+    runs = [
+        attack_chunk(Target(classifier, make_attack(name), name, size, None), images, labels, 0) for size in (1, 7, 500)
+    ]
     reference = runs[-1]
     assert reference["flipped"].sum() > 5
     differences = 0

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from bangbench.attacks.ball import Ball, Means, smallest_budget
-from bangbench.attacks.square import SQUARE, SquareSettings, square, square_side
+from bangbench.attacks.ball import Ball, smallest_budget
+from bangbench.attacks.base import Means
+from bangbench.attacks.square import Square, SquareSettings, square, square_side
 
 SHAPES = [(1, 8, 5), (3, 4, 7)]
 
@@ -143,7 +144,7 @@ def test_a_linear_classifier_is_flipped_where_the_budget_suffices_and_nowhere_el
     change = two_classes.weight[1 - labels] - two_classes.weight[labels]
     room = np.minimum(np.where(change > 0, 255.0 - images, images), budget)
     needed = (logits[rows, labels] - logits[rows, 1 - labels]) / (np.abs(change) * room).sum(1)
-    found = SQUARE.find(classifier, ball, means()).found.numpy()
+    found = Square().find(classifier, ball, means()).found.numpy()
     assert not found[needed > 1.0].any()
     assert found[needed < 0.95].all()
     assert (needed > 1.0).any()
@@ -228,7 +229,9 @@ def test_no_more_queries_are_made_than_asked_for_and_none_once_all_are_flipped(t
 
 def test_without_images_the_net_is_not_asked(tools):
     net = Brightness(0.0)
-    result = SQUARE.find(tools.wrap(net), Ball(torch.empty(0, 3, 4, 4), torch.empty(0, dtype=torch.int64), 5), means())
+    result = Square().find(
+        tools.wrap(net), Ball(torch.empty(0, 3, 4, 4), torch.empty(0, dtype=torch.int64), 5), means()
+    )
     assert result.adversarial.shape == (0, 3, 4, 4)
     assert result.found.shape == (0,)
     assert result.forwards == 0
@@ -247,7 +250,7 @@ def test_a_logit_that_is_no_number_is_neither_a_flip_nor_progress(tools):
 def test_smallest_budget_takes_it_as_it_takes_every_attack(two_classes, tools):
     classifier = tools.linear(two_classes.weight, two_classes.bias)
     images, labels = torch.from_numpy(two_classes.images[:15]).float(), torch.from_numpy(two_classes.labels[:15])
-    flips = smallest_budget(SQUARE, classifier, images, labels, (8, 40), means())
+    flips = smallest_budget(Square(), "square", classifier, images, labels, (8, 40), means())
     assert {8.0, 40.0} >= set(flips.scale[flips.found].tolist()) > {40.0}
     assert (
         (flips.adversarial.float() - images).abs().flatten(1).amax(1)[flips.found] == flips.scale[flips.found]

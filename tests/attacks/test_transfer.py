@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from bangbench.attacks.ball import Ball, Means, smallest_budget
-from bangbench.attacks.transfer import TRANSFER, MomentumSettings, momentum_steps, sign_step, transfer
+from bangbench.attacks.ball import Ball, smallest_budget
+from bangbench.attacks.base import Means
+from bangbench.attacks.transfer import MomentumSettings, Transfer, momentum_steps, sign_step, transfer
 from bangbench.core.errors import UsageError
 
 SHAPES = [(1, 8, 5), (3, 4, 7)]
@@ -154,8 +155,8 @@ def test_nothing_is_random_and_nothing_given_is_changed(tools):
 def test_without_another_model_the_user_is_told_how_to_name_one(tools):
     target = exact_net(tools, SHAPES[0])
     with pytest.raises(UsageError, match="was given none; name that model with --against MODEL"):
-        TRANSFER.find(target, tools.random_ball(target, SHAPES[0]), means(None))
-    assert TRANSFER.needs_source
+        Transfer().find(target, tools.random_ball(target, SHAPES[0]), means(None))
+    assert "source" in Transfer.needs
 
 
 class Fixed(nn.Module):
@@ -252,7 +253,7 @@ def test_without_images_neither_net_is_asked(tools):
 def test_smallest_budget_takes_it_as_it_takes_every_attack(tools):
     source, target = exact_net(tools, SHAPES[0]), exact_net(tools, SHAPES[0], 2)
     ball = tools.random_ball(target, SHAPES[0], 60)
-    flips = smallest_budget(TRANSFER, target, ball.images, ball.labels, (4, 12, 60), means(source))
+    flips = smallest_budget(Transfer(), "transfer", target, ball.images, ball.labels, (4, 12, 60), means(source))
     assert set(flips.scale[flips.found].tolist()) == {4.0, 12.0, 60.0}
     small = transfer(target, ball._replace(budget=4), means(source))
     assert torch.equal(flips.scale == 4.0, small.found)
