@@ -17,7 +17,8 @@ def run_reproduce(specs: list[ReproduceSpec], output: Output) -> None:
     """Play a recipe from end to end: train, attack, noise evolution, audit, report.
 
     demo takes minutes on the embedded digits; table1 is LeNet on MNIST, table2 CIFAR-10 quick on CIFAR-10. What is
-    already done is not done again; after an interruption the same command goes on.
+    already done is not done again; after an interruption the same command goes on. Finished work of other settings is
+    kept: replace it with --overwrite, or give this run a --name of its own.
     """
     from bangbench.recipes.run import reproduce
 
@@ -40,6 +41,5 @@ def add(app: typer.Typer) -> None:
         ReproduceSpec,
         run_reproduce,
         arguments=("recipe",),
-        without=("overwrite",),
         example="bangbench reproduce table1 --only R0 --only B1 --draws 50",
     )

@@ -59,8 +59,8 @@ class Recipe(BaseModel):
         return self
 
 
-def load_recipe(reference: str) -> Recipe:
-    """Return a built-in recipe, or the one in a `.toml` file, which is named after it.
+def load_recipe(reference: str, name: str | None = None) -> Recipe:
+    """Return a built-in recipe, or the one in a `.toml` file, which is named after it unless a `name` is given.
 
     Raises `UsageError` for an unknown name, `BenchError` for a file that is not a recipe.
     """
@@ -68,11 +68,11 @@ def load_recipe(reference: str) -> Recipe:
         path = Path(reference)
         if not path.is_file():
             raise BenchError(f"recipe {path} does not exist")
-        return _parse(path.stem, path.read_bytes(), reference)
+        return _parse(name or path.stem, path.read_bytes(), reference)
     if reference not in BUILT_IN:
         raise unknown_name("recipe", reference, BUILT_IN)
     content = resources.files("bangbench.recipes").joinpath(f"{reference}.toml").read_bytes()
-    return _parse(reference, content, reference)
+    return _parse(name or reference, content, reference)
 
 
 def _parse(name: str, content: bytes, where: str) -> Recipe:

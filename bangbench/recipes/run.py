@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ from bangbench.data.sources import open_source
 from bangbench.nets.catalogue import net_definition
 from bangbench.noise.run import evolve
 from bangbench.noise.spec import NoiseSpec
+from bangbench.recipes.obstacles import Obstacle, Task, in_the_way
 from bangbench.recipes.recipe import Recipe, RecipeModel, load_recipe
 from bangbench.recipes.spec import ReproduceSpec
 from bangbench.report.run import ReportResult, report
@@ -31,13 +33,6 @@ from bangbench.training.run import train
 from bangbench.training.spec import TrainSpec
 
 AnySpec = TypeVar("AnySpec", bound=Spec)
-
-
-class Task(NamedTuple):
-    """One model of a recipe: train it, then attack it."""
-
-    train: TrainSpec
-    attack: AttackSpec
 
 
 class TaskResult(NamedTuple):
@@ -59,10 +54,11 @@ class Played(NamedTuple):
 def reproduce(spec: ReproduceSpec, progress: Progress = SILENT) -> Played:
     """Train and attack the models of a recipe, run its noise evolution, audit them, and write its report.
 
-    Whatever is on disk with the same settings and inputs is used as it is; what differs is made again, together
-    with what depends on it. Raises `UsageError` for an unknown recipe or model, `BenchError` as its parts do.
+    Whatever is on disk with the same settings and inputs is used as it is. Finished work that differs is replaced,
+    together with what depends on it, where `overwrite` asks for it; otherwise it is refused before any work starts.
+    Raises `UsageError` for an unknown recipe or model, `BenchError` as its parts do.
     """
-    recipe = load_recipe(spec.recipe)
+    recipe = load_recipe(spec.recipe, spec.name)
     chosen = _choose(recipe, spec)
     on_cpu = choose_device(spec.device).type == "cpu"
     jobs = spec.jobs or (available_cores() if on_cpu else 1)
@@ -70,9 +66,12 @@ def reproduce(spec: ReproduceSpec, progress: Progress = SILENT) -> Played:
     for task in tasks:
         _check_names(task)
     pair = _noise_spec(recipe, spec, {model.id for model in chosen})
+    auditing = _audit_specs(recipe, spec, chosen)
+    if not spec.overwrite:
+        _refuse_to_replace(in_the_way(tasks, pair, auditing), progress)
     results = _play_tasks(tasks, jobs, recipe.name, progress)
     noise = evolve(pair.model_copy(update={"workers": jobs}), progress) if pair is not None else None
-    audits = _play_audits(_audit_specs(recipe, spec, chosen), jobs, recipe.name, progress)
+    audits = _play_audits(auditing, jobs, recipe.name, progress)
     names = tuple(recipe.model_name(model.id) for model in chosen)
     return Played(results, noise, audits, report(ReportSpec(root=spec.root, models=names), progress))
 
@@ -102,6 +101,22 @@ def _play_audits(specs: list[AuditSpec], jobs: int, label: str, progress: Progre
         return [audit(spec.model_copy(update={"workers": jobs}), progress) for spec in specs]
     work = [Job(f"{spec.model} audit", audit, spec.model_copy(update={"workers": 1}), stretches=1) for spec in specs]
     return run_jobs(work, jobs, f"{label} audits", progress)
+
+
+def _refuse_to_replace(found: list[Obstacle], progress: Progress) -> None:
+    """Raise `BenchError` that lists the finished work in the way, folder by folder; note what never was finished."""
+    finished: dict[tuple[Path, str], list[str]] = {}
+    for obstacle in found:
+        if obstacle.finished:
+            finished.setdefault((obstacle.path.parent, obstacle.reason), []).append(obstacle.path.name)
+        else:
+            progress.note(f"{obstacle.path}: never finished, made with other settings ({obstacle.reason}); replaced")
+    if finished:
+        lines = [f"  {folder}: {', '.join(names)} ({reason})" for (folder, reason), names in finished.items()]
+        raise BenchError(
+            "\n".join(("finished work of other settings is in the way:", *lines))
+            + "\npass --overwrite to replace it, or --name NAME to keep this run apart, in models/NAME and results/NAME"
+        )
 
 
 def _choose(recipe: Recipe, spec: ReproduceSpec) -> list[RecipeModel]:
@@ -162,8 +177,9 @@ def _audit_specs(recipe: Recipe, spec: ReproduceSpec, chosen: list[RecipeModel])
 
 
 def _make(kind: type[AnySpec], recipe: Recipe, spec: ReproduceSpec, settings: dict[str, Any]) -> AnySpec:
-    """Return the spec of one command; what another recipe run left under these names is replaced."""
-    circumstances = {"root": spec.root, "data_dir": spec.data_dir, "device": spec.device, "overwrite": True}
+    """Return the spec of one command, which replaces other settings' unfinished work, or all where that is wanted."""
+    circumstances = spec.model_dump(include={"root", "data_dir", "device", "wait"})
+    circumstances["overwrite"] = "differing" if spec.overwrite else "unfinished"
     try:
         return kind(**{**settings, **circumstances})
     except ValidationError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bangbench.core.errors import BenchError
 from bangbench.core.spec import Overwrite
-from bangbench.store.records import AnyRecord, Record, find_record
+from bangbench.store.records import AnyRecord, find_record
 
 
 def finished_record(
@@ -32,7 +32,7 @@ def finished_record(
     if may_replace_finished(overwrite) or (overwrite == "unfinished" and record.status == "started"):
         return None
     raise BenchError(
-        f"{path} was made with other settings ({differences(record, settings)}); "
+        f"{path} was made with other settings ({differences(record.spec, settings)}); "
         "choose another name or root, or pass --overwrite"
     )
 
@@ -42,9 +42,9 @@ def may_replace_finished(overwrite: Overwrite) -> bool:
     return overwrite in (True, "differing")
 
 
-def differences(record: Record, settings: Mapping[str, Any]) -> str:
-    """Say in which settings a record with another key differs from these, nested ones as ``outer.inner``."""
-    before, now = dict(_flat(record.spec)), dict(_flat(settings))
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say how the settings of two records with different keys differ, nested ones as ``outer.inner``."""
+    before, now = dict(_flat(before)), dict(_flat(now))
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if not changed:
         return "the data or the weights are not the same"

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core import device
@@ -19,6 +20,7 @@ from bangbench.recipes import run
 from bangbench.recipes.run import Played, reproduce
 from bangbench.recipes.spec import ReproduceSpec
 from bangbench.report.run import ReportResult, report
+from bangbench.store.records import ModelCard, read_record
 
 NET = """
 from torch import nn
@@ -192,15 +194,119 @@ def test_what_is_done_is_not_done_again(played: Study) -> None:
     assert played.contents() == before
 
 
-def test_changing_the_draws_redoes_only_the_noise(played: Study) -> None:
+def test_replacing_other_draws_redoes_only_the_noise(played: Study) -> None:
     before = played.contents()
-    assert computed(played, draws=3) == set(NOISE)
+    assert computed(played, draws=3, overwrite=True) == set(NOISE)
     changed = {name for name, content in played.contents().items() if before.get(name) != content}
     assert changed == {"results/small/R0-vs-B1/noise.json", "results/small/R0-vs-B1/noise.parquet"}
 
 
-def test_changing_the_limit_redoes_only_the_attacks(played: Study) -> None:
-    assert computed(played, limit=12) == set(ATTACKS)
+def test_replacing_another_limit_redoes_only_the_attacks_and_only_once(played: Study) -> None:
+    assert computed(played, limit=12, overwrite=True) == set(ATTACKS)
+    assert computed(played, limit=12, overwrite=True) == set()
+
+
+def refusal(study: Study, **changes: object) -> list[str]:
+    """Play the recipe, which must be refused before anything is computed or touched; return the lines that say why."""
+    before, work = study.contents(), Work()
+    with pytest.raises(BenchError) as caught:
+        study.play(work, **changes)
+    assert work.labels == []
+    assert study.contents() == before
+    first, *lines, last = str(caught.value).replace(f"{study.root}/", "").splitlines()
+    assert first == "finished work of other settings is in the way:"
+    assert "--overwrite" in last
+    assert "--name" in last
+    return [line.strip() for line in lines]
+
+
+def test_finished_work_of_other_settings_is_kept_and_what_differs_is_named(played: Study) -> None:
+    assert refusal(played, limit=12) == [
+        "results/small/R0: fgs.json, hc1.json (limit: None -> 12)",
+        "results/small/B1: fgs.json, hc1.json (limit: None -> 12)",
+    ]
+    assert refusal(played, draws=3) == ["results/small/R0-vs-B1: noise.json (draws: 2 -> 3)"]
+    assert refusal(played, iterations=10, only=("B1",)) == [
+        "models/small/B1: model.json (iterations: 20 -> 10)",
+        "results/small/B1: fgs.json, hc1.json (measured on a model in the way)",
+    ]
+    played.edit("beta = 1.0", "beta = 0.5")
+    assert refusal(played) == [
+        "models/small/B1: model.json (method_settings.beta: 1.0 -> 0.5)",
+        "results/small/B1: fgs.json, hc1.json (measured on a model in the way)",
+        "results/small/R0-vs-B1: noise.json (measured on a model in the way)",
+    ]
+
+
+def test_work_in_the_way_is_found_before_the_missing_is_computed(played: Study) -> None:
+    shutil.rmtree(played.root / "models/small/R0")
+    assert refusal(played, limit=12)[0] == "results/small/R0: fgs.json, hc1.json (limit: None -> 12)"
+    assert refusal(played, draws=3) == ["results/small/R0-vs-B1: noise.json (draws: 2 -> 3)"]
+
+
+def test_a_measurement_of_other_stages_or_weights_is_in_the_way(played: Study) -> None:
+    shutil.rmtree(played.root / "models/small/R0/stages")
+    shutil.rmtree(played.root / "models/small/B1/stages")
+    assert refusal(played) == ["results/small/R0-vs-B1: noise.json (the data or the weights are not the same)"]
+    path = played.root / "results/small/B1/hc1.json"
+    path.write_text(path.read_text().replace(weights_of(played, "B1"), "0" * 64))
+    assert refusal(played, noise=False) == ["results/small/B1: hc1.json (the weights are not the same)"]
+
+
+def weights_of(study: Study, name: str) -> str:
+    found = read_record(study.root / f"models/small/{name}/model.json", ModelCard).model.weights_sha256
+    assert found is not None
+    return found
+
+
+def test_another_budget_of_an_audit_is_in_the_way(played: Study) -> None:
+    played.edit('[[model]]\nid = "R0"', f'{AUDIT}[[model]]\nid = "R0"')
+    assert computed(played, only=("R0",), noise=False) == {"small/R0 audit"}
+    played.edit('budget = ["0.1"]', 'budget = ["0.2"]')
+    assert refusal(played, only=("R0",)) == ["results/small/R0: audit.json (budget: [25] -> [51])"]
+    assert computed(played, only=("R0",), overwrite=True) == {"small/R0 audit"}
+
+
+def test_damaged_records_are_in_the_way(played: Study) -> None:
+    (played.root / "models/small/R0/weights.safetensors").write_bytes(b"others")
+    (played.root / "results/small/B1/fgs.json").write_text("{")
+    lines = refusal(played)
+    assert "its SHA-256 differs" in lines[0]
+    assert "results/small/B1/fgs.json: cannot be read as JSON" in lines[2]
+    assert {"small/R0", "small/B1 fgs"} <= computed(played, overwrite=True)
+
+
+def test_what_was_never_finished_is_replaced_and_that_is_said(played: Study) -> None:
+    class Interrupted(Work):
+        def start(self, label: str, total: int, done: int = 0, unit: str = "it") -> None:
+            if label == "small/B1 fgs":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        played.play(Interrupted(), limit=12, overwrite=True)
+    work = Work()
+    assert refusal(played)[0] == "results/small/R0: fgs.json, hc1.json (limit: 12 -> None)"
+    played.play(work, only=("B1",), noise=False)
+    assert work.labels == ["small/B1 fgs"]
+    path = played.root / "results/small/B1/fgs.json"
+    assert work.notes[0] == f"{path}: never finished, made with other settings (limit: 12 -> None); replaced"
+
+
+def test_a_run_under_another_name_lies_beside_the_first(played: Study) -> None:
+    before, work = played.contents(), Work()
+    result = played.play(work, name="short", limit=12)
+    assert [task.card.model.name for task in result.models] == ["short/R0", "short/B1"]
+    assert {"short/R0", "short/B1 hc1", "short/R0-vs-B1"} <= set(work.labels)
+    after = played.contents()
+    assert {name: after[name] for name in before} == before
+    assert {name.split("/")[1] for name in set(after) - set(before)} == {"short"}
+    assert computed(played, name="short", limit=12) == set()
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "", "report"])
+def test_a_name_that_is_no_folder_is_refused(study: Study, name: str) -> None:
+    with pytest.raises((ValidationError, UsageError)):
+        study.play(name=name)
 
 
 def test_adding_an_attack_runs_only_that_attack(played: Study) -> None:
@@ -208,13 +314,13 @@ def test_adding_an_attack_runs_only_that_attack(played: Study) -> None:
     assert computed(played) == {"small/R0 fgs-unmasked", "small/B1 fgs-unmasked"}
 
 
-def test_changing_one_model_redoes_it_its_attacks_and_the_noise(played: Study) -> None:
+def test_replacing_one_model_redoes_it_its_attacks_and_the_noise(played: Study) -> None:
     played.edit("beta = 1.0", "beta = 0.5")
-    assert computed(played) == {"small/B1", "small/B1 fgs", "small/B1 hc1", *NOISE}
+    assert computed(played, overwrite=True) == {"small/B1", "small/B1 fgs", "small/B1 hc1", *NOISE}
 
 
-def test_changing_what_all_models_share_redoes_everything(played: Study) -> None:
-    assert computed(played, iterations=10) == {*TRAINING, *ATTACKS, *NOISE}
+def test_replacing_what_all_models_share_redoes_everything(played: Study) -> None:
+    assert computed(played, iterations=10, overwrite=True) == {*TRAINING, *ATTACKS, *NOISE}
 
 
 def test_an_attack_whose_record_was_deleted_is_run_again(played: Study) -> None:
