@@ -177,7 +177,7 @@ def _attack_claims(model: ModelResults, attack: str, printed: _Printed, same_dat
 def _mean_interval(
     summary: AttackSummary, ours: Moments, paper: tuple[float, float], printed: _Printed
 ) -> Interval | None:
-    """Return Welch's interval of our mean minus the paper's; None where fewer than two images were flipped."""
+    """Return Welch's interval of our mean minus the paper's; None of fewer than two flipped images or equal numbers."""
     count = summary.flipped
     if ours.mean is None or ours.std is None or count < 2:
         return None
@@ -360,10 +360,10 @@ def _notes(group: Group, found: Sequence[Claim]) -> tuple[str, ...]:
         "images, not training with another seed: a model trained again can differ and the paper still be right.",
         *_few_images(found),
         f"Intervals: Newcombe's for accuracy (the paper: {PAPER_IMAGES:,} images) and rates (the paper: its correct "
-        "images), Welch's for means over flipped images with the paper's standard deviations. The two sets of "
-        "images are taken as independent, since the paper gives no single images: on the same test images the "
-        "intervals are rather too wide, so that of 100 numbers that are equal in truth at most about 5 differ by "
-        "chance.",
+        "images), Welch's for means over flipped images with the paper's standard deviations (none where fewer than "
+        "two images are flipped, or all give the same number). The two sets of images are taken as independent, since "
+        "the paper gives no single images: on the same test images the intervals are rather too wide, so that of 100 "
+        "numbers that are equal in truth at most about 5 differ by chance.",
     ]
     if any(claim.cell.startswith("noise") for claim in found):
         notes.append(

@@ -31,7 +31,8 @@ _KINDS: tuple[tuple[str, Role], ...] = (("Regular", "regular"), ("BANG", "bang")
 
 _INTERVALS = (
     "intervals: Clopper and Pearson's, from the copies of all images together, at the Bonferroni level for all models, "
-    f"stages and {SIGMA}; they cover the drawing of noise, not the choice of images."
+    f"stages, {SIGMA} and rounds after which drawing could stop; they cover the drawing of noise, not the choice of "
+    "images."
 )
 
 _NAMES = (

@@ -103,6 +103,17 @@ def test_an_attack_that_flipped_nothing_has_a_rate_but_no_means(records):
     assert "2 have no interval" in claim_table(group).notes[0]
 
 
+def test_a_mean_of_equal_numbers_has_no_interval_and_so_no_verdict(records):
+    records.attack(
+        "table1/B1", "fgs", flipped=5, rate=0.05, linf=LinfSummary(mean=5.48, std=0.0, median_censored=None)
+    )  # fmt: skip
+    group = only_group(records)
+    linf = claim_of(group, "FGS L∞", "B1")
+
+    assert (linf.ours, linf.interval, linf.verdict) == (5.48, None, "no interval")
+    assert printed(claim_table(group), "FGS L∞")[-2:] == ["–", "no interval"]  # noqa: RUF001
+
+
 def test_numbers_on_other_data_get_no_verdict(records):
     records.attack("table2/R0", "fgs", data="cifar10-jpeg", flipped=9916, rate=100.0)
     table = claim_table(only_group(records))
