@@ -30,6 +30,12 @@ class StubModel(NamedTuple):
     stages: tuple[int, ...]
     classifiers: dict[int, Classifier]
 
+    def identity(self) -> list[str]:
+        return [self.name]
+
+    def own_net(self, name: str) -> dict[str, str | None]:
+        return {}
+
     def stage_classifier(self, iteration: int) -> Classifier:
         return self.classifiers[iteration]
 
