@@ -15,6 +15,8 @@ from bangbench.attacks.base import Means
 from bangbench.attacks.losses import dlr
 from bangbench.nets.models import open_model
 
+pytestmark = pytest.mark.exact
+
 
 class Constant(nn.Module):
     """The same logits for every image: class 0 wins, the gradient is zero."""

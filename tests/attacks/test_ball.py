@@ -22,6 +22,8 @@ from bangbench.attacks.base import Means
 from bangbench.core.errors import UsageError
 from bangbench.nets.gradients import true_logits, unmasked_margin
 
+pytestmark = pytest.mark.exact
+
 
 @pytest.mark.parametrize(
     ("text", "levels"),

@@ -17,6 +17,8 @@ from bangbench.attacks.run import attack
 from bangbench.attacks.spec import STANDARD_ATTACKS, AttackSpec
 from bangbench.core.errors import BenchError, UsageError
 
+pytestmark = pytest.mark.exact
+
 KINDS = {name: make_attack(name) for name in ATTACKS.names()}
 LINES = [name for name, kind in KINDS.items() if isinstance(kind, LineAttack)]
 BALLS = [name for name, kind in KINDS.items() if isinstance(kind, BallAttack)]

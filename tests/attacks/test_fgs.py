@@ -11,6 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from bangbench.attacks.fgs import Fgs, FgsUnmasked
 
+pytestmark = pytest.mark.exact
+
 fgs, fgs_unmasked = Fgs().direction, FgsUnmasked().direction
 
 MARGINS = np.array([2, 8, 12, 15, 16, 18, 20, 40, 80])

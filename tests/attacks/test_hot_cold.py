@@ -10,6 +10,8 @@ import torch
 
 from bangbench.attacks.hot_cold import HotCold, HotColdUnmasked
 
+pytestmark = pytest.mark.exact
+
 hot_cold, hot_cold_unmasked = HotCold().direction, HotColdUnmasked().direction
 
 

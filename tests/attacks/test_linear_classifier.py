@@ -11,6 +11,8 @@ import pytest
 
 from bangbench.attacks.base import make_attack
 
+pytestmark = pytest.mark.exact
+
 FGS_ATTACKS = ["fgs", "fgs-unmasked"]
 HOT_COLD_ATTACKS = ["hc1", "hc1-unmasked"]
 

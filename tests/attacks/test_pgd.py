@@ -12,6 +12,8 @@ from bangbench.attacks.base import Means
 from bangbench.attacks.pgd import Pgd, PgdSettings, margin, pgd, rung, rungs
 from bangbench.nets.models import open_model
 
+pytestmark = pytest.mark.exact
+
 STILL = PgdSettings(random_start=False)
 
 

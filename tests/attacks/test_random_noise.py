@@ -20,6 +20,8 @@ from bangbench.attacks.random_noise import (
     uniform_noise,
 )
 
+pytestmark = pytest.mark.exact
+
 KINDS = pytest.mark.parametrize(
     ("attack", "levels"), [(uniform_noise, uniform_levels), (gaussian_noise, gaussian_levels)]
 )

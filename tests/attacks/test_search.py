@@ -16,6 +16,8 @@ from bangbench.attacks.grids import Grid, grey_level_steps, growing_steps
 from bangbench.attacks.search import first_flip, perturb
 from bangbench.nets.models import open_model
 
+pytestmark = pytest.mark.exact
+
 LAST = 255
 
 

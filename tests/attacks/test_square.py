@@ -13,6 +13,8 @@ from bangbench.attacks.ball import Ball, smallest_budget
 from bangbench.attacks.base import Means
 from bangbench.attacks.square import Square, SquareSettings, square, square_side
 
+pytestmark = pytest.mark.exact
+
 SHAPES = [(1, 8, 5), (3, 4, 7)]
 
 

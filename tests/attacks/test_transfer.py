@@ -12,6 +12,8 @@ from bangbench.attacks.base import Means
 from bangbench.attacks.transfer import MomentumSettings, Transfer, momentum_steps, sign_step, transfer
 from bangbench.core.errors import UsageError
 
+pytestmark = pytest.mark.exact
+
 SHAPES = [(1, 8, 5), (3, 4, 7)]
 TEN = MomentumSettings()
 

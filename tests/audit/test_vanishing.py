@@ -16,6 +16,8 @@ from bangbench.audit.vanishing import vanishing
 from bangbench.nets.classifier import Classifier
 from bangbench.store.records import Preprocessing
 
+pytestmark = pytest.mark.exact
+
 CODES = ["loss-underflow", "vanishing-gradient", "margin-gradient-gone"]
 
 

@@ -8,6 +8,8 @@ import pytest
 from bangbench.core import compiled as module
 from bangbench.core.compiled import compiled, compiled_sum, plain
 
+pytestmark = pytest.mark.exact
+
 
 def total(values):
     result = 0.0

@@ -14,6 +14,8 @@ from bangbench.metrics.pass_score import PassPool, pass_scores_all
 from bangbench.metrics.reference import PRESETS, EccStatus
 from bangbench.metrics.spec import PassSpec
 
+pytestmark = pytest.mark.exact
+
 _CPU = torch.device("cpu")
 _PRESETS = tuple(PRESETS)
 

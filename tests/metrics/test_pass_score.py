@@ -24,6 +24,7 @@ def _same(first, second):
     )
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("kind", ["digits", "photos"])
 def test_stacks_score_as_the_reference_does_pair_by_pair(kind, request):
     adversarial, original = request.getfixturevalue(kind).with_failures()
@@ -50,6 +51,7 @@ def test_types_are_those_of_the_record_and_statuses_name_the_failures(digits):
     assert (scores.score[3:] != scores.unaligned[3:]).all()
 
 
+@pytest.mark.exact
 def test_one_preset_scores_as_it_does_beside_the_other(digits):
     both = pass_scores_all(*digits, workers=1)
     for preset in ("definition", "paper"):
@@ -57,6 +59,7 @@ def test_one_preset_scores_as_it_does_beside_the_other(digits):
     assert _same({"definition": pass_score(*digits)}, {"definition": both["definition"]})
 
 
+@pytest.mark.exact
 def test_two_workers_and_one_give_the_same_bits_in_the_same_order(digits, photos, monkeypatch):
     monkeypatch.setattr(pass_module, "_TASK_VALUES", 5 * 28 * 28)
     with PassPool(workers=2) as pool:
@@ -77,6 +80,7 @@ def test_no_pairs_give_empty_scores():
         assert [column.shape for column in scores] == [(0,)] * 3
 
 
+@pytest.mark.exact
 def test_memory_order_does_not_matter(photos):
     channels_last = [np.ascontiguousarray(stack.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) for stack in photos]
     assert _same(pass_scores_all(*channels_last, workers=1), pass_scores_all(*photos, workers=1))

@@ -8,6 +8,8 @@ import pytest
 from bangbench.metrics.reference import ssim
 from bangbench.metrics.ssim import ssim_stack
 
+pytestmark = pytest.mark.exact
+
 
 def _reference(pairs):
     return [ssim(*pair) for pair in zip(*pairs, strict=True)]

@@ -15,6 +15,8 @@ from bangbench.noise.count import Images, Noise, count_flips
 from bangbench.noise.draws import draws
 from bangbench.store.records import Preprocessing
 
+pytestmark = pytest.mark.exact
+
 
 def images_of(pixels: Tensor, classifier: Classifier | None = None, first_index: int = 40) -> Images:
     """Images labelled with the classifier's own prediction, or 0."""

@@ -9,6 +9,8 @@ from numpy.random import Generator, Philox
 from bangbench.core.seeds import derive_seed
 from bangbench.noise.draws import draws
 
+pytestmark = pytest.mark.exact
+
 SHAPE = (1, 28, 28)
 
 

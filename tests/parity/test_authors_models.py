@@ -96,7 +96,7 @@ def number_of(summary: AttackSummary, name: str) -> float | None:
     return {"linf": summary.linf, "pass": summary.pass_definition, "pass_paper": summary.pass_paper}[name].mean
 
 
-@pytest.mark.slow
+@pytest.mark.exact
 @pytest.mark.parametrize(("stem", "name"), SUBSET)
 def test_the_first_images_give_what_they_always_gave(measure: Measure, stem: str, name: str) -> None:
     images, correct, flipped, blank, linf, definition, paper = SUBSET[stem, name]

@@ -14,6 +14,8 @@ from bangbench.store.records import Preprocessing
 from bangbench.training.methods.bang import Bang, BangSettings, balance
 from bangbench.training.methods.scaled_layers import scalable_layers
 
+pytestmark = pytest.mark.exact
+
 CLASSES = 3
 
 
