@@ -104,7 +104,7 @@ def claims(group: Group) -> tuple[Claim, ...]:
 
 def _row_claims(group: Group) -> Iterator[Claim]:
     for model in group.attacked:
-        reference = published_row(model.name, model.model)
+        reference = published_row(model.model, group.data, model.card)
         if reference is None:
             continue
         same_data = is_published_data(group.data, reference.dataset)
@@ -188,7 +188,7 @@ def _mean_interval(
 def _noise_claims(group: Group) -> Iterator[Claim]:
     """Yield both ends of the figure about each pair: the last stage under the strongest noise."""
     for found in group.noise:
-        reference = pair_figure(found.record.regular, found.record.bang)
+        reference = pair_figure(found)
         if reference is not None:
             yield _noise_claim(group, found, reference, 0)
             yield _noise_claim(group, found, reference, 1)

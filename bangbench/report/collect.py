@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -18,6 +18,7 @@ from bangbench.store.records import (
     AttackSummary,
     DataInfo,
     ModelCard,
+    ModelInfo,
     NoiseRecord,
     NoiseSummary,
     find_record,
@@ -44,13 +45,17 @@ class FoundAttack(NamedTuple):
 
 
 class FoundNoise(NamedTuple):
-    """A finished noise evolution: the name of its results, its file, its content and its single images, if there."""
+    """A finished noise evolution: the name of its results, its file, its content and its single images, if there.
+
+    cards: of the regular and the BANG model, as `card_of` finds them.
+    """
 
     name: str
     path: Path
     record: NoiseRecord
     summary: NoiseSummary
     rows: NoiseRows | None = None
+    cards: tuple[ModelCard | None, ModelCard | None] = (None, None)
 
 
 class FoundAudit(NamedTuple):
@@ -77,7 +82,7 @@ class Collected(NamedTuple):
     """Everything found; `problems` has one message for each file that cannot be used.
 
     cards, logs: what is known of the training of the models that have results, by name, where it happened under the
-    same root.
+    same root; logs only of those attacked or audited.
     """
 
     attacks: tuple[FoundAttack, ...]
@@ -109,16 +114,29 @@ def collect(root: Path, models: tuple[str, ...]) -> Collected:
     records = list(_records(chosen, problems))
     attacks = tuple(_with_images(record, problems) for record in records if isinstance(record, FoundAttack))
     audits = tuple(record for record in records if isinstance(record, FoundAudit))
-    measured: tuple[FoundAttack | FoundAudit, ...] = (*attacks, *audits)
+    evolutions = [_with_counts(record, problems) for record in records if isinstance(record, FoundNoise)]
+    measured = [found.name for found in attacks] + [found.name for found in audits]
+    evolved = [info.name for found in evolutions for info in (found.record.regular, found.record.bang)]
+    cards = _of_models(
+        [*measured, *evolved], lambda name: find_record(model_folder(root, name) / CARD, ModelCard), problems
+    )
     return Collected(
         attacks=attacks,
-        noise=tuple(_with_counts(record, problems) for record in records if isinstance(record, FoundNoise)),
+        noise=tuple(_with_cards(found, cards) for found in evolutions),
         audits=audits,
-        cards=_of_models(measured, lambda name: find_record(model_folder(root, name) / CARD, ModelCard), problems),
+        cards=cards,
         logs=_of_models(measured, lambda name: read_training_log(root, name), problems),
         unfinished=tuple(record for record in records if isinstance(record, Unfinished)),
         problems=tuple(problems),
     )
+
+
+def card_of(cards: Mapping[str, ModelCard], name: str, model: ModelInfo) -> ModelCard | None:
+    """Return what is known of the training of a model; None where it was made elsewhere, or trained again since."""
+    card = cards.get(name)
+    if card is None or card.status != "done" or card.model.weights_sha256 != model.weights_sha256:
+        return None
+    return card
 
 
 def _record_files(results: Path) -> dict[str, list[Path]]:
@@ -172,12 +190,16 @@ def _with_counts(found: FoundNoise, problems: list[str]) -> FoundNoise:
     return found
 
 
-def _of_models(
-    measured: tuple[FoundAttack | FoundAudit, ...], read: Callable[[str], Content | None], problems: list[str]
-) -> dict[str, Content]:
+def _with_cards(found: FoundNoise, cards: Mapping[str, ModelCard]) -> FoundNoise:
+    """Return a noise evolution with what is known of the training of its models."""
+    regular, bang = found.record.regular, found.record.bang
+    return found._replace(cards=(card_of(cards, regular.name, regular), card_of(cards, bang.name, bang)))
+
+
+def _of_models(names: Iterable[str], read: Callable[[str], Content | None], problems: list[str]) -> dict[str, Content]:
     """Return what `read` finds for each model, by name; what is wrong with a file is added to `problems`."""
     contents: dict[str, Content] = {}
-    for name in dict.fromkeys(found.name for found in measured):
+    for name in dict.fromkeys(names):
         try:
             content = read(name)
         except BenchError as error:

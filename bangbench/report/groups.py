@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from bangbench.report.collect import Collected, FoundAttack, FoundAudit, FoundNoise, Unfinished
+from bangbench.report.collect import Collected, FoundAttack, FoundAudit, FoundNoise, Unfinished, card_of
 from bangbench.report.per_image import AttackRows
 from bangbench.report.training_log import TrainingLog
 from bangbench.store.examples import Examples
@@ -207,11 +207,10 @@ def _found(attacks: Mapping[str, FoundAttack], audit: FoundAudit | None) -> list
 def _model(
     name: str, attacks: Mapping[str, FoundAttack], audit: FoundAudit | None, collected: Collected
 ) -> ModelResults:
-    info, card = _found(attacks, audit)[0].record.model, collected.cards.get(name)
-    results = ModelResults(name, info, attacks, audit=audit)
-    if card is None or card.status != "done" or card.model.weights_sha256 != info.weights_sha256:
-        return results  # what was measured was made elsewhere, or trained again since
-    return results._replace(card=card, log=collected.logs.get(name))
+    info = _found(attacks, audit)[0].record.model
+    card = card_of(collected.cards, name, info)
+    log = None if card is None else collected.logs.get(name)
+    return ModelResults(name, info, attacks, card=card, log=log, audit=audit)
 
 
 def _group_names(data: Mapping[_Key, DataInfo]) -> dict[_Key, str]:

@@ -224,7 +224,7 @@ def _short_classes(found: FoundNoise) -> str:
 
 
 def _published_note(found: FoundNoise) -> list[str]:
-    reference = pair_figure(found.record.regular, found.record.bang)
+    reference = pair_figure(found)
     return [] if reference is None else [f"{pair_title(found)}, {published_ends(found, reference)}"]
 
 

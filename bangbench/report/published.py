@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bangbench.store.records import DataInfo, ModelInfo
+from bangbench.report.collect import FoundNoise
+from bangbench.store.records import DataInfo, ModelCard, ModelInfo, Preprocessing
 
 TableName = Literal["table1", "table2"]
 
@@ -47,14 +48,40 @@ class PublishedRow(_Published):
     hc1: PublishedAttack
 
 
+class PublishedTraining(_Published):
+    """The settings that all models of a table were trained with, under the names of `bangbench train`."""
+
+    iterations: int
+    batch_size: int
+    learning_rate: float
+    rate_policy: str
+    momentum: float
+    weight_decay: float
+    shuffle: bool = False
+    train_images: int | None = None
+
+
 class PublishedTable(_Published):
-    """One table; `dataset` is the registered name of its data source."""
+    """One table; `dataset` is the registered name of its data source.
+
+    copies: names of data with the same images, changed by a lossy compression: numbers measured on them are shown
+    beside the published ones, and never judged by them. ratio: BANG's, None where it is 1.
+    """
 
     caption: str
     net: str
     dataset: str
+    copies: tuple[str, ...] = ()
+    training: PublishedTraining
+    preprocessing: Preprocessing
     ratio: float | None = None
     row: tuple[PublishedRow, ...]
+
+    def method_settings(self, row: PublishedRow) -> dict[str, float]:
+        """Return the settings of the method that a row's model was trained with; none where that is regular."""
+        if row.beta is None or row.epsilon is None:
+            return {}
+        return {"beta": row.beta, "epsilon": row.epsilon, "ratio": 1.0 if self.ratio is None else self.ratio}
 
 
 class PublishedFigure(_Published):
@@ -104,19 +131,20 @@ def published() -> Published:
     return Published.model_validate(tomllib.loads(text))
 
 
-def published_row(name: str, model: ModelInfo) -> RowReference | None:
-    """Return the row that a model reproduces, or None.
+def published_row(model: ModelInfo, measured_on: DataInfo, card: ModelCard | None = None) -> RowReference | None:
+    """Return the row that a model measured on the data `measured_on` reproduces, or None.
 
-    `model.published` decides where it is set (the authors' own weights); otherwise the name does: results called
-    table1/R0 stand for row R0 of Table 1.
+    `model.published` decides where it is set (the authors' own weights); otherwise what was trained has to be what the
+    paper trained: net, images, preprocessing, iterations, method and its settings, and whatever else of the training
+    its `card` tells, where there is one. The name chooses among the rows that all of this fits, as two regular models
+    differ in nothing but chance; the first of them is taken where it is none of theirs.
     """
-    table_name, _, row_id = (model.published or name).partition("/")
-    table = _tables().get(table_name)
-    if table is None:
-        return None
-    key, printed = table
-    found = next((row for row in printed.row if row.id == row_id), None)
-    return None if found is None else RowReference(key, printed.dataset, found)
+    if model.published is not None:
+        table, _, row_id = model.published.partition("/")
+        return next((found for found in _references() if (found.table, found.row.id) == (table, row_id)), None)
+    fitting = [found for found in _references() if _is_trained_alike(found, model, measured_on, card)]
+    named = [found for found in fitting if found.row.id == model.name.rpartition("/")[2]]
+    return next(iter(named or fitting), None)
 
 
 def published_figure(regular: RowReference | None, bang: RowReference | None) -> FigureReference | None:
@@ -130,9 +158,12 @@ def published_figure(regular: RowReference | None, bang: RowReference | None) ->
     return FigureReference(number, regular.dataset, figure)
 
 
-def pair_figure(regular: ModelInfo, bang: ModelInfo) -> FigureReference | None:
+def pair_figure(found: FoundNoise) -> FigureReference | None:
     """Return the figure about a pair of models as they were measured, or None."""
-    return published_figure(published_row(regular.name, regular), published_row(bang.name, bang))
+    record, (regular, bang) = found.record, found.cards
+    return published_figure(
+        published_row(record.regular, record.data, regular), published_row(record.bang, record.data, bang)
+    )
 
 
 def is_published_data(measured_on: DataInfo, dataset: str) -> bool:
@@ -154,5 +185,35 @@ def published_label(measured_on: DataInfo, dataset: str) -> str:
     return f"published ({_DISPLAY.get(dataset, dataset)})"
 
 
-def _tables() -> Mapping[str, tuple[TableName, PublishedTable]]:
-    return {"table1": ("table1", published().table1), "table2": ("table2", published().table2)}
+def _tables() -> Mapping[TableName, PublishedTable]:
+    return {"table1": published().table1, "table2": published().table2}
+
+
+def _references() -> list[RowReference]:
+    """Return every row of both tables."""
+    return [RowReference(name, table.dataset, row) for name, table in _tables().items() for row in table.row]
+
+
+def _is_trained_alike(reference: RowReference, model: ModelInfo, measured_on: DataInfo, card: ModelCard | None) -> bool:
+    """Tell whether a model was trained as that of a row; what neither it nor its card tells is no difference."""
+    table = _tables()[reference.table]
+    settings = table.method_settings(reference.row)
+    told = {} if card is None else card.spec
+    return (
+        model.net == table.net
+        and model.preprocessing == table.preprocessing
+        and model.method == ("bang" if settings else "regular")
+        and model.method_settings == settings
+        and model.iterations == table.training.iterations
+        and all(told.get(name, value) == value for name, value in table.training.model_dump().items())
+        and _is_trained_on(table, model, measured_on, card)
+    )
+
+
+def _is_trained_on(table: PublishedTable, model: ModelInfo, measured_on: DataInfo, card: ModelCard | None) -> bool:
+    """Tell whether a model was trained on the table's images, or on a copy of them that it was measured on as well."""
+    if model.data not in (table.dataset, *table.copies):
+        return False
+    if card is not None:
+        return card.train_data.source in (table.dataset, measured_on.source)
+    return model.data in (table.dataset, measured_on.name)

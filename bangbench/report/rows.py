@@ -71,7 +71,7 @@ class _Pair(NamedTuple):
 
 def paper_table(group: Group) -> Table:
     """Return the columns of the paper's Tables 1 and 2 for a group: rates in percent, L_inf in grey levels."""
-    pairs = [_Pair(model, published_row(model.name, model.model)) for model in group.attacked]
+    pairs = [_Pair(model, published_row(model.model, group.data, model.card)) for model in group.attacked]
     rows: list[Row] = []
     for pair in pairs:
         rows += [_measured(group, pair.model), *_unmasked(group, pair.model)]
@@ -106,7 +106,6 @@ def unfinished_note(group: Group) -> tuple[str, ...]:
 
 
 def _measured(group: Group, model: ModelResults) -> Row:
-    settings = model.model.method_settings
     row_id = short_name(model.name)
     cells: tuple[Cell, ...] = (
         (row_id,),
@@ -114,8 +113,8 @@ def _measured(group: Group, model: ModelResults) -> Row:
         ("measured",),
         (model.name,),
         (group.data.name,),
-        (settings.get("beta"),),
-        (settings.get("epsilon"),),
+        (model.model.method_number("beta"),),
+        (model.model.method_number("epsilon"),),
         (model.accuracy, verdict_on(model.audit, PREDICTIONS)),
         *(cell for attack in _ATTACKS for cell in _measured_attack(model, attack)),
     )

@@ -126,7 +126,10 @@ def check_claims(root: Path, models: tuple[str, ...]) -> tuple[Table, ...]:
     """Return the table of claims of every group that has published numbers; `BenchError` where none has."""
     tables = tuple(table for group in find(root, models).groups if (table := claim_table(group)) is not None)
     if not tables:
-        raise BenchError("none of these results stands for a row of the paper; name models table1/R0, table2/B0 ...")
+        raise BenchError(
+            "none of these results stands for a row of the paper: the net, its training images, method or settings are "
+            "others; to train the paper's own: bangbench reproduce table1"
+        )
     return tables
 
 

@@ -181,11 +181,14 @@ def test_two_models_are_compared_in_one_paragraph(here: Path, bangbench: Invoke)
 
 def test_the_paper_is_checked_only_where_it_says_something(here: Path, bangbench: Invoke, alike: list[str]) -> None:
     assert bangbench("attack", "R0", "--attack", "fgs", "--quiet").returncode == 0
-    result = bangbench("report", "--against", "paper")
-    assert result.returncode == 1
-    assert "none of these results stands for a row of the paper" in result.stderr
     assert bangbench("train", "table1/R0", *alike, "--quiet").returncode == 0
     assert bangbench("attack", "table1/R0", "--attack", "fgs", "--quiet").returncode == 0
+    result = bangbench("report", "--against", "paper")
+    assert result.returncode == 1  # it has the name of a row and nothing else of it
+    assert "none of these results stands for a row of the paper" in result.stderr
+    path = here / "results/table1/R0/fgs.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"model": record["model"] | {"published": "table1/R0"}}))
     claims = json_of(bangbench("report", "--against", "paper", "--json"))["claims"]
     assert [table["name"] for table in claims] == ["table1-claims"]
     assert {row["verdict"] for row in claims[0]["rows"]} <= {"other data", "not measured"}

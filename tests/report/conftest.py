@@ -12,12 +12,13 @@ from bangbench.core.provenance import Provenance
 from bangbench.core.statistics import wilson_interval
 from bangbench.report.collect import FoundNoise
 from bangbench.store.audits import AuditRecord, AuditSummary, BudgetRates, Check, ClaimVerdict
-from bangbench.store.layout import pair_name, results_folder
+from bangbench.store.layout import CARD, model_folder, pair_name, results_folder
 from bangbench.store.records import (
     AttackRecord,
     AttackSummary,
     DataInfo,
     LinfSummary,
+    ModelCard,
     ModelInfo,
     Moments,
     NoiseRecord,
@@ -61,6 +62,15 @@ _NUMBERS: dict[str, dict[str, Any]] = {
 
 _CORRECT = {"R0": 9916, "B1": 9922}
 
+_REGULAR = ("table1/R0", "table1/R1", "table2/R0", "table2/R1")
+
+#: beta and epsilon of the paper's BANG models.
+_BANG = {
+    "table1/B0": (1.0, 0.785), "table1/B1": (1.0, 0.815), "table1/B2": (1.2, 0.81), "table1/B3": (1.35, 0.78),
+    "table1/B4": (1.5, 0.84), "table1/B5": (1.6, 0.78), "table2/B0": (0.4, 0.855), "table2/B1": (0.45, 0.805),
+    "table2/B2": (0.75, 0.8), "table2/B3": (0.75, 0.845), "table2/B4": (0.95, 0.84), "table2/B5": (1.0, 0.8),
+}  # fmt: skip
+
 
 class Records(NamedTuple):
     """Writes synthetic records under one root."""
@@ -77,7 +87,7 @@ class Records(NamedTuple):
             spec={},
             provenance=PROVENANCE,
             attack=attack,
-            model=model_info(name, **model),
+            model=model_info(name, **({"data": data_info(data).name} | model)),
             data=data_info(data),
             summary=None if status != "done" else summary(name, attack, **changes),
         )
@@ -86,16 +96,19 @@ class Records(NamedTuple):
         return path
 
     def noise(self, regular: str, bang: str, *, data: str = "mnist", status: str = "done", **changes: Any) -> Path:
-        """Write results/PAIR/noise.json; `changes` replace fields of the summary, `spec` what was asked for."""
-        spec = changes.pop("spec", {"clip": True})
+        """Write results/PAIR/noise.json; `changes` replace fields of the summary, `spec` what was asked for.
+
+        bang_model: fields of the BANG model that are others.
+        """
+        spec, bang_model = changes.pop("spec", {"clip": True}), changes.pop("bang_model", {})
         record = NoiseRecord(
             schema=1,
             status="started" if status == "started" else "done",
             key="k",
             spec=spec,
             provenance=PROVENANCE,
-            regular=model_info(regular),
-            bang=model_info(bang),
+            regular=model_info(regular, data=data_info(data).name),
+            bang=model_info(bang, **({"data": data_info(data).name} | bang_model)),
             data=data_info(data),
             summary=None if status != "done" else noise_summary(**changes),
         )
@@ -122,6 +135,13 @@ class Records(NamedTuple):
         write_record(path, record)
         return path
 
+    def card(self, name: str, *, spec: dict[str, Any] | None = None, source: str | None = None, **changes: Any) -> Path:
+        """Write models/NAME/model.json; spec: settings that are others than the paper's; source: of the images."""
+        path = model_folder(self.root, name) / CARD
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_record(path, model_card(name, spec=spec, source=source, **changes))
+        return path
+
     def found_noise(self, regular: str, bang: str, **changes: Any) -> FoundNoise:
         """Write a noise record and return it as `collect` finds it."""
         path = self.noise(regular, bang, **changes)
@@ -131,22 +151,49 @@ class Records(NamedTuple):
 
 
 def model_info(name: str, **changes: Any) -> ModelInfo:
-    """Return what is known of a LeNet; names in B are BANG models."""
-    bang = name.rpartition("/")[2].startswith("B")
-    settings = {"beta": 1.0, "epsilon": 0.815, "ratio": 1.0} if bang else {}
+    """Return what is known of a LeNet on MNIST; names in B are BANG models.
+
+    Those called after rows in table1 and table2 (there: CIFAR-10 quick) are trained as the paper's, others for nobody
+    knows how many steps.
+    """
+    folder, _, row = name.rpartition("/")
+    bang, quick = row.startswith("B"), folder == "table2"
+    beta, epsilon = _BANG.get(name, (1.0, 0.815))
+    as_printed = name in _BANG or name in _REGULAR
     given: dict[str, Any] = {
         "name": name,
-        "net": "lenet",
-        "parameters": 431080,
+        "net": "cifar10-quick" if quick else "lenet",
+        "parameters": 145578 if quick else 431080,
         "classes": 10,
-        "input_shape": (1, 28, 28),
-        "preprocessing": Preprocessing(input_scale=256.0),
+        "input_shape": (3, 32, 32) if quick else (1, 28, 28),
+        "preprocessing": Preprocessing(input_scale=1.0, mean_image=True) if quick else Preprocessing(input_scale=256.0),
         "method": "bang" if bang else "regular",
-        "method_settings": settings,
+        "method_settings": {"beta": beta, "epsilon": epsilon, "ratio": 0.5 if quick else 1.0} if bang else {},
         "seed": 0,
+        "iterations": (20_000 if quick else 10_000) if as_printed else None,
+        "data": "cifar10" if quick else "mnist",
         "weights_sha256": "ab" * 32,
     }
     return ModelInfo(**(given | changes))
+
+
+def model_card(
+    name: str, *, spec: dict[str, Any] | None = None, source: str | None = None, **changes: Any
+) -> ModelCard:
+    """Return the card of a model; spec: settings other than LeNet's; source: of the images; `changes` of the model."""
+    model = model_info(name, **changes)
+    trained = {"batch_size": 64, "learning_rate": 0.01, "rate_policy": "inv(0.0001, 0.75)", "momentum": 0.9}
+    trained |= {"weight_decay": 0.0005, "shuffle": False, "train_images": None, "iterations": model.iterations}
+    data = data_info(str(model.data))
+    return ModelCard(
+        schema=1,
+        status="done",
+        key="k",
+        spec=trained | (spec or {}),
+        provenance=PROVENANCE,
+        model=model,
+        train_data=data if source is None else data.model_copy(update={"source": source}),
+    )
 
 
 def data_info(name: str) -> DataInfo:

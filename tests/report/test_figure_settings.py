@@ -28,7 +28,7 @@ def measure(records, settings, attacks=("fgs", "hc1"), **changes):
                 method_settings={"beta": beta, "epsilon": epsilon, "ratio": 1.0},
                 rate=2.0 + number,
                 pass_paper=Moments(mean=0.5 + number / 100, std=0.1),
-                **changes,
+                **({"iterations": 10_000} | changes),
             )
     return grouped(records)
 

@@ -7,7 +7,9 @@ import math
 import pytest
 
 from bangbench.report.bench_rows import bench_table
+from bangbench.report.claim_rows import claims
 from bangbench.report.collect import collect
+from bangbench.report.figures.noise import evolution_of
 from bangbench.report.groups import group_records
 from bangbench.report.masking_rows import masking_table
 from bangbench.report.noise_rows import noise_table
@@ -81,6 +83,34 @@ def test_the_paper_table_shows_pass_paper_and_says_whose_definition_that_is(reco
     assert "PASS by its written definition stands in table1-bench" in note
 
 
+def test_a_model_that_only_bears_the_name_of_a_row_has_no_published_one(records):
+    records.attack("table1/B1", "fgs", method="pgd-at", method_settings={"budget": 0.3})
+    records.attack("table1/R0", "fgs")
+    group = only_group(records)
+
+    assert [row.source for row in paper_table(group).rows] == ["measured", "published", "measured"]
+    assert {claim.model for claim in claims(group)} == {"R0"}
+
+
+def test_noise_on_a_model_that_only_bears_the_name_of_a_row_has_no_published_ends(records):
+    records.noise("table1/R0", "table1/B1", bang_model={"method": "pgd-at", "method_settings": {"budget": 0.3}})
+    group = only_group(records)
+
+    assert not any("figure 3" in note for note in noise_table(group).notes)
+    assert claims(group) == ()
+    assert evolution_of(group.noise[0]).published is None
+
+
+def test_what_the_cards_tell_of_a_training_counts_for_a_pair_that_met_noise_only(records):
+    records.noise("table1/R0", "table1/B1", sigmas=(100.0,))
+    records.card("table1/R0")
+    records.card("table1/B1")
+    assert any("figure 3" in note for note in noise_table(only_group(records)).notes)
+
+    records.card("table1/B1", spec={"batch_size": 32})
+    assert not any("figure 3" in note for note in noise_table(only_group(records)).notes)
+
+
 def test_models_of_other_experiments_have_no_published_row(records):
     records.attack("demo/R0", "fgs", data="digits")
 
@@ -95,7 +125,7 @@ def test_a_lossy_copy_of_cifar10_is_never_labelled_with_the_published_name_alone
 
     table = paper_table(only_group(records))
 
-    assert table.title == "table2: lenet on cifar10-jpeg, 10,000 test images"
+    assert table.title == "table2: cifar10-quick on cifar10-jpeg, 10,000 test images"
     assert printed(table, 1)[0] == "published (CIFAR-10)"
     assert column(table, "data") == ["cifar10-jpeg", "cifar10"]
     assert any("published (CIFAR-10) were measured on cifar10-jpeg" in note for note in table.notes)

@@ -141,7 +141,7 @@ def chosen_sigmas(evolution: Evolution) -> list[int]:
 
 def _reference(found: FoundNoise) -> FigureReference | None:
     """Return the paper's figure about this pair, where its sigma was measured."""
-    reference = pair_figure(found.record.regular, found.record.bang)
+    reference = pair_figure(found)
     return None if reference is None or reference.figure.sigma not in found.summary.sigmas else reference
 
 
