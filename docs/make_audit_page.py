@@ -27,7 +27,7 @@ GROUPS: dict[str, str] = {
     "distance.",
     "consistency": "Attacks have an order: many steps beat one, gradients beat guessing, a direct attack beats a "
     "borrowed one, a larger ball holds the smaller. Where the order is upside down, an attack has failed.",
-    "hygiene": "Whether the evaluation itself was clean: stored images, budgets, counts, labels, and enough of them.",
+    "hygiene": "Whether the evaluation itself was clean: stored images, budgets, counts, and enough of them.",
 }
 
 

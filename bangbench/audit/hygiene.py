@@ -1,4 +1,4 @@
-"""Whether the evaluation itself was clean: budgets, stored images, labels, denominators, enough images."""
+"""Whether the evaluation itself was clean: budgets, stored images, denominators, enough images."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from bangbench.metrics.checks import check_channels, check_size
 from bangbench.metrics.pass_score import pass_score
 from bangbench.metrics.reference import EccStatus
 from bangbench.store.audits import Check, Outcome
-
-#: The attacks that a training method shows the model, by the method's name.
-TRAINED_ON = {"pgd-at": ("pgd",), "fgs-at": ("fgs", "fgs-unmasked")}
+from bangbench.training.methods.base import attacks_shown
 
 #: Pairs that PASS is tried on, and how far an image's PASS with itself may be from 1.
 _PASS_PAIRS, _PASS_TOLERANCE = 32, 1e-6
@@ -39,7 +37,6 @@ def hygiene(subject: Subject, battery: Battery, method: str | None) -> list[Chec
         _success_lost(subject, battery),
         _budget_violated(subject, battery),
         _denominators(subject, battery),
-        _label_used(subject),
         _few_classes(subject),
         _trained_on_attack(method),
         _pass_artefacts(subject),
@@ -91,13 +88,6 @@ def _denominators(subject: Subject, battery: Battery) -> Check:
     return found("denominators", "passed" if fits else "suspect", sentence, ALL_CLAIMS, numbers)
 
 
-def _label_used(subject: Subject) -> Check:
-    predicted = subject.logits[subject.attacked].argmax(1)
-    same = bool((predicted == subject.labels[subject.attacked]).all())
-    sentence = "Attacks use the true label, which is the predicted one: only correctly classified images are attacked."
-    return found("label-used", "passed" if same else "suspect", sentence, ALL_CLAIMS)
-
-
 def _few_classes(subject: Subject) -> Check:
     classes = subject.logits.shape[1]
     sentence = f"The model has {classes} classes; the DLR loss needs 3."
@@ -107,7 +97,11 @@ def _few_classes(subject: Subject) -> Check:
 def _trained_on_attack(method: str | None) -> Check:
     if method is None:
         return found("trained-on-attack", "not-run", "How the model was trained is not known.")
-    seen = TRAINED_ON.get(method, ())
+    seen = attacks_shown(method)
+    if seen is None:
+        return found(
+            "trained-on-attack", "not-run", f"Whether {method} trains on the images of an attack is not known."
+        )
     if seen:
         sentence = f"The model was trained by {method}, on the images of {' and '.join(seen)}."
         return found("trained-on-attack", "note", sentence, seen)

@@ -313,14 +313,6 @@ _ALL = (
         "Carlini 2019",
     ),
     _reason(
-        "label-used",
-        "hygiene",
-        "Only correctly classified images are attacked: the label used is the true one and the predicted one.",
-        "The label an attack uses leaks into one-step attacks on adversarially trained models.",
-        "Attack with the predicted label as well.",
-        "Kurakin 2017",
-    ),
-    _reason(
         "few-classes",
         "hygiene",
         "The model has the three classes that the DLR loss of APGD needs.",
@@ -331,10 +323,11 @@ _ALL = (
     _reason(
         "trained-on-attack",
         "hygiene",
-        "None of the attacks is the one that the model was trained on.",
+        "None of the attacks is one that the training method, by its own word, shows the model.",
         "The model has seen this attack in training; its rate says little about other attacks.",
         "Read the other attacks and the worst case.",
         "Carlini 2019",
+        "Kurakin 2017",
     ),
     _reason(
         "pass-artefacts",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import runpy
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ import pytest
 import torch
 
 from bangbench.audit.claims import ALL_CLAIMS, BALL_ATTACKS
-from bangbench.audit.hygiene import TRAINED_ON, hygiene
+from bangbench.audit.hygiene import hygiene
 from bangbench.audit.reasons import REASONS
-from bangbench.training.methods.base import METHODS
+from bangbench.training.methods.base import METHODS, Regular, attacks_shown
 
 SCENES = runpy.run_path(str(Path(__file__).with_name("scenes.py")))
 ball, by_code, classifier_of, counted, duels, flags, subject_of = (
@@ -75,13 +77,14 @@ def test_images_are_counted_apart_and_add_up():
 
 
 def test_an_answer_that_depends_on_the_batch_changes_the_count():
-    net = Then(lambda logits: logits.flip(1) if len(logits) == 97 else logits)
-    subject = subject_of(classifier_of(net), [(200, 0, 0)] * 100)
+    # batches of 97 are filled to 104
+    net = Then(lambda logits: logits.flip(1) if len(logits) == 104 else logits)
+    subject = subject_of(classifier_of(net), [(200, 0, 0)] * 200)
     check = judge(subject)["denominators"]
     assert check.outcome == "suspect"
     assert check.claims == ALL_CLAIMS
     assert check.evidence == (
-        "100 images, 0 wrong on clean images, 100 attacked, up to 0 flipped; counted again, 3 are classified correctly."
+        "200 images, 0 wrong on clean images, 200 attacked, up to 0 flipped; counted again, 6 are classified correctly."
     )
 
 
@@ -91,13 +94,6 @@ def test_images_without_an_answer_are_not_counted_as_correct_the_second_time():
     subject = subject_of(classifier_of(net), [(200, 0, 0), (200, 0, 9), (200, 0, 9)], [0, 0, 0])
     check = judge(subject)["denominators"]
     assert (subject.correct, check.numbers["correct_again"], check.outcome) == (1, 1.0, "passed")
-
-
-def test_an_attack_on_images_that_are_wrong_would_be_told():
-    subject = counted(3, wrong=[1])
-    assert judge(subject)["label-used"].outcome == "passed"
-    everything = subject._replace(attacked=torch.ones(4, dtype=torch.bool))
-    assert judge(everything)["label-used"].outcome == "suspect"
 
 
 @pytest.mark.parametrize(("classes", "outcome"), [(2, "note"), (3, "passed"), (10, "passed")])
@@ -111,6 +107,7 @@ def test_two_classes_are_worth_a_note_on_apgd(classes, outcome):
     ("method", "outcome", "claims", "evidence"),
     [
         (None, "not-run", (), "How the model was trained is not known."),
+        ("regular", "passed", ALL_CLAIMS, "The model was trained by regular, on clean images."),
         ("bang", "passed", ALL_CLAIMS, "The model was trained by bang, on clean images."),
         ("pgd-at", "note", ("pgd",), "The model was trained by pgd-at, on the images of pgd."),
         (
@@ -126,9 +123,46 @@ def test_an_attack_seen_in_training_is_worth_a_note(method, outcome, claims, evi
     assert (check.outcome, check.claims, check.evidence) == (outcome, claims, evidence)
 
 
-def test_methods_and_attacks_seen_in_training_exist():
-    assert set(TRAINED_ON) <= set(METHODS.names())
-    assert set().union(*TRAINED_ON.values()) <= set(ALL_CLAIMS)
+class SaysNothing(Regular):
+    """A method that a third party made from one that says what it trains on."""
+
+
+class OnItsOwnAttack(Regular):
+    """A method of a third party that trains on attacks, one of them in the battery."""
+
+    trained_on = ("pgd", "theirs")
+
+
+@pytest.fixture
+def theirs(monkeypatch):
+    """Register methods of third parties for one test: one that says nothing, one that does, one that is damaged."""
+    module = types.ModuleType("their_methods")
+    module.SaysNothing, module.OnItsOwnAttack = SaysNothing, OnItsOwnAttack
+    monkeypatch.setitem(sys.modules, "their_methods", module)
+    for name, target in (("silent", "SaysNothing"), ("own-at", "OnItsOwnAttack"), ("damaged", "Missing")):
+        METHODS.register(name, f"their_methods:{target}")
+    yield
+    for name in ("silent", "own-at", "damaged"):
+        del METHODS._targets[name]
+
+
+@pytest.mark.parametrize("method", ["silent", "damaged", "of-another-machine"])
+def test_a_method_that_does_not_say_what_it_trains_on_is_not_taken_for_one_on_clean_images(theirs, method):
+    check = judge(counted(3), method=method)["trained-on-attack"]
+    assert (check.outcome, check.claims) == ("not-run", ())
+    assert check.evidence == f"Whether {method} trains on the images of an attack is not known."
+
+
+def test_a_method_of_a_third_party_speaks_for_itself(theirs):
+    check = judge(counted(3), method="own-at")["trained-on-attack"]
+    assert (check.outcome, check.claims) == ("note", ("pgd", "theirs"))
+
+
+@pytest.mark.parametrize("method", ["regular", "bang", "pgd-at", "fgs-at"])
+def test_every_method_of_the_bench_says_which_attacks_of_an_audit_it_trains_on(method):
+    shown = attacks_shown(method)
+    assert shown is not None
+    assert set(shown) <= set(ALL_CLAIMS)
 
 
 def test_constant_images_are_worth_a_note(digits):

@@ -22,7 +22,7 @@ ALLOWED = {
     "metrics": {"store", "core"},
     "attacks": _COMPUTING,
     "noise": _COMPUTING,
-    "audit": _COMPUTING | {"attacks"},
+    "audit": _COMPUTING | {"attacks", "training"},
     "report": {"store", "core", "audit"},
     "recipes": _COMPUTING | {"training", "attacks", "noise", "audit", "report"},
     "cli": _COMPUTING | {"training", "attacks", "noise", "audit", "report", "recipes"},

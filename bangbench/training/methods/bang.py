@@ -52,6 +52,7 @@ class Bang(base.Method):
     Settings: ClassVar[type[base.MethodSettings]] = BangSettings
     settings: BangSettings
     gradient_scale = _AMPLIFICATION
+    trained_on = ()
 
     def __init__(self, settings: base.MethodSettings) -> None:
         super().__init__(settings)

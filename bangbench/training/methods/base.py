@@ -9,15 +9,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bangbench.core.errors import UsageError
+from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.registry import Registry
 from bangbench.nets.classifier import Classifier
 
-METHODS = Registry(
+METHODS: Registry[type[Method]] = Registry(
     "method",
     "bangbench.methods",
     {
-        "regular": "bangbench.training.methods.base:Method",
+        "regular": "bangbench.training.methods.base:Regular",
         "bang": "bangbench.training.methods.bang:Bang",
         "pgd-at": "bangbench.training.methods.pgd_at:PgdAdversarialTraining",
         "fgs-at": "bangbench.training.methods.fgs_at:FgsAdversarialTraining",
@@ -39,12 +39,15 @@ class Objective(NamedTuple):
 
 
 class Method:
-    """Regular training, and the base of every other method: override the hooks that differ.
+    """The base of every method, with the hooks of regular training: override those that differ.
 
     gradient_scale: how many times too large the gradients are that `objective` leads to; the solver divides by it.
+    trained_on: the names of the attacks whose images the net is shown, () where it sees clean images only; None where
+    the method does not say, so that an audit cannot tell whether an attack was seen in training.
     """
 
     gradient_scale: ClassVar[float] = 1.0
+    trained_on: ClassVar[tuple[str, ...] | None] = None
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
 
     def __init__(self, settings: MethodSettings) -> None:
@@ -66,6 +69,24 @@ class Method:
 
     def release(self, classifier: Classifier) -> None:
         """Leave a plain net behind."""
+
+
+class Regular(Method):
+    """Regular training."""
+
+    trained_on = ()
+
+
+def attacks_shown(name: str) -> tuple[str, ...] | None:
+    """Return the attacks whose images the method `name` shows the net; None where that is not known here.
+
+    A method speaks for itself only: what it inherits from another method is nobody's word about its own objective.
+    """
+    try:
+        shown: tuple[str, ...] | None = vars(METHODS.load(name)).get("trained_on")
+    except BenchError:  # a method of a package that is not here, or cannot be imported, says nothing
+        return None
+    return shown
 
 
 def make_method(name: str, given: Mapping[str, Any]) -> Method:

@@ -26,6 +26,7 @@ class FgsAdversarialTraining(base.Method):
 
     Settings: ClassVar[type[base.MethodSettings]] = FgsSettings
     settings: FgsSettings
+    trained_on = ("fgs", "fgs-unmasked")
 
     def objective(self, classifier: Classifier, images: Tensor, labels: Tensor) -> base.Objective:
         """Return alpha J(x) + (1 - alpha) J(x + budget sign grad J), and the logits of the moved images."""

@@ -33,6 +33,7 @@ class PgdAdversarialTraining(base.Method):
 
     Settings: ClassVar[type[base.MethodSettings]] = PgdSettings
     settings: PgdSettings
+    trained_on = ("pgd",)
 
     def __init__(self, settings: base.MethodSettings) -> None:
         super().__init__(settings)
