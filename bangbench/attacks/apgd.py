@@ -71,6 +71,7 @@ class ApgdTargeted(_Apgd):
     version = 1
     loss = TARGETED_DLR
     strengths: ClassVar[ByStrength] = {"quick": None, "extended": {"restarts": 5}}
+    on_survivors = frozenset({"standard", "extended"})
     cost = 2700
 
     def find(self, classifier: Classifier, ball: Ball, means: Means) -> Found:

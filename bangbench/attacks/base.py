@@ -10,15 +10,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from bangbench.attacks.spec import Strength
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.registry import Registry
 from bangbench.nets.classifier import Classifier
 
 #: What an attack cannot do without: gradients with respect to the image; another model to copy from.
 Need = Literal["gradients", "source"]
-
-#: How hard an audit tries.
-Strength = Literal["quick", "standard", "extended"]
 
 #: Settings by strength: the defaults where none are given, None where an audit of that strength leaves an attack out.
 ByStrength = Mapping[Strength, Mapping[str, Any] | None]
@@ -84,8 +82,9 @@ class Attack(ABC):
     norm: in which its distances are measured; bounded: it stays inside a ball and takes a budget; needs: what it
     cannot do without; unmasked_twin: the name of the attack that computes the same with nothing masked; nested: a
     larger ball cannot make it fail more often but by chance; strengths: the settings that an audit of a given strength
-    runs it with, its defaults where none are given, and None where such an audit leaves it out; cost: roughly how many
-    forward passes it takes for one image, by which an audit orders attacks.
+    runs it with, its defaults where none are given, and None where such an audit leaves it out; on_survivors: the
+    strengths at which an audit runs it only on images that all other attacks leave; cost: roughly how many forward
+    passes it takes for one image, by which an audit orders attacks.
     """
 
     Settings: ClassVar[type[AttackSettings]] = AttackSettings
@@ -96,6 +95,7 @@ class Attack(ABC):
     unmasked_twin: ClassVar[str | None] = None
     nested: ClassVar[bool] = True
     strengths: ClassVar[ByStrength] = {}
+    on_survivors: ClassVar[frozenset[Strength]] = frozenset()
     cost: ClassVar[int] = 100
 
     def __init__(self, settings: AttackSettings | None = None) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from bangbench.core.spec import Spec
+
+#: How hard an audit tries.
+Strength = Literal["quick", "standard", "extended"]
 
 Positive = Annotated[int, Field(ge=1)]
 

@@ -42,6 +42,7 @@ class Square(BallAttack):
     settings: SquareSettings
     needs = frozenset()
     strengths: ClassVar[ByStrength] = {"standard": {"queries": 5000}, "extended": {"queries": 10_000}}
+    on_survivors = frozenset({"standard", "extended"})
     cost = 5000
 
     def find(self, classifier: Classifier, ball: Ball, means: Means) -> Found:

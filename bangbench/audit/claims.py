@@ -1,32 +1,55 @@
-"""The claims that an audit judges, and how what its checks found becomes a verdict."""
+"""The claims that an audit judges, made from the registry of attacks, and how checks become a verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from bangbench.attacks.base import ATTACKS, Attack
+from bangbench.attacks.spec import STANDARD_ATTACKS
 from bangbench.store.audits import PREDICTIONS, VERDICTS, WORST_CASE, Check, Verdict
 
-#: Attacks along a line, in the order of the tables.
-LINE_ATTACKS = ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked")
-
-#: Which attack along a line is another one with nothing masked; most of their directions are often the same.
-TWINS = {"fgs-unmasked": "fgs", "hc1-unmasked": "hc1"}
-
-#: Attacks inside a ball that follow gradients, and those that do not.
-GRADIENT_BALL_ATTACKS = ("pgd", "apgd")
-OTHER_BALL_ATTACKS = ("square", "transfer", "uniform-noise", "gaussian-noise")
-BALL_ATTACKS = (*GRADIENT_BALL_ATTACKS, *OTHER_BALL_ATTACKS)
-
-#: What rests on gradients: where they are useless, these rates say nothing.
-GRADIENT_CLAIMS = (*LINE_ATTACKS, *GRADIENT_BALL_ATTACKS, WORST_CASE)
-
-#: Checks of gradients, which concern no claim but those.
+#: Checks of gradients, which concern no claim but those that rest on gradients.
 ABOUT_GRADIENTS = (
     *("no-gradient", "wrong-gradient", "shattered-gradient", "inner-gradient", "rough-loss"),
     "margin-gradient-gone",
 )
 
-ALL_CLAIMS = (PREDICTIONS, *LINE_ATTACKS, *BALL_ATTACKS, WORST_CASE)
+
+def line_attacks() -> tuple[str, ...]:
+    """Return the attacks along a line, the paper's and their twins first."""
+    others = (name for name, kind in _kinds() if not kind.bounded and name not in STANDARD_ATTACKS)
+    return (*STANDARD_ATTACKS, *others)
+
+
+def ball_attacks() -> tuple[str, ...]:
+    """Return the attacks inside a ball: those that follow gradients, then the others, the cheapest first."""
+    kinds = [(name, kind) for name, kind in _kinds() if kind.bounded]
+    return tuple(name for name, kind in sorted(kinds, key=lambda pair: "gradients" not in pair[1].needs))
+
+
+def gradient_ball_attacks() -> tuple[str, ...]:
+    """Return the attacks inside a ball that follow gradients."""
+    return tuple(name for name in ball_attacks() if "gradients" in ATTACKS.load(name).needs)
+
+
+def searching_attacks() -> tuple[str, ...]:
+    """Return the attacks that look for the best point of the whole ball, and so find no less in one that holds it."""
+    return tuple(name for name in ball_attacks() if ATTACKS.load(name).nested)
+
+
+def twins() -> dict[str, str]:
+    """Return which attack is the masked twin of an unmasked one; most of their directions are often the same."""
+    return {kind.unmasked_twin: name for name, kind in _kinds() if kind.unmasked_twin is not None}
+
+
+def gradient_claims() -> tuple[str, ...]:
+    """Return what rests on gradients: where they are useless, these rates say nothing."""
+    return (*line_attacks(), *gradient_ball_attacks(), WORST_CASE)
+
+
+def all_claims() -> tuple[str, ...]:
+    """Return every claim that can be judged, in the order of the tables."""
+    return (PREDICTIONS, *line_attacks(), *ball_attacks(), WORST_CASE)
 
 
 def judge(claim: str, checks: Sequence[Check]) -> tuple[Verdict, tuple[str, ...]]:
@@ -42,3 +65,9 @@ def worst(outcomes: Iterable[str]) -> Verdict:
     """Return the worst verdict among outcomes; `sound` where none is one."""
     seen = {*outcomes, "sound"}
     return [verdict for verdict in VERDICTS if verdict in seen][-1]
+
+
+def _kinds() -> list[tuple[str, type[Attack]]]:
+    """Return every registered attack by its name, the cheapest first."""
+    kinds = [(name, ATTACKS.load(name)) for name in ATTACKS.names()]
+    return sorted(kinds, key=lambda pair: pair[1].cost)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bangbench.audit.battery import DOUBLED_IMAGES, DOUBLED_STEPS, Battery, Flags, only_first, worst_case
-from bangbench.audit.claims import GRADIENT_BALL_ATTACKS
+from bangbench.audit.battery import DOUBLED, DOUBLED_IMAGES, Battery, Flags, only_first, worst_case
+from bangbench.audit.claims import gradient_ball_attacks, searching_attacks
 from bangbench.audit.masking import LineRun
 from bangbench.audit.subject import Subject, found
 from bangbench.core.statistics import holm, mcnemar
@@ -34,42 +34,44 @@ _WEAK = 10.0
 
 _NOTHING = "There was no gradient attack to compare."
 
-_FOLLOWING = (*GRADIENT_BALL_ATTACKS, WORST_CASE)
 
-#: Attacks that look for the best point of the whole ball, and so can only find more in one that holds it. Noise of
-#: another size is other noise, and another model's adversarial images need not get better with their distance.
-_SEARCHING = (*GRADIENT_BALL_ATTACKS, "square")
+def _following() -> tuple[str, ...]:
+    return (*gradient_ball_attacks(), WORST_CASE)
 
 
 class Evidence(NamedTuple):
     """Everything that was run: attacks along lines, attacks in balls, and the two runs that test them.
 
-    lines, battery: without what could not be run; doubled: places flipped by doubled steps at the largest budget, None
-    where there was nothing to double; unbounded: places that survive the whole range, out of `unbounded_tried`;
-    no_transfer: why there was no transfer, empty where there was one; surviving: how many images survive everything
-    within the largest budget, of which the first ones were tried with doubled steps.
+    lines, battery: without what could not be run; doubled: places flipped by doubled steps, by budget, empty where
+    there was nothing to double; surviving: how many images survive everything within a budget, of which the first ones
+    were tried with doubled steps; unbounded: places that survive the whole range, out of `unbounded_tried`;
+    no_transfer: why there was no transfer, empty where there was one.
     """
 
     lines: Mapping[str, LineRun]
     battery: Battery
     budgets: Sequence[int]
-    doubled: Tensor | None
+    doubled: dict[int, Tensor]
+    surviving: dict[int, int]
     unbounded: Tensor
     unbounded_tried: int
     classes: int
     no_transfer: str
-    surviving: int = 0
 
     def within(self, names: Sequence[str], budget: int) -> list[Flags]:
         """Return what each attack that was run flips within exactly this budget."""
         return [self.battery[name, budget].flipped for name in names if (name, budget) in self.battery]
+
+    def from_scratch(self, names: Sequence[str], budget: int) -> bool:
+        """Return whether those that were run within exactly this budget tried every image."""
+        return all(self.battery[name, budget].from_scratch for name in names if (name, budget) in self.battery)
 
 
 def consistency(subject: Subject, evidence: Evidence) -> list[Check]:
     """Return the checks of the groups "stronger attacks" and "consistency"."""
     return [
         _weak_attacks(subject, evidence),
-        *(_beats(subject, evidence, code) for code in _BEATS),
+        *(_beats(subject, evidence, code, rule) for code, rule in _comparisons().items()),
         _unbounded(evidence),
         _bigger_budget(subject, evidence),
         _converged(subject, evidence),
@@ -96,7 +98,10 @@ def _weak_attacks(subject: Subject, evidence: Evidence) -> Check:
 
 
 class _Beats(NamedTuple):
-    """A comparison: attacks that should do worse, those that should do better, and the alarm in percent."""
+    """A comparison: attacks that should do worse, those that should do better, and the alarm in percent.
+
+    weaker: empty for FGS without underflow, along its line.
+    """
 
     weaker: tuple[str, ...]
     stronger: tuple[str, ...]
@@ -104,30 +109,31 @@ class _Beats(NamedTuple):
     text: str
 
 
-_BEATS = {
-    "one-step-beats-many": _Beats(
-        (), ("pgd",), ONE_STEP, "Correct images that FGS without underflow flips and PGD does not"
-    ),
-    "gradient-free-beats-gradient": _Beats(
-        ("square",), GRADIENT_BALL_ATTACKS, GRADIENT_FREE, "Correct images that Square flips and PGD and APGD do not"
-    ),
-    "transfer-beats-direct": _Beats(
-        ("transfer",),
-        (*GRADIENT_BALL_ATTACKS, "square"),
-        TRANSFER,
-        "Correct images that the regular model's adversarial images flip and direct attacks do not",
-    ),
-    "noise-beats-attack": _Beats(
-        ("uniform-noise", "gaussian-noise"),
-        (*GRADIENT_BALL_ATTACKS, "square"),
-        NOISE,
-        "Correct images that random noise flips and the attacks do not",
-    ),
-}
+def _comparisons() -> dict[str, _Beats]:
+    gradient = gradient_ball_attacks()
+    return {
+        "one-step-beats-many": _Beats(
+            (), ("pgd",), ONE_STEP, "Correct images that FGS without underflow flips and PGD does not"
+        ),
+        "gradient-free-beats-gradient": _Beats(
+            ("square",), gradient, GRADIENT_FREE, "Correct images that Square flips and attacks with gradients do not"
+        ),
+        "transfer-beats-direct": _Beats(
+            ("transfer",),
+            (*gradient, "square"),
+            TRANSFER,
+            "Correct images that the regular model's adversarial images flip and direct attacks do not",
+        ),
+        "noise-beats-attack": _Beats(
+            ("uniform-noise", "gaussian-noise"),
+            (*gradient, "square"),
+            NOISE,
+            "Correct images that random noise flips and the attacks do not",
+        ),
+    }
 
 
-def _beats(subject: Subject, evidence: Evidence, code: str) -> Check:
-    rule = _BEATS[code]
+def _beats(subject: Subject, evidence: Evidence, code: str, rule: _Beats) -> Check:
     if "transfer" in rule.weaker and evidence.no_transfer:
         return _not_run(code, evidence.no_transfer)
     if not (evidence.lines and evidence.within(rule.stronger, evidence.budgets[0])):
@@ -139,7 +145,8 @@ def _beats(subject: Subject, evidence: Evidence, code: str) -> Check:
             weaker = [evidence.lines["fgs-unmasked"].linf <= budget]
         stronger = evidence.within(rule.stronger, budget)
         only = only_first(weaker, stronger)
-        better = max(better, 100.0 * int(only.sum() - only_first(stronger, weaker).sum()) / subject.correct)
+        if evidence.from_scratch(rule.weaker, budget):
+            better = max(better, 100.0 * int(only.sum() - only_first(stronger, weaker).sum()) / subject.correct)
         counts[budget] = int(only.sum())
         flagged |= only
     most = max(counts.values())
@@ -151,10 +158,11 @@ def _beats(subject: Subject, evidence: Evidence, code: str) -> Check:
         f"{rule.text}: {per_budget} grey levels, of {subject.correct:,} (alarm above {rule.alarm} % and "
         f"{_CHANCE_FINDS} images)."
     )
-    if rule.weaker:
+    if rule.weaker and better > -np.inf:
         sentence += f" Its rate is at most {better:+.1f} points above theirs (alarm above {RATE})."
-    numbers = {f"within_{budget}": float(count) for budget, count in counts.items()} | {"points_more": better}
-    return found(code, outcome, sentence, _FOLLOWING, numbers, _places(subject, flagged))
+    numbers: dict[str, float | None] = {f"within_{budget}": float(count) for budget, count in counts.items()}
+    numbers |= {"points_more": better if better > -np.inf else None}
+    return found(code, outcome, sentence, _following(), numbers, _places(subject, flagged))
 
 
 def _unbounded(evidence: Evidence) -> Check:
@@ -167,7 +175,7 @@ def _unbounded(evidence: Evidence) -> Check:
         f"With the whole range as budget, {len(evidence.unbounded)} of {evidence.unbounded_tried} images survive PGD "
         f"(chance: {chance:.0f} %)."
     )
-    return found("unbounded-attack-fails", outcome, sentence, _FOLLOWING, {"surviving": share}, evidence.unbounded)
+    return found("unbounded-attack-fails", outcome, sentence, _following(), {"surviving": share}, evidence.unbounded)
 
 
 class _Grown(NamedTuple):
@@ -195,9 +203,10 @@ def _bigger_budget(subject: Subject, evidence: Evidence) -> Check:
     """Compare each attack that searches its ball with itself in the next larger one, image by image."""
     grown = [
         _grown(evidence, name, small, large)
-        for name in _SEARCHING
+        for name in searching_attacks()
         for small, large in zip(evidence.budgets[:-1], evidence.budgets[1:], strict=True)
-        if (name, small) in evidence.battery
+        if (name, small) in evidence.battery and evidence.from_scratch((name,), small)
+        if evidence.from_scratch((name,), large)
     ]
     if not grown:
         return _not_run("bigger-budget-worse", "No attack that searches its ball was run within two budgets.")
@@ -207,7 +216,7 @@ def _bigger_budget(subject: Subject, evidence: Evidence) -> Check:
     said = "; ".join(pair.text for pair in worse) or "No attack loses more images to a bigger budget than chance does"
     sentence = f"{said} (the smallest p of {len(grown)} comparisons, adjusted by Holm: {min(p_values):.2g})."
     outcome: Outcome = "suspect" if worse else "passed"
-    concerned = tuple(dict.fromkeys(pair.attack for pair in worse)) if worse else _SEARCHING
+    concerned = tuple(dict.fromkeys(pair.attack for pair in worse)) if worse else searching_attacks()
     numbers: dict[str, float | None] = {"smallest_p": min(p_values)}
     numbers |= {f"{pair.attack}_lost_{pair.small}_to_{pair.large}": float(pair.lost.sum()) for pair in grown}
     rows = _places(subject, flagged)
@@ -220,18 +229,24 @@ def _grown(evidence: Evidence, name: str, small: int, large: int) -> _Grown:
 
 
 def _converged(subject: Subject, evidence: Evidence) -> Check:
-    if evidence.doubled is None:
+    """Compare the battery, within every budget, with more steps of its kind on what it left."""
+    if not evidence.doubled:
         return _not_run("not-converged", _NOTHING)
-    budget, more = evidence.budgets[-1], len(evidence.doubled)
-    tried = min(evidence.surviving, DOUBLED_IMAGES)
-    share = 100.0 * more / subject.correct * (evidence.surviving / tried if tried else 1.0)
+    texts, shares = [], {}
+    for budget, fallen in evidence.doubled.items():
+        surviving = evidence.surviving[budget]
+        tried = min(surviving, DOUBLED_IMAGES)
+        shares[budget] = 100.0 * len(fallen) / subject.correct * (surviving / tried if tried else 1.0)
+        texts.append(f"{len(fallen)} of the first {tried} of {surviving} that survive everything within {budget}")
+    share, more = max(shares.values()), sum(len(fallen) for fallen in evidence.doubled.values())
     outcome: Outcome = "suspect" if share > UNCONVERGED else "note" if more else "passed"
     sentence = (
-        f"PGD with {DOUBLED_STEPS} steps flips {more} of the first {tried} of {evidence.surviving} images that survive "
-        f"everything within {budget} grey levels (for all of them, {share:.2f} % of the correct ones; alarm above "
-        f"{UNCONVERGED:.0f} %)."
+        f"Auto-PGD with {DOUBLED.iterations} steps flips {'; '.join(texts)} grey levels (for all of them, at most "
+        f"{share:.2f} % of the correct ones; alarm above {UNCONVERGED:.0f} %)."
     )
-    return found("not-converged", outcome, sentence, (WORST_CASE,), {"flipped": share}, evidence.doubled)
+    numbers: dict[str, float | None] = {f"flipped_{budget}": value for budget, value in shares.items()}
+    rows = torch.unique(torch.cat(list(evidence.doubled.values())))
+    return found("not-converged", outcome, sentence, (WORST_CASE,), {"flipped": share, **numbers}, rows)
 
 
 def _places(subject: Subject, flags: Flags) -> Tensor:

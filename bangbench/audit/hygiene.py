@@ -9,7 +9,7 @@ import torch
 
 from bangbench.attacks.ball import batched_logits
 from bangbench.audit.battery import Battery, Flags
-from bangbench.audit.claims import ALL_CLAIMS, BALL_ATTACKS
+from bangbench.audit.claims import all_claims, ball_attacks
 from bangbench.audit.subject import Subject, found
 from bangbench.core.errors import BenchError
 from bangbench.core.seeds import torch_generator
@@ -64,7 +64,7 @@ def _none_shown(subject: Subject, code: str, shown: Mapping[tuple[str, int], Fla
     flags: Flags = np.logical_or.reduce([np.zeros(subject.correct, dtype=np.bool_), *shown.values()])
     rows = subject.rows.cpu()[torch.from_numpy(flags)]
     if not names:
-        return found(code, "passed", fine, BALL_ATTACKS, rows=rows)
+        return found(code, "passed", fine, ball_attacks(), rows=rows)
     return found(code, "suspect", f"{', '.join(names)}: {len(rows)} {what}.", names, rows=rows)
 
 
@@ -85,7 +85,7 @@ def _denominators(subject: Subject, battery: Battery) -> Check:
         "correct_again": float(right),
         "flipped": float(most),
     }
-    return found("denominators", "passed" if fits else "suspect", sentence, ALL_CLAIMS, numbers)
+    return found("denominators", "passed" if fits else "suspect", sentence, all_claims(), numbers)
 
 
 def _few_classes(subject: Subject) -> Check:
@@ -105,7 +105,7 @@ def _trained_on_attack(method: str | None) -> Check:
     if seen:
         sentence = f"The model was trained by {method}, on the images of {' and '.join(seen)}."
         return found("trained-on-attack", "note", sentence, seen)
-    return found("trained-on-attack", "passed", f"The model was trained by {method}, on clean images.", ALL_CLAIMS)
+    return found("trained-on-attack", "passed", f"The model was trained by {method}, on clean images.", all_claims())
 
 
 def _pass_artefacts(subject: Subject) -> Check:
@@ -128,7 +128,7 @@ def _pass_artefacts(subject: Subject) -> Check:
         f"copy fail; {constant} of {len(subject.pixels):,} images are constant."
     )
     numbers = {"largest_deviation": off, "failed_alignments": failed, "constant_images": float(constant)}
-    return found("pass-artefacts", outcome, sentence, ALL_CLAIMS, numbers)
+    return found("pass-artefacts", outcome, sentence, all_claims(), numbers)
 
 
 def _few_images(subject: Subject) -> Check:
@@ -140,4 +140,4 @@ def _few_images(subject: Subject) -> Check:
     outcome: Outcome = "note" if width > _WIDE_INTERVAL else "passed"
     if not correct:
         outcome, sentence = "suspect", "The model classifies no image correctly, so that nothing could be attacked."
-    return found("few-images", outcome, sentence, ALL_CLAIMS, {"width": width})
+    return found("few-images", outcome, sentence, all_claims(), {"width": width})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,13 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bangbench.attacks.base import Direction, make_attack
+from bangbench.attacks.base import Attack, Direction, Means, make_attack
+from bangbench.attacks.judged import run_attack
 from bangbench.attacks.line import LineAttack
 from bangbench.audit.changed import changed
-from bangbench.audit.claims import LINE_ATTACKS, TWINS
+from bangbench.audit.claims import line_attacks, twins
 from bangbench.audit.probe import precise
 from bangbench.audit.subject import Subject, found
 from bangbench.core.errors import BenchError
+from bangbench.core.seeds import torch_generator
 from bangbench.core.statistics import censored_quantiles
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import margin, true_logits
@@ -61,6 +63,12 @@ class LineRun(NamedTuple):
         """Return the mean L_inf over the flipped images, in grey levels; None where there are none."""
         return float(self.linf[self.flipped].mean()) if self.flipped.any() else None
 
+    @staticmethod
+    def joined(parts: Sequence[LineRun]) -> LineRun:
+        """Return the run over all images from those over their parts, in order."""
+        flipped, linf = (np.concatenate(values) for values in zip(*(part[:2] for part in parts), strict=True))
+        return LineRun(flipped, linf, sum(part.blank for part in parts), sum(part.forwards for part in parts))
+
     def first(self, count: int) -> LineRun:
         """Return the same for the first `count` images."""
         return LineRun(self.flipped[:count], self.linf[:count], self.blank, self.forwards)
@@ -73,13 +81,15 @@ def line_run(subject: Subject, name: str, variant: str | None = None, twin: Line
     `VARIANT_IMAGES` of them. twin: what the masked twin of an unmasked attack did; where both have the same direction
     nothing is searched twice.
     """
+    attack = make_attack(name)
+    if not isinstance(attack, LineAttack):
+        return _unbounded_run(subject, name, attack)
     images, labels = subject.correct_images(VARIANT_IMAGES if variant else None)
     followed, precision = VARIANTS[variant](subject) if variant else (subject.classifier, torch.float32)
-    attack = _line_attack(name)
     direction = attack.directions(followed, images.to(precision), labels, subject.batch_size)
     if twin is None:
         return _search(subject, attack, images, labels, direction)
-    masked = _line_attack(TWINS[name]).directions(followed, images.to(precision), labels, subject.batch_size)
+    masked = _twin_of(name).directions(followed, images.to(precision), labels, subject.batch_size)
     differs = (direction.tensor != masked.tensor).flatten(1).any(1) | (direction.blank != masked.blank)
     own = _search(subject, attack, images[differs], labels[differs], direction.rows(differs))
     flipped, linf, rows = twin.flipped.copy(), twin.linf.copy(), differs.cpu().numpy()
@@ -87,11 +97,21 @@ def line_run(subject: Subject, name: str, variant: str | None = None, twin: Line
     return LineRun(flipped, linf, int(direction.blank.sum()), own.forwards)
 
 
-def _line_attack(name: str) -> LineAttack:
-    attack = make_attack(name)
+def _twin_of(name: str) -> LineAttack:
+    masked = twins()[name]
+    attack = make_attack(masked)
     if not isinstance(attack, LineAttack):
-        raise BenchError(f"attack '{name}' is compared along a line, and is not one: {type(attack).__name__}")
+        raise BenchError(f"attack '{masked}' names an unmasked twin and follows no line: {type(attack).__name__}")
     return attack
+
+
+def _unbounded_run(subject: Subject, name: str, attack: Attack) -> LineRun:
+    """Return what an attack without a bound that follows no line does to all correct images."""
+    images, labels = subject.correct_images()
+    means = Means(torch_generator(subject.seed, "audit", name), subject.batch_size)
+    judged = run_attack(attack, name, subject.classifier, images, labels, means, subject.seed)
+    linf = torch.where(judged.flipped, judged.linf, torch.inf).cpu().numpy()
+    return LineRun(judged.flipped.cpu().numpy(), linf, int(judged.flips.blank.sum()), judged.forwards)
 
 
 def _search(subject: Subject, attack: LineAttack, images: Tensor, labels: Tensor, direction: Direction) -> LineRun:
@@ -168,7 +188,9 @@ def _variant(code: str, lines: Lines) -> Check:
     count = 0
     if not any(variant == code for _, variant in lines.changed):
         return found(code, "not-run", "The model cannot be run in float64.")
-    for name in LINE_ATTACKS:
+    for name in line_attacks():
+        if (name, code) not in lines.changed:
+            continue
         other = lines.changed[name, code]
         count = len(other.flipped)
         own = lines.own[name].first(count)
@@ -183,7 +205,7 @@ def _variant(code: str, lines: Lines) -> Check:
     what = f"{_CHANGES[code]}, on {count:,} images"
     evidence = f"{what}: {', '.join(texts)}." if texts else f"{what}: no rate changes by more than {NOTED:.0f} point."
     outcome = max(outcomes, key=("passed", "note", "suspect", "masked").index)
-    return found(code, outcome, evidence, tuple(claims) or LINE_ATTACKS, numbers)
+    return found(code, outcome, evidence, tuple(claims) or line_attacks(), numbers)
 
 
 def _rates_and_distances(masked: LineRun, unmasked: LineRun) -> dict[str, float | None]:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from bangbench.attacks.spec import ModelSpec, Positive
+from bangbench.attacks.spec import ModelSpec, Positive, Strength
 
 
 class AuditSpec(ModelSpec):
@@ -22,5 +22,10 @@ class AuditSpec(ModelSpec):
         None, description="L_inf budget as a share of the range, 0.3 or 8/255 (default: 0.1 0.2 0.3; colour 2 4 8/255)."
     )
     seed: int = Field(0, ge=0, description="Seed of random starts, squares and noise.")
+    strength: Strength = Field(
+        "standard",
+        description="How hard to try: quick leaves out what costs most; standard is at least AutoAttack's standard; "
+        "extended restarts five times.",
+    )
     strict: bool = Field(False, description="Exit with status 1 unless every verdict is sound.")
     workers: Positive | None = Field(None, description="Processes on the CPU, one thread each (default: one per core).")

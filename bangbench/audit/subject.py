@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bangbench.audit.claims import ABOUT_GRADIENTS, GRADIENT_CLAIMS
+from bangbench.audit.claims import ABOUT_GRADIENTS, gradient_claims
 from bangbench.audit.reasons import REASONS
+from bangbench.core.seeds import derive_seed
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.predict import logits_of
 from bangbench.store.audits import Check, Outcome
@@ -48,6 +49,16 @@ class Subject(NamedTuple):
         rows = self.rows[:limit]
         return self.pixels[rows].float(), self.labels[rows]
 
+    def again(self, classifier: Classifier) -> Subject:
+        """Return the same images with another classifier."""
+        return make_subject(classifier, self.pixels, self.labels, self.batch_size, self.seed)
+
+    def some_correct(self, first: int, count: int) -> Subject:
+        """Return the same for so many of the correct images only, from the `first` on; random numbers are others."""
+        rows = self.rows[first : first + count]
+        part = (self.pixels[rows], self.labels[rows], self.logits[rows], self.attacked[rows])
+        return Subject(self.classifier, *part, self.batch_size, derive_seed(self.seed, "from", first))
+
 
 def make_subject(classifier: Classifier, pixels: Tensor, labels: Tensor, batch_size: int, seed: int) -> Subject:
     """Return the subject for a classifier and its test images, uint8 (N, C, H, W), with labels int64 (N,)."""
@@ -74,7 +85,7 @@ def found(
     return Check(
         code=code,
         outcome=outcome,
-        claims=claims or (GRADIENT_CLAIMS if code in ABOUT_GRADIENTS else ()),
+        claims=claims or (gradient_claims() if code in ABOUT_GRADIENTS else ()),
         evidence=f"{evidence[0].upper()}{evidence[1:].rstrip('.')}.",
         numbers=dict(numbers or {}),
         count=None if rows is None else len(rows),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from bangbench.attacks.spec import Strength
 from bangbench.audit.battery import worst_case
-from bangbench.audit.claims import ALL_CLAIMS, judge, worst
+from bangbench.audit.claims import all_claims, ball_attacks, judge, worst
 from bangbench.audit.consistency import Evidence
 from bangbench.audit.masking import LineRun
 from bangbench.audit.subject import Subject
@@ -22,7 +23,9 @@ class Counted(NamedTuple):
     seconds: float
 
 
-def summarise(subject: Subject, evidence: Evidence, checks: Sequence[Check], counted: Counted) -> AuditSummary:
+def summarise(
+    subject: Subject, evidence: Evidence, checks: Sequence[Check], strength: Strength, counted: Counted
+) -> AuditSummary:
     """Return rates in percent, the verdict on every claim, and the model's: the worst of the claims'."""
     budgets = tuple(_rates_within(subject, evidence, budget) for budget in evidence.budgets)
     claims = tuple(_claim(subject, evidence, budgets, checks, claim) for claim in _judged(evidence))
@@ -30,6 +33,7 @@ def summarise(subject: Subject, evidence: Evidence, checks: Sequence[Check], cou
     return AuditSummary(
         verdict=verdict,
         reasons=tuple(dict.fromkeys(code for claim in claims if claim.verdict == verdict for code in claim.reasons)),
+        strength=strength,
         accuracy=_accuracy(subject),
         images=len(subject.labels),
         correct=subject.correct,
@@ -43,7 +47,9 @@ def summarise(subject: Subject, evidence: Evidence, checks: Sequence[Check], cou
 
 def _judged(evidence: Evidence) -> list[str]:
     """Return the claims that the audit looked into; attacks that could not be run are judged without a rate."""
-    return [claim for claim in ALL_CLAIMS if claim != "transfer" or not evidence.no_transfer]
+    run = {name for name, _ in evidence.battery} or set(ball_attacks())
+    left_out = {"transfer"} if evidence.no_transfer else set()
+    return [claim for claim in all_claims() if claim not in left_out and (claim not in ball_attacks() or claim in run)]
 
 
 def _accuracy(subject: Subject) -> float:
@@ -54,11 +60,13 @@ def _rates_within(subject: Subject, evidence: Evidence, budget: int) -> BudgetRa
     """Count within one budget; an attack along a line counts with the images whose L_inf is within it."""
     correct = subject.correct
     flipped = {name: int((run.linf <= budget).sum()) for name, run in evidence.lines.items()}
-    flipped |= {name: int(run.flipped.sum()) for (name, within), run in evidence.battery.items() if within == budget}
+    inside = {name: run for (name, within), run in evidence.battery.items() if within == budget}
+    flipped |= {name: int(run.flipped.sum()) for name, run in inside.items()}
     fallen = int(worst_case(evidence.lines, evidence.battery, budget, correct).sum())
     return BudgetRates(
         budget=budget,
         flipped=flipped,
+        tried={name: int(run.tried.sum()) for name, run in inside.items() if not run.from_scratch},
         worst_case=fallen,
         rate=100.0 * fallen / correct if correct else None,
         rate_interval=wilson_interval(fallen, correct),
@@ -79,7 +87,8 @@ def _claim(
     elif line is not None:
         rate = line.rate
     else:
-        count = budgets[-1].flipped.get(claim)
+        last = budgets[-1]
+        count = None if claim in last.tried else last.flipped.get(claim)
         rate = None if count is None or not subject.correct else 100.0 * count / subject.correct
     return ClaimVerdict(claim=claim, verdict=verdict, reasons=reasons, rate=rate, linf=_moments(line))
 

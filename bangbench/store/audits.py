@@ -64,15 +64,17 @@ class ClaimVerdict(BaseModel):
 class BudgetRates(BaseModel):
     """What each attack does within one L_inf budget.
 
-    budget: grey levels; flipped: images by attack, each from scratch; worst_case: images that any attack flips within
-    this budget or a smaller one; rate: those in percent of the correct images, with its 95 % Wilson interval;
-    robust_accuracy: images that are correct and stay so, in percent of all.
+    budget: grey levels; flipped: images by attack; tried: how many images an attack was given, where those were only
+    what the others had left, so that the share of flipped ones is not its own rate; worst_case: images that any attack
+    flips within this budget or a smaller one; rate: those in percent of the correct images, with its 95 % Wilson
+    interval; robust_accuracy: images that are correct and stay so, in percent of all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     budget: int
     flipped: dict[str, int]
+    tried: dict[str, int] = {}
     worst_case: int
     rate: float | None
     rate_interval: tuple[float, float] | None
@@ -80,12 +82,16 @@ class BudgetRates(BaseModel):
 
 
 class AuditSummary(BaseModel):
-    """The verdict on a model, claim by claim, and everything it rests on; `verdict` is the worst of the claims'."""
+    """The verdict on a model, claim by claim, and everything it rests on; `verdict` is the worst of the claims'.
+
+    strength: how hard was tried, None in audits that knew of no strengths and did less than `standard`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     verdict: Verdict
     reasons: tuple[str, ...]
+    strength: str | None = None
     accuracy: float
     images: int
     correct: int
