@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from bangbench.core.spec import fingerprint_of
 from bangbench.core.statistics import t_interval
 from bangbench.report.bench_rows import ATTACK_ORDER
 from bangbench.report.groups import Group, ModelResults, natural_key, short_name
 from bangbench.report.rows import group_title, unfinished_note
 from bangbench.report.table import Cell, Column, Row, Show, Table, csv_column, mean_and_std, number, text
 from bangbench.report.verdicts import audit_notes, verdict_on
-from bangbench.store.records import AttackSummary, ModelInfo
+from bangbench.store.records import AttackSummary, ModelCard
 
 _FEWEST = 2
 _NO_NUMBERS: Cell = (None, None, None, None)
+
+#: Settings in which trainings of one recipe may differ: the seed, and what changes no step.
+_FREE_SETTINGS = {"seed", "stages", "threads"}
+#: Settings as they were asked for; a card says as well what came of them.
+_AS_ASKED = {"data", "input_scale", "mean", "std"}
+#: What each model of a recipe has for itself.
+_OWN = {"name", "seed", "weights_sha256", "behaviour"}
 
 
 class _Seeds(NamedTuple):
@@ -55,18 +63,18 @@ _NOTES = (
     "brackets. Each seed gives one number: its accuracy, its rate (percent of its correct images), its mean L∞ (grey "
     "levels) and mean PASS (paper) over its flipped images; empty where some seed has none, and without an interval "
     "where all seeds give the same number.",
-    "One recipe: the same net, method and settings of the method, iterations, training data and preprocessing, with "
-    "different seeds and different weights. Other options of the training are not compared.",
+    "One recipe: the same net, training images, method and settings of the training, as the model.json of each says, "
+    "with different seeds and different weights; models without one are left out.",
     "The spread covers training with another seed on the same test images; an interval is not cut off at 0 or 100 %.",
 )
 
 
 def recipes(models: Iterable[ModelResults]) -> list[list[ModelResults]]:
     """Return the models trained alike but for their seed, recipe by recipe; those of which that is known."""
-    found: dict[Hashable, list[ModelResults]] = defaultdict(list)
+    found: dict[str, list[ModelResults]] = defaultdict(list)
     for model in models:
-        if is_training_known(model.model):
-            found[_recipe(model.model)].append(model)
+        if model.card is not None:
+            found[_recipe(model.card)].append(model)
     return list(found.values())
 
 
@@ -79,15 +87,16 @@ def independent(alike: Iterable[ModelResults]) -> list[ModelResults]:
     return found
 
 
-def is_training_known(info: ModelInfo) -> bool:
-    """Tell whether the record of a model says how it was trained: by which method, from which seed."""
-    return info.method is not None and info.seed is not None
+def is_training_known(model: ModelResults) -> bool:
+    """Tell whether there is a card that says with which settings the weights were trained."""
+    return model.card is not None
 
 
-def _recipe(info: ModelInfo) -> Hashable:
-    """Return what models trained alike have in common."""
-    preprocessing = info.preprocessing.model_dump_json()
-    return info.net, info.parameters, info.method, info.method_identity(), info.iterations, info.data, preprocessing
+def _recipe(card: ModelCard) -> str:
+    """Return what models trained alike have in common: all that their cards say but what is left to them."""
+    settings = {name: value for name, value in card.spec.items() if name not in _FREE_SETTINGS | _AS_ASKED}
+    model = card.model.model_dump(mode="json", exclude=_OWN)
+    return fingerprint_of([settings, model, card.train_data.fingerprint])
 
 
 def _independent(model: ModelResults, other: ModelResults) -> bool:

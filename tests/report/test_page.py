@@ -293,6 +293,7 @@ def test_sections_come_in_order_and_the_contents_name_them(measured: Path) -> No
 
 def test_one_model_with_one_attack_has_no_empty_sections(records: Any) -> None:
     records.attack("mine", "fgs", data="photos")
+    records.card("mine")
     html = page(records.root, chapters=tuple(
         PageChapter(group, tables_of(group), (), ()) for group in groups_under(records.root)
     ))  # fmt: skip
@@ -301,6 +302,7 @@ def test_one_model_with_one_attack_has_no_empty_sections(records: Any) -> None:
     assert "difference" not in [row[0].text for table in tables_in(html).values() for row in table]
     assert "Trained from one seed only: mine." in html
     records.attack("mine-again", "fgs", data="photos", seed=1, weights_sha256="cd" * 32)
+    records.card("mine-again", seed=1, weights_sha256="cd" * 32)
     assert "one seed only" not in page(records.root)
 
 
@@ -383,28 +385,47 @@ def seed_limits(records: Any) -> list[str]:
 
 
 def test_two_copies_of_the_same_seed_are_one_seed(records: Any) -> None:
-    records.attack("t/R0", "fgs", seed=0, weights_sha256="00" * 32)
-    records.attack("t/copy", "fgs", seed=0, weights_sha256="00" * 32, method="regular", method_settings={})
+    for name in ("t/R0", "t/copy"):
+        records.attack(name, "fgs", seed=0, weights_sha256="00" * 32)
+        records.card(name, seed=0, weights_sha256="00" * 32)
     (line,) = seed_limits(records)
     assert line.startswith("Trained from one seed only: R0, copy. ")
 
     records.attack("t/R1", "fgs", seed=1, weights_sha256="01" * 32)
+    records.card("t/R1", seed=1, weights_sha256="01" * 32)
     assert seed_limits(records) == []
 
 
-def test_models_that_are_preprocessed_in_another_way_are_no_second_seed(records: Any) -> None:
-    records.attack("t/R0", "fgs", seed=0, weights_sha256="00" * 32)
-    records.attack("t/R1", "fgs", seed=1, weights_sha256="01" * 32, preprocessing=Preprocessing(input_scale=255.0))
+@pytest.mark.parametrize(
+    "changes", [{"preprocessing": Preprocessing(input_scale=255.0)}, {"spec": {"learning_rate": 0.1}}], ids=str
+)
+def test_models_that_are_trained_in_another_way_are_no_second_seed(records: Any, changes: dict[str, Any]) -> None:
+    for seed, other in enumerate(({}, changes)):
+        records.attack(f"t/R{seed}", "fgs", seed=seed, weights_sha256=f"{seed:02x}" * 32)
+        records.card(f"t/R{seed}", seed=seed, weights_sha256=f"{seed:02x}" * 32, **other)
     (line,) = seed_limits(records)
     assert line.startswith("Trained from one seed only: R0, R1. ")
 
 
 def test_of_models_of_unknown_training_nothing_is_said_about_seeds(records: Any) -> None:
     records.attack("t/theirs", "fgs", method=None, seed=None, method_settings={})
-    assert seed_limits(records) == ["How theirs was trained is not recorded."]
+    (line,) = seed_limits(records)
+    assert line.startswith("How theirs was trained is not known")
 
-    records.attack("t/ours", "fgs", seed=None, weights_sha256="01" * 32)
-    assert seed_limits(records) == ["How ours and theirs were trained is not recorded."]
+    records.attack("t/ours", "fgs", weights_sha256="01" * 32)
+    records.card("t/ours", weights_sha256="02" * 32)
+    (line,) = seed_limits(records)
+    assert line.startswith("How ours and theirs were trained is not known")
+
+
+def test_the_training_of_models_with_a_noise_evolution_alone_is_known_by_their_cards(records: Any) -> None:
+    records.noise("t/R0", "t/B1")
+    assert seed_limits(records)[0].startswith("How R0 and B1 were trained is not known")
+
+    for name in ("t/R0", "t/B1"):
+        records.card(name)
+    (line,) = seed_limits(records)
+    assert line.startswith("Trained from one seed only: R0, B1. ")
 
 
 def test_a_table_links_its_own_files(measured: Path) -> None:

@@ -10,7 +10,15 @@ from bangbench.report.collect import collect
 from bangbench.report.groups import group_records
 from bangbench.report.seed_rows import independent, recipes, seed_table
 from bangbench.report.table import cell_text
-from bangbench.store.records import LinfSummary, Moments, Preprocessing
+from bangbench.store.records import (
+    LinfSummary,
+    ModelCard,
+    ModelInfo,
+    Moments,
+    Preprocessing,
+    read_record,
+    write_record,
+)
 
 
 def table_of(records):
@@ -18,10 +26,16 @@ def table_of(records):
     return seed_table(group)
 
 
-def trained(records, name, number, attack="fgs", **changes):
-    """Write one attack on a model whose seed and weights follow from `number`."""
+def trained(records, name, number, attack="fgs", spec=None, **changes):
+    """Write the card of a model whose seed and weights follow from `number`, and one attack on it.
+
+    spec: settings of its training that are others; `changes` replace fields of the model or of the summary.
+    """
     given = {"seed": number, "weights_sha256": f"{number:02x}" * 32, "method": "regular", "method_settings": {}}
-    records.attack(name, attack, **(given | changes))
+    given |= changes
+    model = {key: value for key, value in given.items() if key in ModelInfo.model_fields}
+    records.card(name, spec={"seed": model["seed"], "stages": None, "threads": 1} | (spec or {}), **model)
+    records.attack(name, attack, **{key: value for key, value in given.items() if key != "data"})
 
 
 def column(table, field):
@@ -75,24 +89,53 @@ def test_two_seeds_are_said_to_be_few(records):
         {"data": "digits"},
         {"preprocessing": Preprocessing(input_scale=255.0)},
         {"seed": 0},
-        {"seed": None},
-        {"method": None},
         {"weights_sha256": "00" * 32},
+        {"spec": {"learning_rate": 0.001}},
+        {"spec": {"rate_policy": "constant()"}},
+        {"spec": {"batch_size": 32}},
+        {"spec": {"momentum": 0.5}},
+        {"spec": {"weight_decay": 0.0}},
+        {"spec": {"shuffle": True}},
+        {"spec": {"train_images": 1000}},
+        {"spec": {"a setting of a later version": 1}},
     ],
     ids=str,
 )
 def test_models_are_one_recipe_only_where_nothing_but_seed_and_weights_differs(records, changes):
     trained(records, "t/R0", 0)
-    model = {key: value for key, value in changes.items() if key != "data"}
-    trained(records, "t/R1", 1, **model)
-    (group,) = group_records(collect(records.root, ())).groups
-    if "data" in changes:
-        first, second = group.models
-        group = group._replace(
-            models=(first, second._replace(model=second.model.model_copy(update={"data": changes["data"]})))
-        )
+    trained(records, "t/R1", 1, **changes)
 
-    assert seed_table(group) is None
+    assert table_of(records) is None
+
+
+def test_snapshots_and_threads_are_no_other_recipe(records):
+    trained(records, "t/R0", 0)
+    trained(records, "t/R1", 1, spec={"stages": 500, "threads": 2})
+
+    assert column(table_of(records), "models") == ["R0, R1"]
+
+
+def test_other_training_images_of_the_same_name_are_another_recipe(records):
+    trained(records, "t/R0", 0)
+    trained(records, "t/R1", 1)
+    path = records.card("t/R1", seed=1, weights_sha256="01" * 32, method_settings={})
+    card = read_record(path, ModelCard)
+    write_record(
+        path, card.model_copy(update={"train_data": card.train_data.model_copy(update={"fingerprint": "00" * 32})})
+    )
+
+    assert table_of(records) is None
+
+
+@pytest.mark.parametrize("other", [None, {"weights_sha256": "cc" * 32}])
+def test_without_a_card_of_its_weights_a_model_is_of_no_recipe(records, other):
+    trained(records, "t/R0", 0)
+    trained(records, "t/R1", 1)
+    (records.root / "models/t/R1/model.json").unlink()
+    if other is not None:
+        records.card("t/R1", spec={"stages": None, "threads": 1}, seed=1, method_settings={}, **other)
+
+    assert table_of(records) is None
 
 
 def test_seeds_that_give_the_same_number_have_no_interval(records):
@@ -109,7 +152,7 @@ def test_copies_are_of_the_recipe_but_not_independent(records):
     trained(records, "t/R0", 0)
     trained(records, "t/copy", 0)
     trained(records, "t/R1", 1)
-    trained(records, "t/theirs", 2, method=None)
+    records.attack("t/theirs", "fgs", seed=2, weights_sha256="02" * 32)
     (group,) = group_records(collect(records.root, ())).groups
 
     (alike,) = recipes(group.models)

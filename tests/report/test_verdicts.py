@@ -180,6 +180,7 @@ def test_seeds_name_the_verdict_once_where_it_is_the_same(records):
         for attack in ("fgs", "hc1"):
             records.attack(name, attack, seed=seed, weights_sha256=f"{seed:02x}" * 32)
         records.audit(name, weights_sha256=f"{seed:02x}" * 32)
+        records.card(name, seed=seed, weights_sha256=f"{seed:02x}" * 32)
     claims = (
         ClaimVerdict(claim="fgs", verdict="masked", rate=1.0),
         ClaimVerdict(claim="hc1", verdict="sound", rate=1.0),

@@ -73,9 +73,8 @@ def _reduced(group: Group) -> list[str]:
 
 def _one_seed(group: Group) -> list[str]:
     """Name the models that stand alone: nothing else was trained in the same way from another seed."""
-    models = [ModelResults(info.name, info, {}) for info in models_of(group)]
     shown = shown_names(group)
-    alone = [shown[model.name] for alike in recipes(models) if len(independent(alike)) == 1 for model in alike]
+    alone = [shown[model.name] for alike in recipes(_models(group)) if len(independent(alike)) == 1 for model in alike]
     if not alone:
         return []
     return [
@@ -86,12 +85,23 @@ def _one_seed(group: Group) -> list[str]:
 
 def _unknown_training(group: Group) -> list[str]:
     shown = shown_names(group)
-    names = [shown[info.name] for info in models_of(group) if not is_training_known(info)]
+    names = [shown[model.name] for model in _models(group) if not is_training_known(model)]
     if not names:
         return []
     *others, last = names
-    subject = f"{', '.join(others)} and {last} were" if others else f"{last} was"
-    return [f"How {subject} trained is not recorded."]
+    subject, whose = (f"{', '.join(others)} and {last} were", "their") if others else (f"{last} was", "its")
+    return [f"How {subject} trained is not known: there is no model.json of {whose} weights."]
+
+
+def _models(group: Group) -> list[ModelResults]:
+    """Return every model of a group once, with the card of its training but without what was measured of it."""
+    cards = {
+        info.name: card
+        for found in group.noise
+        for info, card in zip((found.record.regular, found.record.bang), found.cards, strict=True)
+    }
+    cards |= {model.name: model.card for model in group.models}
+    return [ModelResults(info.name, info, {}, card=cards[info.name]) for info in models_of(group)]
 
 
 def _missing_attacks(group: Group) -> list[str]:
