@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from bangbench.nets.classifier import Classifier
+from bangbench.nets.first_layer import quick_image_gradients
 
 
 def image_gradient(
@@ -20,7 +21,7 @@ def image_gradient(
     itself underflow.
     """
     variable = images.detach().clone().requires_grad_(True)
-    with torch.enable_grad():
+    with torch.enable_grad(), quick_image_gradients(classifier.net, variable):
         logits = classifier(variable)
         (gradient,) = torch.autograd.grad(objective(logits).sum(), variable)
     return gradient.contiguous(), logits.detach()
