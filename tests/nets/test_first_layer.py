@@ -55,8 +55,6 @@ def backward_calls(monkeypatch):
 @pytest.mark.parametrize(
     "settings", [{}, {"padding": 2}, {"padding": (0, 3), "kernel": (3, 4), "bias": False}], ids=str
 )
-    "settings", [{}, {"padding": 2}, {"padding": (0, 3), "kernel": (3, 4), "bias": False}], ids=str
-)
 def test_logits_are_the_same_bits_and_gradients_those_of_float64(settings, channels_last, monkeypatch, backward_calls):
     classifier, images = classifier_of(net_of(**settings), channels_last=channels_last), images_of()
     labels = classifier(images).argmax(1)
