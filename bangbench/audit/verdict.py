@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from bangbench.attacks.base import ATTACKS
 from bangbench.attacks.spec import Strength
 from bangbench.audit.battery import worst_case
 from bangbench.audit.claims import all_claims, ball_attacks, judge, worst
@@ -28,7 +29,7 @@ def summarise(
 ) -> AuditSummary:
     """Return rates in percent, the verdict on every claim, and the model's: the worst of the claims'."""
     budgets = tuple(_rates_within(subject, evidence, budget) for budget in evidence.budgets)
-    claims = tuple(_claim(subject, evidence, budgets, checks, claim) for claim in _judged(evidence))
+    claims = tuple(_claim(subject, evidence, budgets, checks, claim) for claim in _judged(evidence, strength))
     verdict = worst(claim.verdict for claim in claims)
     return AuditSummary(
         verdict=verdict,
@@ -45,11 +46,17 @@ def summarise(
     )
 
 
-def _judged(evidence: Evidence) -> list[str]:
-    """Return the claims that the audit looked into; attacks that could not be run are judged without a rate."""
-    run = {name for name, _ in evidence.battery} or set(ball_attacks())
-    left_out = {"transfer"} if evidence.no_transfer else set()
-    return [claim for claim in all_claims() if claim not in left_out and (claim not in ball_attacks() or claim in run)]
+def _judged(evidence: Evidence, strength: Strength) -> list[str]:
+    """Return the claims that the audit looked into; attacks that could not be run are judged without a rate.
+
+    No claim are attacks that need a model to copy from where there is none, or that this strength leaves out.
+    """
+    left_out = set()
+    for name in ball_attacks():
+        kind = ATTACKS.load(name)
+        if kind.strengths.get(strength, {}) is None or ("source" in kind.needs and evidence.no_transfer):
+            left_out.add(name)
+    return [claim for claim in all_claims() if claim not in left_out]
 
 
 def _accuracy(subject: Subject) -> float:

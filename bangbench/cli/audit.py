@@ -14,7 +14,7 @@ from rich.text import Text
 from bangbench.audit.spec import AuditSpec
 from bangbench.cli.options import command
 from bangbench.cli.output import Output, complain
-from bangbench.store.audits import AuditRecord, AuditSummary, Check, ClaimVerdict
+from bangbench.store.audits import PREDICTIONS, WORST_CASE, AuditRecord, AuditSummary, BudgetRates, Check, ClaimVerdict
 
 _STYLES = {"sound": "green", "suspect": "yellow", "masked": "bold red", "note": "cyan"}
 
@@ -111,30 +111,45 @@ def claims_table(summary: AuditSummary) -> Table:
 
 def _claim_name(claim: ClaimVerdict, summary: AuditSummary) -> str:
     """Return the claim with the budget of its rate, where it has one."""
-    if claim.claim == "predictions":
+    from bangbench.audit.claims import line_attacks
+
+    if claim.claim == PREDICTIONS:
         return "accuracy, noise"
-    if claim.linf is not None or not summary.budgets or claim.claim.startswith(("fgs", "hc1")):
+    if claim.claim in line_attacks() or not summary.budgets:
         return claim.claim
-    return f"{claim.claim}, L∞ ≤ {summary.budgets[-1].budget}"
+    within = f"{claim.claim}, L∞ ≤ {summary.budgets[-1].budget}"
+    return f"{within} ({_tried(summary)})" if claim.claim == WORST_CASE or summary.strength == "quick" else within
+
+
+def _tried(summary: AuditSummary) -> str:
+    """Return how hard was tried, in a word or two; audits of earlier versions knew of no strengths."""
+    return summary.strength or "an earlier version"
 
 
 def budgets_table(summary: AuditSummary) -> Table:
-    """Return flipped images in percent of the correct ones: a row per attack, a column per budget."""
+    """Return flipped images in percent of the correct ones: a row per attack, a column per budget.
+
+    Of an attack that tried only what the others had left, they are counted.
+    """
     title = "Flipped within each L∞ budget, percent of the correct images (grey levels; share of the range)"
+    title += f"; strength: {_tried(summary)}"
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="dim")
     table.add_column("Attack", no_wrap=True)
     for rates in summary.budgets:
         table.add_column(f"{rates.budget} ({rates.budget / 255.0:.2g})", justify="right", no_wrap=True)
     names = dict.fromkeys(name for rates in summary.budgets for name in rates.flipped)
     for name in names:
-        table.add_row(name, *(_percent(_share(rates.flipped.get(name), summary.correct)) for rates in summary.budgets))
+        table.add_row(name, *(_flipped(name, rates, summary.correct) for rates in summary.budgets))
     table.add_row("worst case per image", *(_percent(rates.rate) for rates in summary.budgets), style="bold")
     table.add_row("robust accuracy, of all", *(_percent(rates.robust_accuracy) for rates in summary.budgets))
     return table
 
 
-def _share(count: int | None, total: int) -> float | None:
-    return None if count is None or not total else 100.0 * count / total
+def _flipped(name: str, rates: BudgetRates, correct: int) -> str:
+    count = rates.flipped.get(name)
+    if count is not None and name in rates.tried:
+        return f"{count:,} of {rates.tried[name]:,} left"
+    return _percent(None if count is None or not correct else 100.0 * count / correct)
 
 
 def _percent(value: float | None) -> str:

@@ -98,9 +98,18 @@ def line_at(distance: float, flipped: int, count: int, blank: int = 0) -> LineRu
     return line([distance] * flipped + [np.inf] * (count - flipped), blank)
 
 
-def ball(flipped: Flags, lost: Flags | None = None, outside: Flags | None = None) -> BallRun:
-    none = np.zeros_like(flipped)
-    return BallRun(flipped, none if lost is None else lost, none if outside is None else outside, len(flipped))
+def ball(
+    flipped: Flags, lost: Flags | None = None, outside: Flags | None = None, tried: Flags | None = None
+) -> BallRun:
+    """Return an attack inside a ball that flips these images; every image was tried unless told otherwise."""
+    none, everyone = np.zeros_like(flipped), np.ones_like(flipped)
+    return BallRun(
+        flipped,
+        none if lost is None else lost,
+        none if outside is None else outside,
+        everyone if tried is None else tried,
+        len(flipped),
+    )
 
 
 def evidence_of(
@@ -109,8 +118,16 @@ def evidence_of(
     budgets: Sequence[int] = (10,),
     **more: Any,
 ) -> Evidence:
+    """Return evidence in which a doubled attack finds nothing more, nor is anything left within the whole range."""
     nothing = torch.empty(0, dtype=torch.int64)
-    defaults = {"doubled": nothing, "unbounded": nothing, "unbounded_tried": 10, "classes": 10, "no_transfer": ""}
+    defaults = {
+        "doubled": dict.fromkeys(budgets, nothing),
+        "surviving": dict.fromkeys(budgets, 0),
+        "unbounded": nothing,
+        "unbounded_tried": 10,
+        "classes": 10,
+        "no_transfer": "",
+    }
     return Evidence(lines, battery, budgets, **{**defaults, **more})
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bangbench.audit.claims import ALL_CLAIMS, BALL_ATTACKS, GRADIENT_CLAIMS, LINE_ATTACKS, judge, worst
+from bangbench.audit.claims import all_claims, ball_attacks, gradient_claims, line_attacks, judge, worst
 from bangbench.audit.verdict import Counted, summarise
 
 SCENES = runpy.run_path(str(Path(__file__).with_name("scenes.py")))
@@ -53,7 +53,7 @@ def test_a_claim_is_judged_by_the_checks_that_concern_it():
 
 def test_a_check_without_claims_concerns_them_all():
     checks = [check("bad-outputs", "suspect")]
-    assert {judge(claim, checks) for claim in ALL_CLAIMS} == {("suspect", ("bad-outputs",))}
+    assert {judge(claim, checks) for claim in all_claims()} == {("suspect", ("bad-outputs",))}
 
 
 def test_a_reason_is_named_once():
@@ -62,9 +62,9 @@ def test_a_reason_is_named_once():
 
 
 def test_claims_are_those_of_the_attacks():
-    assert ("predictions", *LINE_ATTACKS, *BALL_ATTACKS, "worst-case") == ALL_CLAIMS
-    assert set(GRADIENT_CLAIMS) < set(ALL_CLAIMS)
-    assert not {"square", "transfer", "uniform-noise", "gaussian-noise", "predictions"} & set(GRADIENT_CLAIMS)
+    assert ("predictions", *line_attacks(), *ball_attacks(), "worst-case") == all_claims()
+    assert set(gradient_claims()) < set(all_claims())
+    assert not {"square", "transfer", "uniform-noise", "gaussian-noise", "predictions"} & set(gradient_claims())
 
 
 # --- summaries --------------------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def summary():
         check("few-images", "note"),
     ]
     evidence = evidence_of(LINES, BATTERY, (10, 20), no_transfer="Nobody was named.")
-    return summarise(counted(8, wrong=[2, 9]), evidence, checks, COUNTED)
+    return summarise(counted(8, wrong=[2, 9]), evidence, checks, "standard", COUNTED)
 
 
 def wilson(successes, trials):
@@ -134,6 +134,8 @@ def test_every_claim_has_the_rate_of_its_largest_budget(summary):
         "hc1-unmasked": 25.0,
         "pgd": 50.0,
         "apgd": None,  # was not run
+        "apgd-ce": None,
+        "apgd-t": None,
         "square": 12.5,
         "uniform-noise": None,
         "gaussian-noise": None,
@@ -163,26 +165,28 @@ def test_the_verdict_is_the_worst_and_its_reasons_are_those_of_its_claims(summar
 
 def test_reasons_of_milder_claims_are_not_the_models():
     checks = [check("not-converged", "suspect", ("worst-case",)), check("fgs-masked", "masked", ("fgs",))]
-    summary = summarise(counted(8), evidence_of(LINES, BATTERY, (10, 20)), checks, COUNTED)
+    summary = summarise(counted(8), evidence_of(LINES, BATTERY, (10, 20)), checks, "standard", COUNTED)
     assert (summary.verdict, summary.reasons) == ("masked", ("fgs-masked",))
 
 
 def test_a_sound_model_has_no_reasons():
-    summary = summarise(counted(8), evidence_of(LINES, BATTERY, (10, 20)), [check("few-images", "note")], COUNTED)
+    summary = summarise(
+        counted(8), evidence_of(LINES, BATTERY, (10, 20)), [check("few-images", "note")], "standard", COUNTED
+    )
     assert (summary.verdict, summary.reasons) == ("sound", ())
 
 
 def test_transfer_is_judged_only_where_there_is_another_model():
     battery = {**BATTERY, ("transfer", 20): ball(flags(8, [0, 1]))}
-    with_it = summarise(counted(8), evidence_of(LINES, battery, (10, 20)), [], COUNTED)
-    without = summarise(counted(8), evidence_of(LINES, BATTERY, (10, 20), no_transfer="None."), [], COUNTED)
+    with_it = summarise(counted(8), evidence_of(LINES, battery, (10, 20)), [], "standard", COUNTED)
+    without = summarise(counted(8), evidence_of(LINES, BATTERY, (10, 20), no_transfer="None."), [], "standard", COUNTED)
     assert with_it.claim("transfer").rate == 25.0
     assert without.claim("transfer") is None
     assert len(with_it.claims) == len(without.claims) + 1
 
 
 def test_a_model_that_is_never_right_has_no_rates():
-    summary = summarise(counted(0, wrong=range(4)), evidence_of({}, {}, (10,)), [], COUNTED)
+    summary = summarise(counted(0, wrong=range(4)), evidence_of({}, {}, (10,)), [], "standard", COUNTED)
     (rates,) = summary.budgets
     assert (rates.flipped, rates.worst_case, rates.rate, rates.rate_interval) == ({}, 0, None, None)
     assert rates.robust_accuracy == summary.accuracy == 0.0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from bangbench.audit.battery import DOUBLED_STEPS
+from bangbench.audit.battery import DOUBLED, DOUBLED_IMAGES
 from bangbench.audit.consistency import consistency
 from bangbench.audit.reasons import REASONS
 
@@ -19,12 +19,13 @@ ball, by_code, counted, evidence_of, flags, line, line_at = (
     SCENES[name] for name in ("ball", "by_code", "counted", "evidence_of", "flags", "line", "line_at")
 )
 COUNT = 1000
-FOLLOWING = ("pgd", "apgd", "worst-case")
+GRADIENT = ("pgd", "apgd", "apgd-ce", "apgd-t")
+FOLLOWING = (*GRADIENT, "worst-case")
 COMPARISONS = ["one-step-beats-many", "gradient-free-beats-gradient", "transfer-beats-direct", "noise-beats-attack"]
 CODES = ["weak-attacks-only", *COMPARISONS, "unbounded-attack-fails", "bigger-budget-worse", "not-converged"]
 LINES = ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked")
-SEARCHING = ("pgd", "apgd", "square")
-BALLS = ("pgd", "apgd", "square", "transfer", "uniform-noise", "gaussian-noise")
+SEARCHING = (*GRADIENT, "square")
+BALLS = (*GRADIENT, "square", "transfer", "uniform-noise", "gaussian-noise")
 
 
 def judge(count=COUNT, budgets=(10,), subject=None, fgs_unmasked=None, more=None, **flipped):
@@ -177,13 +178,13 @@ def test_no_more_than_chance_may_survive_the_whole_range(survivors, tried, class
 
 @pytest.mark.parametrize(
     ("lost", "gained", "outcome"),
-    # of three comparisons the smallest p counts three times: 3 / 2^11 is above 0.001, 3 / 2^12 below it
+    # of five comparisons the smallest p counts five times: 5 / 2^12 is above 0.001, 5 / 2^13 below it
     [
         (0, 0, "passed"),
-        (11, 0, "passed"),
-        (12, 0, "suspect"),
-        (16, 1, "suspect"),
-        (14, 1, "passed"),
+        (12, 0, "passed"),
+        (13, 0, "suspect"),
+        (17, 1, "suspect"),
+        (15, 1, "passed"),
         (50, 60, "passed"),
     ],
 )
@@ -195,7 +196,7 @@ def test_a_bigger_ball_may_lose_what_chance_loses(lost, gained, outcome):
     assert check.numbers["apgd_lost_5_to_10"] == float(lost)
     assert check.numbers["pgd_lost_5_to_10"] == 0.0
     p_value = binom.sf(lost - 1, lost + gained, 0.5) if lost else 1.0
-    assert check.numbers["smallest_p"] == pytest.approx(min(1.0, 3 * p_value))
+    assert check.numbers["smallest_p"] == pytest.approx(min(1.0, 5 * p_value))
     if outcome == "suspect":
         assert check.claims == ("apgd", "worst-case")
         assert check.count == lost
@@ -243,19 +244,33 @@ def test_one_budget_alone_is_compared_with_nothing():
 
 @pytest.mark.parametrize(("more", "outcome"), [(0, "passed"), (1, "note"), (10, "note"), (11, "suspect")])
 def test_doubled_steps_may_find_one_percent_more(more, outcome):
-    check = judge(more={"doubled": torch.arange(more), "surviving": 150})["not-converged"]
+    check = judge(more={"doubled": {10: torch.arange(more)}, "surviving": {10: DOUBLED_IMAGES}})["not-converged"]
     assert check.outcome == outcome
     assert check.claims == ("worst-case",)
     assert check.count == more
     assert check.numbers["flipped"] == more / 10.0
-    assert f"PGD with {DOUBLED_STEPS} steps flips {more} of the first 150 of 150 images that survive" in check.evidence
+    assert check.numbers["flipped_10"] == more / 10.0
+    said = (
+        f"Auto-PGD with {DOUBLED.iterations} steps flips {more} of the first {DOUBLED_IMAGES} of {DOUBLED_IMAGES} that"
+    )
+    assert said in check.evidence
 
 
 def test_what_doubled_steps_find_among_the_first_survivors_speaks_for_all():
-    check = judge(more={"doubled": torch.arange(6), "surviving": 400})["not-converged"]
-    assert check.outcome == "suspect"  # 6 of the first 200, so about 12 of 400, of 1,000
+    check = judge(more={"doubled": {10: torch.arange(6)}, "surviving": {10: 2 * DOUBLED_IMAGES}})["not-converged"]
+    assert check.outcome == "suspect"  # 6 of the first 100, so about 12 of 200, of 1,000
     assert round(check.numbers["flipped"], 9) == 1.2
-    assert "6 of the first 200 of 400 images" in check.evidence
+    assert "6 of the first 100 of 200 that survive" in check.evidence
+
+
+def test_the_budget_in_which_most_is_left_to_find_decides_about_convergence():
+    places = {5: torch.arange(11), 10: torch.arange(10, 12)}
+    check = judge(budgets=(5, 10), more={"doubled": places, "surviving": {5: 100, 10: 40}})["not-converged"]
+    assert check.outcome == "suspect"  # within the smaller one, though not within the larger
+    assert (check.numbers["flipped_5"], check.numbers["flipped_10"], check.numbers["flipped"]) == (1.1, 0.2, 1.1)
+    assert (check.count, check.images) == (12, tuple(range(12)))
+    fine = judge(budgets=(5, 10), more={"doubled": {5: places[10], 10: places[10]}, "surviving": {5: 100, 10: 40}})
+    assert fine["not-converged"].outcome == "note"
 
 
 @pytest.mark.parametrize(("fgs", "outcome"), [(20, "note"), (21, "passed"), (30, "passed")])
@@ -281,7 +296,7 @@ def test_an_attack_along_a_line_is_weak_from_ten_points_on(fgs, outcome):
 
 def test_without_gradient_attacks_only_balls_of_other_attacks_are_compared():
     battery = {("square", 5): ball(flags(20, range(12))), ("square", 10): ball(flags(20, []))}
-    more = {"doubled": None, "unbounded_tried": 0, "no_transfer": "Nobody was named."}
+    more = {"doubled": {}, "unbounded_tried": 0, "no_transfer": "Nobody was named."}
     checks = by_code(consistency(counted(20), evidence_of({}, battery, (5, 10), **more)))
     not_run = {code: check.evidence for code, check in checks.items() if check.outcome == "not-run"}
     nothing = "There was no gradient attack to compare."
@@ -293,7 +308,7 @@ def test_without_gradient_attacks_only_balls_of_other_attacks_are_compared():
 
 def test_a_model_that_is_never_right_raises_nothing():
     empty = counted(0, wrong=[0, 1])
-    more = {"doubled": None, "unbounded_tried": 0}
+    more = {"doubled": {}, "unbounded_tried": 0}
     checks = consistency(empty, evidence_of({}, {}, (5, 10), **more))
     assert {check.outcome for check in checks} <= {"not-run", "passed"}
     assert np.array([check.count or 0 for check in checks]).sum() == 0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from bangbench.audit.claims import LINE_ATTACKS
+from bangbench.audit.claims import line_attacks
 from bangbench.audit.masking import VARIANT_IMAGES, VARIANTS, Lines, line_run, masking, variants_of
 
 SCENES = runpy.run_path(str(Path(__file__).with_name("scenes.py")))
@@ -24,16 +24,16 @@ LEADS = [11, 14, 17, 20, 23]
 
 def run_all(subject, regular=None):
     """Return the checks from real runs, by code."""
-    own = {name: line_run(subject, name) for name in LINE_ATTACKS}
-    changed = {(name, code): line_run(subject, name, code) for name in LINE_ATTACKS for code in variants_of(subject)}
+    own = {name: line_run(subject, name) for name in line_attacks()}
+    changed = {(name, code): line_run(subject, name, code) for name in line_attacks() for code in variants_of(subject)}
     return by_code(masking(subject, Lines(own, changed, regular)))
 
 
 def judge(count=100, regular=None, subject=None, **runs):
     """Return the checks from made-up runs; those that are not given flip everything at a distance of 10."""
     everything = line_at(10, count, count)
-    own = {name: runs.get(name.replace("-", "_"), everything) for name in LINE_ATTACKS}
-    changed = {(name, code): runs.get("changed", everything) for name in LINE_ATTACKS for code in VARIANTS}
+    own = {name: runs.get(name.replace("-", "_"), everything) for name in line_attacks()}
+    changed = {(name, code): runs.get("changed", everything) for name in line_attacks() for code in VARIANTS}
     return by_code(masking(subject or counted(count), Lines(own, changed, regular)))
 
 
@@ -122,9 +122,9 @@ def test_changes_are_compared_on_the_first_images_only():
     count = VARIANT_IMAGES + 7
     late = line([10.0] * VARIANT_IMAGES + [np.inf] * 7)
     everything = {
-        (name, code): line_at(10, VARIANT_IMAGES, VARIANT_IMAGES) for name in LINE_ATTACKS for code in VARIANTS
+        (name, code): line_at(10, VARIANT_IMAGES, VARIANT_IMAGES) for name in line_attacks() for code in VARIANTS
     }
-    checks = by_code(masking(counted(count), Lines(dict.fromkeys(LINE_ATTACKS, late), everything, None)))
+    checks = by_code(masking(counted(count), Lines(dict.fromkeys(line_attacks(), late), everything, None)))
     assert checks["logit-offset"].outcome == "passed"
     assert f"on {VARIANT_IMAGES} images" in checks["logit-offset"].evidence
 
@@ -237,7 +237,7 @@ def test_a_true_logit_of_zero_is_not_negative():
 def test_a_change_matters_by_rate_and_by_distance(code, own, outcome):
     check = judge(hc1_unmasked=own)[code]
     assert check.outcome == outcome
-    assert check.claims == (("hc1-unmasked",) if outcome in ("suspect", "masked") else LINE_ATTACKS)
+    assert check.claims == (("hc1-unmasked",) if outcome in ("suspect", "masked") else line_attacks())
     assert check.numbers["hc1-unmasked_rate"] == own.rate
     assert check.numbers["hc1-unmasked_changed_rate"] == 100.0
     assert ("hc1-unmasked" in check.evidence) == (outcome != "passed")

@@ -72,7 +72,7 @@ def test_there_is_a_column_for_everything_that_was_run_and_no_other(table):
 
 def test_all_rates_of_the_summary_can_be_counted_again(scene, table):
     subject, evidence = scene
-    summary = summarise(subject, evidence, [], Counted(0, 0.0))
+    summary = summarise(subject, evidence, [], "quick", Counted(0, 0.0))
     columns = {name: table[name].to_pylist() for name in table.column_names}
     attacked = sum(columns["attacked"])
     assert attacked == summary.correct
