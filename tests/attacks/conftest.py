@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from bangbench.attacks.ball import Ball, Found
 from bangbench.attacks.base import Flips
@@ -64,6 +64,13 @@ def wrap(net: nn.Module, input_scale: float = 1.0) -> Classifier:
     return Classifier(net, Preprocessing(input_scale=input_scale)).eval().requires_grad_(False)
 
 
+def watched(net: nn.Module) -> tuple[Classifier, list[Tensor]]:
+    """The wrapped net, and a list of all the batches that it is asked about, without what fills them up."""
+    classifier, seen = wrap(net), list[Tensor]()
+    classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
+    return classifier, seen
+
+
 def linear(weight: NDArray[np.float64], bias: NDArray[np.float64]) -> Classifier:
     layer = nn.Linear(weight.shape[1], len(weight))
     layer.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
@@ -113,6 +120,7 @@ class Tools(NamedTuple):
     """The helpers above, for tests that cannot import this file."""
 
     wrap: Callable[..., Classifier]
+    watched: Callable[[nn.Module], tuple[Classifier, list[Tensor]]]
     linear: Callable[[NDArray[np.float64], NDArray[np.float64]], Classifier]
     run_attack: Callable[..., Flips]
     recorder: type[Recorder]
@@ -124,7 +132,7 @@ class Tools(NamedTuple):
 
 @pytest.fixture(scope="session")
 def tools() -> Tools:
-    return Tools(wrap, linear, run_attack, Recorder, UNIT, assert_allowed, random_ball, grey_ball)
+    return Tools(wrap, watched, linear, run_attack, Recorder, UNIT, assert_allowed, random_ball, grey_ball)
 
 
 def opposite_rows(seed: int, share: float | None) -> Case:

@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from bangbench.attacks.apgd import Apgd, ApgdSettings, apgd, checkpoints
+from bangbench.attacks.apgd import Apgd, ApgdCrossEntropy, ApgdSettings, ApgdTargeted, apgd, checkpoints
 from bangbench.attacks.ball import Ball
 from bangbench.attacks.base import Means
-from bangbench.attacks.losses import dlr
+from bangbench.attacks.pgd import start_of
 from bangbench.nets.models import open_model
+
+FIFTY = ApgdSettings(iterations=50)
 
 pytestmark = pytest.mark.exact
 
@@ -40,14 +42,13 @@ class PartlyNotANumber(nn.Module):
 
 
 class Landscape(nn.Module):
-    """Two logits, 0 and a function of an image's only pixel: the margin of class 0; keeps every image seen."""
+    """Two logits, 0 and a function of an image's only pixel: the margin of class 0."""
 
     def __init__(self, height):
         super().__init__()
-        self.height, self.seen = height, []
+        self.height = height
 
     def forward(self, images):
-        self.seen.append(images.detach().flatten().clone())
         height = self.height(images.flatten())
         return torch.stack([0.0 * height, height], 1)
 
@@ -79,8 +80,8 @@ def terrain(values, slopes):
 
 #: Rough, sloping up and down at random; on the way of some images the step is halved for the second reason alone.
 ROUGH = terrain(
-    torch.randint(-900, -1, (256,), generator=torch.Generator().manual_seed(29)).float(),
-    torch.randint(0, 2, (256,), generator=torch.Generator().manual_seed(30)).mul(2).sub(1).float(),
+    torch.randint(-900, -1, (256,), generator=torch.Generator().manual_seed(13)).float(),
+    torch.randint(0, 2, (256,), generator=torch.Generator().manual_seed(14)).mul(2).sub(1).float(),
 )
 #: A slope that ends where there are no numbers.
 ABYSS = terrain(torch.where(torch.arange(256) > 130, torch.nan, torch.arange(256.0) - 500.0), torch.ones(256))
@@ -101,8 +102,15 @@ def papers_checkpoints(iterations):
     return {math.ceil(share * iterations / 100) for share in (22, 41, 57, 70, 80, 87, 93, 99)} - {iterations}
 
 
+def starts_of(ball, seed=0):
+    """Where the first run begins: between grey levels, which no net gets to see."""
+    return start_of(ball, means(seed), random=True).flatten().tolist()
+
+
 def slow_twin(height, image, start, budget, iterations):
-    """Algorithm 1 of the paper for one pixel, word for word; returns the iterates, and why the step was halved."""
+    """Algorithm 1 of the paper for one pixel, word for word, in float32; its values and slopes are those of the
+    closest grey level. Returns the grey levels of the iterates, and why the step was halved.
+    """
     levels = torch.arange(256.0, requires_grad=True)
     values = height(levels)
     slopes = torch.autograd.grad(values.sum(), levels)[0].sign()
@@ -110,28 +118,31 @@ def slow_twin(height, image, start, budget, iterations):
     slopes, values = torch.where(values.isnan(), 0.0, slopes).tolist(), values.tolist()
 
     def project(value):
-        return int(np.clip(np.rint(value), max(0, image - budget), min(255, image + budget)))
+        return np.clip(value, np.float32(max(image - budget, 0)), np.float32(min(image + budget, 255)))
 
+    def f(place):
+        return values[round(place)]
+
+    previous = current = best = np.float32(start)
     points, reasons = [start], []
-    best, last_check, rises, step = start, 0, 0, 2.0 * budget
-    step_then, best_then = step, values[best]
-    previous, current = start, start
+    last_check, rises, step = 0, 0, np.float32(2 * budget)
+    step_then, best_then = step, f(best)
     for k in range(1, iterations + 1):
-        z = project(current + step * slopes[current])
-        alpha = 1.0 if k == 1 else 0.75
-        following = project(current + alpha * (z - current) + (1.0 - alpha) * (current - previous))
-        rises += values[following] > values[current]
+        z = project(current + step * np.float32(slopes[round(current)]))
+        alpha = np.float32(1.0 if k == 1 else 0.75)
+        following = project(current + alpha * (z - current) + (1 - alpha) * (current - previous))
+        rises += f(following) > f(current)
         points.append(following)
-        if values[following] > values[best]:
+        if f(following) > f(best):
             best = following
         previous, current = current, following
         if k in papers_checkpoints(iterations):
-            conditions = (rises < 0.75 * (k - last_check), step == step_then and values[best] == best_then)
-            last_check, step_then, best_then, rises = k, step, values[best], 0
+            conditions = (rises < 0.75 * (k - last_check), step == step_then and f(best) == best_then)
+            last_check, step_then, best_then, rises = k, step, f(best), 0
             if any(conditions):
-                step, current = max(1.0, step / 2.0), best
+                step, current = step / 2, best
                 reasons.append(conditions)
-    return points, reasons
+    return [round(point) for point in points], reasons
 
 
 def linear_ball(case, budget):
@@ -149,38 +160,49 @@ def linear_ball(case, budget):
 @pytest.mark.parametrize("height", [peak, hills, slope, ROUGH, ABYSS])
 @pytest.mark.parametrize("iterations", [1, 2, 10, 50])
 def test_every_iterate_is_that_of_the_papers_algorithm(tools, height, iterations):
-    net, levels = Landscape(height), list(range(0, 256, 3))
-    result = apgd(tools.wrap(net), pixel_ball(levels, 40), means(), ApgdSettings(iterations=iterations))
+    (classifier, seen), levels = tools.watched(Landscape(height)), list(range(0, 256, 3))
+    ball = pixel_ball(levels, 40)
+    result = apgd(classifier, ball, means(), ApgdSettings(iterations=iterations))
     assert not result.found.any()
     assert result.forwards == len(levels) * (2 + iterations)
-    seen = torch.stack([*torch.cat(net.seen).view(2 + iterations, -1)[1:]], 1).long().tolist()
+    paths = torch.cat(seen).view(2 + iterations, -1)[1:].T.long().tolist()
     reasons = set()
-    for level, path in zip(levels, seen, strict=True):
-        expected, why = slow_twin(height, level, path[0], 40, iterations)
+    for level, start, path in zip(levels, starts_of(ball), paths, strict=True):
+        expected, why = slow_twin(height, level, start, 40, iterations)
         assert path == expected
         reasons.update(why)
     if height is ROUGH and iterations == 50:
         assert reasons == {(True, False), (False, True), (True, True)}
 
 
-def test_a_loss_that_zigzags_halves_the_step_down_to_a_grey_level(tools):
+def test_a_loss_that_zigzags_halves_the_step_down_to_half_a_grey_level(tools):
     """Until the first checkpoint the iterates jump across the ball, after the last they stay at the ridge."""
-    net = Landscape(peak)
-    apgd(tools.wrap(net), pixel_ball([120], 64), means())
-    path = torch.cat(net.seen[1:])
-    jumps = path.diff().abs()
-    assert float(jumps[2:11].min()) >= 40.0
-    assert float(jumps[-7:].max()) <= 6.0
-    assert float((path[-7:] - 128.4).abs().max()) <= 6.0
-    _, reasons = slow_twin(peak, 120, int(path[0]), 64, 50)
-    assert len(reasons) == 7
+    classifier, seen = tools.watched(Landscape(peak))
+    ball = pixel_ball([120], 64)
+    apgd(classifier, ball, means())
+    path = torch.cat(seen[1:]).flatten()
+    assert len(path) == 101
+    assert float(path[2:22].diff().abs().min()) >= 40.0
+    assert float((path[-6:] - 128.4).abs().max()) <= 1.5
+    _, reasons = slow_twin(peak, 120, starts_of(ball)[0], 64, 100)
+    assert len(reasons) == 8
 
 
 def test_the_step_stays_where_it_raises_the_loss(tools):
     """On a slope the first step reaches the end of the ball: no second one has to."""
-    net = Landscape(slope)
-    apgd(tools.wrap(net), pixel_ball([100], 64), means())
-    assert set(torch.cat(net.seen[2:]).tolist()) == {164.0}
+    classifier, seen = tools.watched(Landscape(slope))
+    apgd(classifier, pixel_ball([100], 64), means())
+    assert set(torch.cat(seen[2:]).flatten().tolist()) == {164.0}
+
+
+def test_iterates_move_by_less_than_a_grey_level_where_the_budget_is_that_small(tools):
+    """What a net sees stands still for several steps, and moves on: the iterate has moved between grey levels."""
+    classifier, seen = tools.watched(Landscape(peak))
+    apgd(classifier, pixel_ball([128] * 40, 2), means(), ApgdSettings(iterations=100))
+    paths = torch.stack(seen[1:]).flatten(1).T
+    last = paths[:, 81:].diff(dim=1)
+    assert (last == 0.0).any(1).all()
+    assert (last != 0.0).any()
 
 
 def test_each_image_has_a_step_of_its_own(tools):
@@ -189,12 +211,12 @@ def test_each_image_has_a_step_of_its_own(tools):
     def ridge_and_cliff(pixel):
         return torch.where(pixel > 200.0, 1.0, -1.0 - (pixel - 128.4).abs()) + 0.0 * pixel
 
-    net, ball = Landscape(ridge_and_cliff), pixel_ball([230, 120], 20)
-    result = apgd(tools.wrap(net), ball, means())
+    (classifier, seen), ball = tools.watched(Landscape(ridge_and_cliff)), pixel_ball([230, 120], 20)
+    result = apgd(classifier, ball, means(), FIFTY)
     assert result.found.tolist() == [True, False]
-    assert [len(images) for images in net.seen] == [2] + [1] * 51
-    path = [int(images[-1]) for images in net.seen[1:]]
-    assert path == slow_twin(ridge_and_cliff, 120, path[0], 20, 50)[0]
+    assert [len(images) for images in seen] == [2] + [1] * 51
+    path = [int(images[-1]) for images in seen[1:]]
+    assert path == slow_twin(ridge_and_cliff, 120, starts_of(ball)[1], 20, 50)[0]
 
 
 def test_checkpoints_are_the_papers():
@@ -203,30 +225,17 @@ def test_checkpoints_are_the_papers():
     assert checkpoints(1) == ()
 
 
-def test_the_loss_is_the_difference_of_logits_ratio():
-    logits = torch.tensor([[5.0, 3.0, 1.0, 0.0], [5.0, 3.0, 1.0, 0.0], [5.0, 3.0, 1.0, 0.0]])
-    labels = torch.tensor([0, 1, 3])
-    assert dlr(logits, labels).tolist() == [-0.5, 0.5, 1.25]
-    assert dlr(logits * 8.0 - 1024.0, labels).tolist() == [-0.5, 0.5, 1.25]
-
-
-def test_the_ratio_of_equal_logits_is_a_number_and_so_is_its_gradient():
-    logits = torch.full((2, 4), 7.0, requires_grad=True)
-    loss = dlr(logits, torch.tensor([0, 3]))
-    (gradient,) = torch.autograd.grad(loss.sum(), logits)
-    assert loss.tolist() == [0.0, 0.0]
-    assert gradient.isfinite().all()
-
-
-def test_with_two_classes_the_loss_is_the_margin():
-    assert dlr(torch.tensor([[5.0, 3.0]]), torch.tensor([0])).tolist() == [-2.0]
-
-
-@pytest.mark.parametrize("budget", [12, 14, 18])
-def test_a_linear_classifier_flips_exactly_where_the_budget_reaches_the_boundary(two_classes, tools, budget):
+@pytest.mark.parametrize("attack", [Apgd(), ApgdCrossEntropy(), ApgdTargeted()], ids=lambda kind: type(kind).__name__)
+@pytest.mark.parametrize(("budget", "size"), [(12, 1.0), (14, 2.0**14), (18, 2.0**100)])
+def test_a_linear_classifier_flips_exactly_where_the_budget_reaches_the_boundary(
+    two_classes, tools, attack, budget, size
+):
+    """However large the logits are: where the cross-entropy is 0, it would have no gradient."""
     ball, smallest = linear_ball(two_classes, budget)
-    classifier = tools.linear(two_classes.weight, two_classes.bias)
-    result = Apgd().find(classifier, ball, means())
+    classifier = tools.linear(size * two_classes.weight, size * two_classes.bias)
+    if size > 1.0:
+        assert (nn.functional.cross_entropy(classifier(ball.images), ball.labels, reduction="none") == 0.0).all()
+    result = attack.find(classifier, ball, means())
     assert 0 < int((smallest <= budget).sum()) < len(smallest)
     assert torch.equal(result.found, smallest <= budget)
     tools.assert_allowed(result, ball, classifier)
@@ -276,13 +285,11 @@ def test_further_restarts_go_on_with_what_is_left(tools):
     def window(pixel):
         return torch.where((pixel - 102.0).abs() < 4.0, 1.0, pixel - 1000.0)
 
-    ball = pixel_ball([120] * 40, 40)
-    net = Landscape(window)
-    one = apgd(tools.wrap(net), ball, means(), ApgdSettings(1, 1))
-    four = apgd(tools.wrap(net), ball, means(), ApgdSettings(1, 4))
+    (classifier, seen), ball = tools.watched(Landscape(window)), pixel_ball([120] * 40, 40)
+    one, four = (apgd(classifier, ball, means(), ApgdSettings(iterations=1, restarts=restarts)) for restarts in (1, 4))
     assert 0 < int(one.found.sum()) < int(four.found.sum())
     assert torch.equal(four.adversarial[one.found], one.adversarial[one.found])
-    assert one.forwards + four.forwards == sum(len(images) for images in net.seen)
+    assert one.forwards + four.forwards == sum(len(images) for images in seen)
 
 
 def test_a_zero_gradient_leaves_the_start_where_it_is(tools):
@@ -293,7 +300,7 @@ def test_a_zero_gradient_leaves_the_start_where_it_is(tools):
 
 
 def test_a_gradient_that_is_no_number_moves_nothing_and_leaves_the_others_alone(tools, small_net):
-    broken = nn.Sequential(PartlyNotANumber(small_net))
+    broken = tools.wrap(PartlyNotANumber(small_net))
     ball = tools.grey_ball(small_net, 16, 30)
     ball.images[:, 0, 0, 0] = 200.0
     ball.images[::4, 0, 0, 0] = 0.0
@@ -359,6 +366,6 @@ def test_the_adversarial_robustness_toolbox_flips_about_as_many(trained, digits)
     np.random.set_state(state)
     with torch.no_grad():
         their_rate = float((classifier(theirs).argmax(1) != ball.labels).float().mean())
-    our_rate = float(apgd(classifier, ball, means(), ApgdSettings(iterations)).found.float().mean())
+    our_rate = float(apgd(classifier, ball, means(), ApgdSettings(iterations=iterations)).found.float().mean())
     assert 0.3 < their_rate < 0.7
     assert abs(our_rate - their_rate) <= 0.05

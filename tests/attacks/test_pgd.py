@@ -9,7 +9,7 @@ from torch import nn
 
 from bangbench.attacks.ball import Ball, smallest_budget
 from bangbench.attacks.base import Means
-from bangbench.attacks.pgd import Pgd, PgdSettings, margin, pgd, rung, rungs
+from bangbench.attacks.pgd import Pgd, PgdSettings, margin, pgd, rung, rungs, start_of
 from bangbench.nets.models import open_model
 
 pytestmark = pytest.mark.exact
@@ -39,17 +39,17 @@ class PartlyNotANumber(nn.Module):
 
 
 class Script(nn.Module):
-    """Class 0 wins, except for the first image of each pass in `flipping` (counted from 1); keeps every image seen."""
+    """Class 0 wins, except for the first image of each pass in `flipping` (counted from 1); brighter is better."""
 
     def __init__(self, flipping=()):
         super().__init__()
-        self.flipping, self.seen = flipping, []
+        self.flipping, self.passes = flipping, 0
 
     def forward(self, images):
-        self.seen.append(images.detach().clone())
+        self.passes += 1
         rise = 1e-6 * images.flatten(1).sum(1)
         logits = torch.stack([1.0 - rise, rise], 1)
-        if len(self.seen) in self.flipping:
+        if self.passes in self.flipping:
             logits = torch.cat([logits[:1].flip(1), logits[1:]])
         return logits
 
@@ -158,10 +158,10 @@ def test_images_are_judged_once_and_every_iterate_once(tools):
 
 def test_a_success_in_mid_run_is_kept_and_costs_no_more_passes(tools):
     ball = Ball(torch.full((3, 1, 4, 4), 128.0), torch.zeros(3, dtype=torch.int64), 8)
-    net = Script(flipping=(4,))
-    result = rung(tools.wrap(net), ball, means(), 20)
+    classifier, seen = tools.watched(Script(flipping=(4,)))
+    result = rung(classifier, ball, means(), 20)
     assert result.found.tolist() == [True, False, False]
-    assert torch.equal(result.adversarial[0], net.seen[3][0])
+    assert torch.equal(result.adversarial[0], seen[3][0])
     assert result.forwards == 3 * 4 + 2 * 17
 
 
@@ -179,7 +179,7 @@ def test_a_zero_gradient_moves_nothing(tools):
 
 @pytest.mark.parametrize("random_start", [True, False])
 def test_a_gradient_that_is_no_number_moves_nothing_and_leaves_the_others_alone(tools, small_net, random_start):
-    broken = nn.Sequential(PartlyNotANumber(small_net))
+    broken = tools.wrap(PartlyNotANumber(small_net))
     ball = tools.grey_ball(small_net, 16, 40)
     ball.images[:, 0, 0, 0] = 200.0
     ball.images[::4, 0, 0, 0] = 0.0
@@ -226,22 +226,31 @@ def test_the_global_random_state_stays_and_the_seed_decides(tools):
     assert not torch.equal(first, other)
 
 
-def test_the_start_is_spread_over_the_ball_in_whole_grey_levels(tools):
-    net = Script()
+def test_the_start_is_spread_evenly_over_the_ball_and_not_in_whole_grey_levels():
     ball = Ball(torch.full((50, 1, 8, 8), 128.0), torch.zeros(50, dtype=torch.int64), 3)
-    rung(tools.wrap(net), ball, means(), 1)
-    moved = net.seen[0] - ball.images
-    assert set(moved.unique().tolist()) == {-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0}
-    assert abs(float(moved.mean())) < 0.15
+    moved = start_of(ball, means(), random=True) - ball.images
+    assert moved.dtype == torch.float32
+    assert float((moved != moved.round()).float().mean()) > 0.99
+    counts = torch.histc(moved, bins=6, min=-3.0, max=3.0)
+    # five standard deviations of the number of values in one of six equal parts
+    assert float((counts - 3200 / 6).abs().max()) < 5 * (3200 * 5 / 36) ** 0.5
     assert not torch.equal(moved[0], moved[1])
+    assert torch.equal(start_of(ball, means(), random=False), ball.images)
 
 
-def test_no_iterate_not_even_the_start_leaves_ball_or_range(tools):
-    net = Script()
+def test_the_start_is_cut_at_the_ends_of_the_range():
+    ball = Ball(torch.tensor([0.0, 255.0]).view(2, 1, 1, 1).expand(2, 1, 8, 8), torch.zeros(2, dtype=torch.int64), 9)
+    start = start_of(ball, means(), random=True)
+    assert (float(start[0].min()), float(start[1].max())) == (0.0, 255.0)
+    assert 0.3 < float((start[0] == 0.0).float().mean()) < 0.7
+    assert float((start - ball.images).abs().max()) <= 9.0
+
+
+def test_no_iterate_not_even_the_start_leaves_ball_or_range_and_the_net_sees_whole_grey_levels(tools):
+    classifier, seen = tools.watched(Script())
     images = torch.tensor([0.0, 2.0, 128.0, 251.0, 255.0]).view(5, 1, 1, 1).expand(5, 1, 6, 6).contiguous()
-    ball = Ball(images, torch.zeros(5, dtype=torch.int64), 20)
-    rung(tools.wrap(net), ball, means(), 20)
-    seen = torch.stack(net.seen)
+    rung(classifier, Ball(images, torch.zeros(5, dtype=torch.int64), 20), means(), 20)
+    seen = torch.stack(seen)
     assert len(seen) == 21
     assert torch.equal(seen, seen.round())
     assert (float(seen.min()), float(seen.max())) == (0.0, 255.0)
@@ -252,17 +261,51 @@ def test_no_iterate_not_even_the_start_leaves_ball_or_range(tools):
     ("budget", "settings", "length"),
     [
         (80, PgdSettings(random_start=False), 10.0),
-        (4, PgdSettings(random_start=False), 1.0),
+        (4, PgdSettings(random_start=False), 0.5),
+        (3, PgdSettings(random_start=False), 0.375),
         (80, PgdSettings(random_start=False, step=3.0), 3.0),
     ],
 )
 def test_a_step_is_two_and_a_half_budgets_over_the_steps_or_what_is_asked_for(tools, budget, settings, length):
-    net = Script()
+    """Steps are walked as they are; only what the net is shown is rounded, half to even."""
+    classifier, seen = tools.watched(Script())
     ball = Ball(torch.full((2, 1, 4, 4), 128.0), torch.zeros(2, dtype=torch.int64), budget)
-    rung(tools.wrap(net), ball, means(), 20, settings)
-    assert torch.equal(net.seen[0], ball.images)
-    assert (net.seen[1] - net.seen[0]).unique().tolist() == [length]
-    assert float((net.seen[-1] - ball.images).max()) == min(20 * length, budget)
+    rung(classifier, ball, means(), 20, settings)
+    assert [images.unique().tolist() for images in seen] == [
+        [128.0 + round(min(number * length, budget))] for number in range(21)
+    ]
+
+
+class Levels(nn.Module):
+    """Any slope at each of the 256 grey levels of an image's only pixel; class 0 always wins."""
+
+    def __init__(self, slopes):
+        super().__init__()
+        self.slopes = slopes
+
+    def forward(self, images):
+        pixel = images.flatten()
+        height = -1.0 + self.slopes[pixel.detach().long()] * (pixel - pixel.detach())
+        return torch.stack([0.0 * height, height], 1)
+
+
+@pytest.mark.parametrize(("budget", "steps"), [(40, 20), (3, 20), (17, 50)])
+def test_every_iterate_is_that_of_a_loop_in_float32_that_reads_slopes_at_the_closest_grey_level(tools, budget, steps):
+    slopes = torch.randint(0, 3, (256,), generator=torch.Generator().manual_seed(2)).float() - 1.0
+    classifier, seen = tools.watched(Levels(slopes))
+    images = torch.arange(0.0, 256.0, 3.0).view(-1, 1, 1, 1)
+    ball = Ball(images, torch.zeros(len(images), dtype=torch.int64), budget)
+    rung(classifier, ball, means(), steps)
+    paths = torch.cat(seen).view(steps + 1, -1).T.tolist()
+    starts = start_of(ball, means(), random=True).flatten().tolist()
+    for image, start, path in zip(images.flatten().tolist(), starts, paths, strict=True):
+        low, high = np.float32(max(image - budget, 0.0)), np.float32(min(image + budget, 255.0))
+        place, expected = np.float32(start), []
+        for _ in range(steps + 1):
+            expected.append(float(np.rint(place)))
+            step = np.float32(2.5 * budget / steps) * np.float32(slopes[int(np.rint(place))])
+            place = np.clip(place + step, low, high)
+        assert path == expected
 
 
 def test_the_number_of_steps_is_doubled_up_to_the_largest():
@@ -273,33 +316,34 @@ def test_the_number_of_steps_is_doubled_up_to_the_largest():
 
 def test_rungs_are_doubled_from_a_fresh_start_until_one_changes_nothing(tools):
     # passes: 1 the images; 2..22 the rung of 20 steps; 23..63 of 40; 64..144 of 80, which flips none
-    net = Script(flipping=(10, 40))
+    classifier, seen = tools.watched(Script(flipping=(10, 40)))
     ball = Ball(torch.full((10, 1, 4, 4), 100.0), torch.zeros(10, dtype=torch.int64), 64)
-    result = pgd(tools.wrap(net), ball, means())
+    result = pgd(classifier, ball, means())
     assert int(result.found.sum()) == 2
-    assert len(net.seen) == 144
-    starts = [net.seen[number - 1] for number in (2, 23, 64)]
+    assert len(seen) == 144
+    starts = [seen[number - 1] for number in (2, 23, 64)]
     assert [len(start) for start in starts] == [10, 9, 8]
     assert not torch.equal(starts[0][1:], starts[1])
-    steps = [float((net.seen[number] - net.seen[number - 1]).max()) for number in (2, 23, 64)]
+    # between two rounded images
+    steps = [float((seen[number] - seen[number - 1]).max()) for number in (2, 23, 64)]
     assert steps == [8.0, 4.0, 2.0]
-    assert result.forwards == sum(len(images) for images in net.seen)
+    assert result.forwards == sum(len(images) for images in seen)
 
 
 def test_the_last_rung_is_the_largest_even_if_it_still_flips(tools):
-    net = Script(flipping=(10, 40, 100))
+    classifier, seen = tools.watched(Script(flipping=(10, 40, 100)))
     ball = Ball(torch.full((10, 1, 4, 4), 100.0), torch.zeros(10, dtype=torch.int64), 64)
-    assert int(pgd(tools.wrap(net), ball, means()).found.sum()) == 3
-    assert len(net.seen) == 1 + 21 + 41 + 81
+    assert int(pgd(classifier, ball, means()).found.sum()) == 3
+    assert len(seen) == 1 + 21 + 41 + 81
 
 
 def test_less_than_half_a_percent_is_nothing(tools):
     # one of 200 images is 0.5 %, one of 201 is less
     for count, passes in ((200, 1 + 21 + 41), (201, 1 + 21)):
-        net = Script(flipping=(10,))
+        classifier, seen = tools.watched(Script(flipping=(10,)))
         ball = Ball(torch.full((count, 1, 2, 2), 100.0), torch.zeros(count, dtype=torch.int64), 64)
-        pgd(tools.wrap(net), ball, means(batch_size=500))
-        assert len(net.seen) == passes
+        pgd(classifier, ball, means(batch_size=500))
+        assert len(seen) == passes
 
 
 def test_the_smallest_budget_grows_with_what_an_image_takes(two_classes, tools):
