@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -38,11 +38,11 @@ def open_with_images(spec: ModelSpec) -> Opened:
     images or classes that the model does not take.
     """
     device = choose_device(spec.device)
-    given = spec.model_dump(include={"input_scale", "mean", "std"}, exclude_none=True)
-    if (given or spec.weights) and ":" not in spec.model:
+    given = _given(spec)
+    own_nets = [":" in (reference or "") for reference in (spec.model, getattr(spec, "against", None))]
+    if (spec.weights and not own_nets[0]) or (_own_preprocessing(spec) and not any(own_nets)):
         raise UsageError("--weights, --input-scale, --mean and --std go with a module:factory model only")
-    extra = Given(spec.weights, Preprocessing(**given))
-    model = open_model(spec.model, spec.root, device, spec.data_dir, spec.data, extra)
+    model = open_model(spec.model, spec.root, device, spec.data_dir, spec.data, given)
     text = spec.data or model.data
     if text is None:
         raise UsageError(f"model '{spec.model}' does not say which images it takes: add --data")
@@ -50,6 +50,14 @@ def open_with_images(spec: ModelSpec) -> Opened:
     data = source.load("test").first(spec.limit)
     check_fit(model, data, source.name)
     return Opened(model, data, data_info(data, source.name, text), device, spec.batch_size or batch_size_for(device))
+
+
+def _given(spec: ModelSpec) -> Given:
+    return Given(spec.weights, Preprocessing(**_own_preprocessing(spec)), spec.random_weights)
+
+
+def _own_preprocessing(spec: ModelSpec) -> dict[str, Any]:
+    return spec.model_dump(include={"input_scale", "mean", "std"}, exclude_none=True)
 
 
 def check_fit(model: Model, data: Dataset, name: str) -> None:
@@ -64,7 +72,11 @@ def check_fit(model: Model, data: Dataset, name: str) -> None:
 
 
 def open_source_model(reference: str, spec: ModelSpec, opened: Opened) -> Model:
-    """Return the model whose adversarial images are tried on the opened one; `BenchError` where it takes others."""
-    model = open_model(reference, spec.root, opened.device, spec.data_dir, spec.data)
+    """Return the model whose adversarial images are tried on the opened one; `BenchError` where it takes others.
+
+    A user's own net is given the preprocessing of the spec, and weights of its own (``factory@FILE``).
+    """
+    given = _given(spec)._replace(weights=None)
+    model = open_model(reference, spec.root, opened.device, spec.data_dir, spec.data, given)
     check_fit(model, opened.data, opened.info.name)
     return model

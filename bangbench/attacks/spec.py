@@ -22,7 +22,7 @@ STANDARD_ATTACKS = ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked")
 class ModelSpec(Spec):
     """Base of the specs that look at one model on test images."""
 
-    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"model", "batch_size", "workers"}
+    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"model", "batch_size", "workers", "random_weights"}
 
     model: str = Field(
         description="A trained model's name, a model folder, a .caffemodel.h5 file, or package.module:factory."
@@ -30,6 +30,7 @@ class ModelSpec(Spec):
     data: str | None = Field(None, description="Images to use (default: the test images of the model's data set).")
     limit: Positive | None = Field(None, description="Use only the first so many test images.")
     weights: Path | None = Field(None, description="Weights of your own net (.safetensors or .pt).")
+    random_weights: bool = Field(False, description="Own net: take the weights that its factory gives it.")
     input_scale: float | None = Field(None, gt=0, description="Own net: divide grey levels by this (default: 255).")
     mean: tuple[float, ...] | None = Field(None, description="Own net: per-channel mean after scaling.")
     std: tuple[float, ...] | None = Field(None, description="Own net: per-channel standard deviation after scaling.")

@@ -74,10 +74,14 @@ class Model(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What a user says of a net of their own, beside its factory."""
+    """What a user says of a net of their own, beside its factory.
+
+    random_weights: that the weights which the factory itself gives the net are those that are meant.
+    """
 
     weights: Path | None = None
     preprocessing: Preprocessing = Preprocessing()
+    random_weights: bool = False
 
 
 def open_model(
@@ -91,15 +95,16 @@ def open_model(
     """Return the model that `reference` names, on `device` and in eval mode.
 
     reference: a name under ROOT/models, a folder with model.json, a `.caffemodel.h5` file, or a user's
-    ``package.module:factory`` (``file.py:factory``), whose images and classes come from `data`. Raises `UsageError`
-    for a model that does not exist, `BenchError` for one that is unfinished or damaged.
+    ``package.module:factory`` (``file.py:factory``), whose images and classes come from `data`, with the weights of
+    `given` or of ``factory@FILE``. Raises `UsageError` for a model that does not exist and for a factory without
+    weights, `BenchError` for one that is unfinished or damaged.
     """
     place = Place(root, device, data_dir, data)
     given = given or Given()
     if reference.endswith(".h5"):
         return _open_caffe(Path(reference), place)
     if ":" in reference:
-        return _open_factory(reference, place, given)
+        return _open_factory(*_with_own_weights(reference, given), place)
     return _open_folder(_model_folder(reference, root), reference, place)
 
 
@@ -164,13 +169,29 @@ def _open_caffe(path: Path, place: Place) -> Model:
     return Model(info.name, _identified(info, classifier), classifier, source, (), None, rebuild)
 
 
-def _open_factory(reference: str, place: Place, given: Given) -> Model:
+def _with_own_weights(reference: str, given: Given) -> tuple[str, Given]:
+    """Return the factory of ``factory@FILE`` and what is given for it, FILE among it."""
+    own = re.fullmatch(r"(.+?:\w+)@(.+)", reference)
+    if own is None:
+        return reference, given
+    if given.weights is not None:
+        raise UsageError(f"model '{reference}' names its weights; leave --weights {given.weights} out")
+    return own[1], given._replace(weights=Path(own[2]))
+
+
+def _open_factory(reference: str, given: Given, place: Place) -> Model:
     if place.data is None:
         raise UsageError(f"model '{reference}' does not say what images it takes: add --data")
     images = open_source(place.data, place.data_dir).load("test")
     channels, height, width = images.images.shape[1:]
     state = load_state(given.weights) if given.weights else None
     net = build_net(net_definition(reference), (channels, height, width), len(images.class_names), seed=0)
+    if state is None and net.state_dict() and not given.random_weights:
+        raise UsageError(
+            f"model '{reference}' is given without weights: the factory's own weights, random ones unless it loads "
+            f"others, would be used as they are; add --weights FILE (or write {reference}@FILE), or --random-weights "
+            "if that is meant"
+        )
     attribute = reference.rpartition(":")[2]
     name = given.weights.name.split(".")[0] if given.weights else attribute
     info = ModelInfo(

@@ -12,12 +12,12 @@ from bangbench.core.spec import fingerprint_of
 from bangbench.data.dataset import Dataset, data_info
 from bangbench.data.sources import open_source
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.models import Model, open_model
+from bangbench.nets.models import Given, Model, open_model
 from bangbench.noise.arithmetic import check_arithmetic
 from bangbench.noise.count import Noise
 from bangbench.noise.spec import NoiseSpec
 from bangbench.store.layout import pair_name
-from bangbench.store.records import DataInfo
+from bangbench.store.records import DataInfo, Preprocessing
 
 #: Counted up whenever the same settings could count other copies: what an earlier version left is not used.
 VERSION = 2
@@ -52,9 +52,14 @@ def make_plan(spec: NoiseSpec) -> Plan:
     """Open the models and the data, check that they belong together, and derive the key of the run."""
     device = choose_device(spec.device)
     check_arithmetic(spec.arithmetic, device)
+    preprocessing = spec.model_dump(include={"input_scale", "mean", "std"}, exclude_none=True)
+    given = Given(None, Preprocessing(**preprocessing), spec.random_weights)
     regular, bang = (
-        open_model(reference, spec.root, device, spec.data_dir, spec.data) for reference in (spec.regular, spec.bang)
+        open_model(reference, spec.root, device, spec.data_dir, spec.data, given)
+        for reference in (spec.regular, spec.bang)
     )
+    if preprocessing and ":" not in regular.info.net + bang.info.net:
+        raise UsageError("--input-scale, --mean and --std go with a module:factory model only")
     stages = _common_stages(regular, bang)
     source_text = _data_of(spec, regular, bang)
     source = open_source(source_text, spec.data_dir)

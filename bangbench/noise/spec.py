@@ -25,11 +25,11 @@ class NoiseSpec(Spec):
     float32 rounding. The number of processes changes nothing: on a CPU each computes with one thread.
     """
 
-    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"batch_size", "workers"}
+    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"batch_size", "workers", "random_weights"}
     #: Settings that older records lack: left out at their defaults, or those records would have other keys.
-    left_out_at_default: ClassVar[tuple[str, ...]] = ("precision", "arithmetic")
+    left_out_at_default: ClassVar[tuple[str, ...]] = ("precision", "arithmetic", "input_scale", "mean", "std")
 
-    regular: str = Field(description="The regular model: a name under models/, a folder or a file.")
+    regular: str = Field(description="The regular model: a name under models/, a folder, a file, or factory@WEIGHTS.")
     bang: str = Field(description="The BANG model, trained like the regular one.")
     data: str | None = Field(
         None,
@@ -58,6 +58,10 @@ class NoiseSpec(Spec):
         description="Arithmetic of the predictions: float32, tf32 (CUDA only) or bfloat16; what a reduced one "
         "changes is counted.",
     )
+    random_weights: bool = Field(False, description="Own nets: take the weights that their factories give them.")
+    input_scale: float | None = Field(None, gt=0, description="Own nets: divide grey levels by this (default: 255).")
+    mean: tuple[float, ...] | None = Field(None, description="Own nets: per-channel mean after scaling.")
+    std: tuple[float, ...] | None = Field(None, description="Own nets: per-channel standard deviation after scaling.")
     batch_size: Positive | None = Field(None, description="Images per forward pass.")
     workers: Positive | None = Field(None, description="Processes that count (default: one per core; on a GPU 1).")
 

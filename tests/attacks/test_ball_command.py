@@ -76,6 +76,7 @@ def nets(tmp_path_factory):
 def spec_of(nets):
     def make(root, *attacks, against=None, **settings):
         fixed = {"model": f"{nets}:near", "data": "digits", "limit": LIMIT, "budget": BUDGET, "workers": 1}
+        fixed["random_weights"] = True
         source = f"{nets}:{against}" if against else None
         return AttackSpec(**{**fixed, "root": root, "attack": attacks, "against": source, "device": "cpu", **settings})
 
@@ -96,6 +97,7 @@ def finished(nets, tmp_path_factory):
     root = tmp_path_factory.mktemp("finished")
     model, source = f"{nets}:near", f"{nets}:far"
     spec = {"root": root, "attack": (*ALL, "fgs-unmasked"), "budget": BUDGET, "seed": 3, "save_images": True}
+    spec["random_weights"] = True
     records = attack(
         AttackSpec(model=model, against=source, data="digits", limit=LIMIT, workers=1, device="cpu", **spec)
     )
@@ -259,7 +261,7 @@ def test_a_source_that_takes_other_images_is_refused(spec_of, trained, tmp_path)
     (tmp_path / "flat.py").write_text(
         "from torch import nn\n\ndef flat():\n    return nn.Sequential(nn.Flatten(), nn.Linear(144, 10))\n"
     )
-    update = {"model": f"{tmp_path}/flat.py:flat", "data": f"npz:{tmp_path}/s.npz"}
+    update = {"model": f"{tmp_path}/flat.py:flat", "data": f"npz:{tmp_path}/s.npz", "random_weights": True}
     with pytest.raises(BenchError, match=r"model 'tiny' takes images \(1, 28, 28\), s has \(1, 12, 12\)"):
         attack(spec.model_copy(update=update))
 

@@ -62,7 +62,7 @@ def bright(inputs, slope=1.0):
 
 
 def spec_of(root, net_file, data, **settings):
-    fixed = {"attack": ("fgs", "hc1"), "device": "cpu", "workers": 1, "input_scale": 100.0}
+    fixed = {"attack": ("fgs", "hc1"), "device": "cpu", "workers": 1, "input_scale": 100.0, "random_weights": True}
     return AttackSpec(**{"model": f"{net_file}:own", "root": root, "data": data, **fixed, **settings})
 
 
@@ -84,6 +84,27 @@ def test_without_weights_the_factory_names_the_results(net_file, two_tone, tmp_p
     fgs, _ = attack(spec_of(tmp_path, net_file, two_tone))
     assert fgs.model.name == "own"
     assert fgs.model.weights_sha256
+
+
+def test_a_factory_without_weights_is_refused_unless_that_is_meant(net_file, two_tone, tmp_path):
+    path = tmp_path / "bright.safetensors"
+    save_file(bright(144), path)
+    for asked in ({}, {"weights": path, "attack": ("transfer",), "against": f"{net_file}:own", "budget": ("0.5",)}):
+        with pytest.raises(UsageError, match=r"without weights: .* add --weights FILE .* or --random-weights"):
+            attack(spec_of(tmp_path, net_file, two_tone, random_weights=False, **asked))
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_source_of_adversarial_images_has_weights_of_its_own(net_file, two_tone, tmp_path):
+    for name, slope in (("bright", 1.0), ("dark", -1.0)):
+        save_file(bright(144, slope), tmp_path / f"{name}.safetensors")
+    asked = {"attack": ("transfer",), "budget": ("0.6",), "random_weights": False, "limit": 2}
+    source = f"{net_file}:own@{tmp_path}/bright.safetensors"
+    (record,) = attack(spec_of(tmp_path, net_file, two_tone, model=source, against=source, **asked))
+    assert (record.model.name, record.model.net) == ("bright", f"{net_file}:own")
+    assert (record.summary.correct, record.summary.rate) == (2, 100.0)
+    with pytest.raises(UsageError, match=r"names its weights; leave --weights .*dark.safetensors out"):
+        attack(spec_of(tmp_path, net_file, two_tone, model=source, weights=tmp_path / "dark.safetensors"))
 
 
 def test_results_of_other_weights_are_protected(net_file, two_tone, tmp_path):

@@ -62,7 +62,7 @@ def open_own(small_data: str, tmp_path: Path) -> Callable[..., Model]:
     """Return a function that opens a user's factory, on the small data."""
 
     def opened(reference: str, **given: object) -> Model:
-        return open_model(reference, tmp_path, CPU, data=small_data, given=Given(**given))
+        return open_model(reference, tmp_path, CPU, data=small_data, given=Given(**{"random_weights": True, **given}))
 
     return opened
 
