@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -107,7 +109,7 @@ def test_every_target_is_climbed_from_every_start(tools, classes, targets, resta
     assert result.forwards == 4 * (1 + 1 + candidates + restarts * tried * (1 + 5)) == sum(map(len, seen))
     starts = seen[2 + candidates :: 6]
     assert len(starts) == restarts * tried
-    assert all(not torch.equal(one, other) for one, other in zip(starts, starts[1:], strict=False))
+    assert all(not torch.equal(one, other) for one, other in itertools.pairwise(starts))
 
 
 def test_what_is_flipped_on_the_way_to_one_target_is_not_tried_with_the_next(tools):

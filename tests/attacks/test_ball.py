@@ -19,7 +19,7 @@ from bangbench.attacks.ball import (
     smallest_budget,
 )
 from bangbench.attacks.base import Means
-from bangbench.core.errors import UsageError
+from bangbench.core.errors import BenchError, UsageError
 from bangbench.nets.gradients import true_logits, unmasked_margin
 
 pytestmark = pytest.mark.exact
@@ -97,10 +97,10 @@ class Plain(BallAttack):
 
     def __init__(self, find):
         super().__init__()
-        self.find = find
+        self.given = find
 
     def find(self, classifier, ball, means):
-        """Be replaced by what the constructor is given."""
+        return self.given(classifier, ball, means)
 
 
 def images_of(*values: float) -> Tensor:
@@ -181,7 +181,7 @@ def test_only_survivors_are_tried_in_the_next_larger_ball(tools):
         (50, [60, 200, 30, 50], [0, 2, 3, 4]),
         (76, [60, 200], [0, 2]),
     ]
-    assert all(means is MEANS for means in toy.means)
+    assert toy.means == [MEANS._replace(budget=budget) for budget in (10, 50, 76)]
     assert flips.scale.nan_to_num(-1).tolist() == [76, 10, -1, 50, 50]
     assert flips.found.tolist() == [True, True, False, True, True]
     assert flips.adversarial.flatten().tolist() == [59, 4, 200, 29, 49]
@@ -207,9 +207,48 @@ def test_no_image_at_all_is_no_error_and_needs_no_forward_pass(tools):
     assert (toy.calls, flips.adversarial.shape, flips.found.shape, flips.forwards) == ([], (0, 1, 1, 1), (0,), 0)
 
 
-def test_an_attack_needs_a_source_only_if_it_says_so():
-    assert "source" not in Plain.needs
-    assert MEANS.source is None
+def test_an_attack_inside_a_ball_asks_for_a_budget(tools):
+    with pytest.raises(UsageError, match="an attack inside a ball needs a budget; give it one with --budget"):
+        Plain(Toy()).run(tools.wrap(nn.Identity()), images_of(3), torch.tensor([0]), MEANS)
+
+
+def test_what_a_ball_attack_finds_is_rounded_to_whole_grey_levels_in_range(tools):
+    def find(classifier, ball, means):
+        return Found(images_of(-3.2, 100.6, 300.0), torch.tensor([True, False, True]), 7)
+
+    images, labels = images_of(1, 100, 250), torch.zeros(3, dtype=torch.int64)
+    flips = Plain(find).run(tools.wrap(nn.Identity()), images, labels, MEANS._replace(budget=50))
+    assert flips.adversarial.flatten().tolist() == [0, 101, 255]
+    assert flips.scale.nan_to_num(-1).tolist() == [50, -1, 50]
+    assert (flips.found.tolist(), flips.forwards) == ([True, False, True], 7)
+    assert not flips.blank.any()
+    assert flips.gradient_max.isnan().all()
+
+
+WRONG_RETURNS = {
+    "another kind of thing": (tuple, "Flips, found tuple"),
+    "another shape": (
+        lambda flips: flips._replace(adversarial=flips.adversarial[:, 0]),
+        r"Flips with adversarial of shape \(2, 1, 1, 1\) and torch.uint8, found \(2, 1, 1\) torch.uint8",
+    ),
+    "another type": (
+        lambda flips: flips._replace(found=flips.found.float()),
+        r"Flips with found of shape \(2,\) and torch.bool, found \(2,\) torch.float32",
+    ),
+    "no tensor": (lambda flips: flips._replace(scale=None), "Flips with scale of shape .*, found NoneType"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), WRONG_RETURNS.values(), ids=WRONG_RETURNS)
+def test_what_is_no_flips_is_refused_with_the_attacks_name(tools, spoil, message):
+    class Spoiled(Plain):
+        def run(self, *given):
+            return spoil(super().run(*given))
+
+    with pytest.raises(BenchError, match=rf"attack 'odd': Attack.run must return bangbench.attacks.base.{message}"):
+        smallest_budget(
+            Spoiled(Toy()), "odd", tools.wrap(nn.Identity()), images_of(3, 60), torch.tensor([0, 0]), (10,), MEANS
+        )
 
 
 BATCH_SIZES = (1, 3, 7, 24, 1000)

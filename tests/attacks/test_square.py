@@ -157,7 +157,7 @@ def test_a_linear_classifier_is_flipped_where_the_budget_suffices_and_nowhere_el
 def test_the_batch_size_changes_nothing(tools, shape):
     classifier = exact_net(tools, shape)
     ball = tools.random_ball(classifier, shape)
-    whole, *others = (square(classifier, ball, means(1, size), SquareSettings(60)) for size in (24, 7, 1))
+    whole, *others = (square(classifier, ball, means(1, size), SquareSettings(queries=60)) for size in (24, 7, 1))
     assert 3 < int(whole.found.sum()) < 21
     for other in others:
         assert torch.equal(other.adversarial, whole.adversarial)
@@ -170,8 +170,8 @@ def test_an_image_that_leaves_early_changes_nothing_for_the_others(tools):
     ball = tools.random_ball(classifier, SHAPES[0])
     labels = ball.labels.clone()
     labels[::3] = (labels[::3] + 1) % 4
-    alone = square(classifier, ball, means(), SquareSettings(60))
-    beside = square(classifier, ball._replace(labels=labels), means(), SquareSettings(60))
+    alone = square(classifier, ball, means(), SquareSettings(queries=60))
+    beside = square(classifier, ball._replace(labels=labels), means(), SquareSettings(queries=60))
     others = torch.arange(24) % 3 != 0
     assert beside.found[::3].sum() > alone.found[::3].sum()
     assert beside.forwards < alone.forwards
@@ -182,7 +182,7 @@ def test_an_image_that_leaves_early_changes_nothing_for_the_others(tools):
 def test_the_seed_decides_and_torchs_own_random_state_stays(tools):
     classifier = exact_net(tools, SHAPES[0])
     ball, before = tools.random_ball(classifier, SHAPES[0]), torch.get_rng_state()
-    first, again, other = (square(classifier, ball, means(seed), SquareSettings(30)) for seed in (0, 0, 1))
+    first, again, other = (square(classifier, ball, means(seed), SquareSettings(queries=30)) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first.adversarial, again.adversarial)
     assert not torch.equal(first.adversarial, other.adversarial)
@@ -192,20 +192,19 @@ def test_images_and_labels_stay_as_they_are(tools):
     classifier = exact_net(tools, SHAPES[1])
     ball = tools.random_ball(classifier, SHAPES[1])
     kept = Ball(ball.images.clone(), ball.labels.clone(), ball.budget)
-    square(classifier, ball, means(), SquareSettings(20))
+    square(classifier, ball, means(), SquareSettings(queries=20))
     assert torch.equal(ball.images, kept.images)
     assert torch.equal(ball.labels, kept.labels)
 
 
 class Brightness(nn.Module):
-    """Class 1 where the image is brighter than `threshold`; keeps the number of images of each pass."""
+    """Class 1 where the image is brighter than `threshold`; where it is darker than `dark`, its logit is no number."""
 
     def __init__(self, threshold, dark=None):
         super().__init__()
-        self.threshold, self.dark, self.seen = threshold, dark, []
+        self.threshold, self.dark = threshold, dark
 
     def forward(self, images):
-        self.seen.append(len(images))
         mean = images.flatten(1).mean(1)
         logits = torch.stack([torch.full_like(mean, self.threshold), mean], 1)
         if self.dark is not None:
@@ -215,36 +214,34 @@ class Brightness(nn.Module):
 
 def test_an_image_of_one_pixel_goes_up_by_the_budget(tools):
     ball = Ball(torch.full((5, 1, 1, 1), 100.0), torch.zeros(5, dtype=torch.int64), 7)
-    result = square(tools.wrap(Brightness(106.5)), ball, means(), SquareSettings(2))
+    result = square(tools.wrap(Brightness(106.5)), ball, means(), SquareSettings(queries=2))
     assert result.found.all()
     assert result.adversarial.flatten().tolist() == [107.0] * 5
 
 
 def test_no_more_queries_are_made_than_asked_for_and_none_once_all_are_flipped(tools):
     ball = Ball(torch.full((4, 1, 3, 3), 100.0), torch.zeros(4, dtype=torch.int64), 5)
-    never, always = Brightness(300.0), Brightness(-1.0)
-    assert square(tools.wrap(never), ball, means(), SquareSettings(9)).forwards == 36
-    assert never.seen == [4] * 9
-    assert square(tools.wrap(always), ball, means(), SquareSettings(9)).forwards == 4
-    assert always.seen == [4]
+    (never, asked), (always, once) = tools.watched(Brightness(300.0)), tools.watched(Brightness(-1.0))
+    assert square(never, ball, means(), SquareSettings(queries=9)).forwards == 36
+    assert list(map(len, asked)) == [4] * 9
+    assert square(always, ball, means(), SquareSettings(queries=9)).forwards == 4
+    assert list(map(len, once)) == [4]
 
 
 def test_without_images_the_net_is_not_asked(tools):
-    net = Brightness(0.0)
-    result = Square().find(
-        tools.wrap(net), Ball(torch.empty(0, 3, 4, 4), torch.empty(0, dtype=torch.int64), 5), means()
-    )
+    classifier, seen = tools.watched(Brightness(0.0))
+    result = Square().find(classifier, Ball(torch.empty(0, 3, 4, 4), torch.empty(0, dtype=torch.int64), 5), means())
     assert result.adversarial.shape == (0, 3, 4, 4)
     assert result.found.shape == (0,)
     assert result.forwards == 0
-    assert net.seen == []
+    assert seen == []
 
 
 def test_a_logit_that_is_no_number_is_neither_a_flip_nor_progress(tools):
     ball = Ball(torch.full((6, 1, 4, 4), 100.0), torch.zeros(6, dtype=torch.int64), 5)
-    everywhere = square(tools.wrap(Brightness(104.0, dark=300.0)), ball, means(), SquareSettings(30))
+    everywhere = square(tools.wrap(Brightness(104.0, dark=300.0)), ball, means(), SquareSettings(queries=30))
     assert not everywhere.found.any()
-    in_the_dark = square(tools.wrap(Brightness(104.0, dark=99.0)), ball, means(), SquareSettings(80))
+    in_the_dark = square(tools.wrap(Brightness(104.0, dark=99.0)), ball, means(), SquareSettings(queries=80))
     assert in_the_dark.found.all()
     assert (in_the_dark.adversarial.flatten(1).mean(1) > 104.0).all()
 
@@ -280,7 +277,7 @@ def fitted(digits, tools):
 def test_squares_that_would_change_nothing_are_better_turned(fitted):
     classifier, ball = fitted
     turned, wasted = (
-        float(square(classifier, ball, means(2), SquareSettings(60, turn=turn)).found.float().mean())
+        float(square(classifier, ball, means(2), SquareSettings(queries=60, turn=turn)).found.float().mean())
         for turn in (True, False)
     )
     assert turned > wasted + 0.03
@@ -304,7 +301,7 @@ def test_art_flips_as_many_images_at_equal_settings(fitted):
     adversarial = torch.from_numpy(peer.generate(ball.images.numpy(), ball.labels.numpy()))
     np.random.set_state(before)
     theirs = float((classifier(adversarial).argmax(1) != ball.labels).float().mean())
-    settings = SquareSettings(queries, share=0.8, turn=False)
+    settings = SquareSettings(queries=queries, share=0.8, turn=False)
     ours = float(square(classifier, ball, means(batch_size=size), settings).found.float().mean())
     assert 0.3 < ours < 0.7
     # both are random; ART moves the square of all images alike, so that its rate varies more

@@ -80,7 +80,7 @@ def test_the_sign_step_goes_the_whole_budget_along_the_sign_of_the_margins_gradi
 def test_the_momentum_steps_are_those_of_a_plain_loop(tools, shape, steps, decay, budget):
     source = exact_net(tools, shape)
     ball = tools.random_ball(source, shape, budget=budget)
-    ours = momentum_steps(source, ball, 5, MomentumSettings(steps, decay))
+    ours = momentum_steps(source, ball, 5, MomentumSettings(steps=steps, decay=decay))
     assert torch.equal(ours, momentum_by_hand(source, ball, steps, decay))
     assert (ours - ball.images).abs().max() == budget
 
@@ -88,7 +88,9 @@ def test_the_momentum_steps_are_those_of_a_plain_loop(tools, shape, steps, decay
 def test_momentum_carries_on_where_the_gradient_turns(tools):
     source = exact_net(tools, SHAPES[0])
     ball = tools.random_ball(source, SHAPES[0], budget=40)
-    with_momentum, without = (momentum_steps(source, ball, 64, MomentumSettings(10, decay)) for decay in (1.0, 0.0))
+    with_momentum, without = (
+        momentum_steps(source, ball, 64, MomentumSettings(steps=10, decay=decay)) for decay in (1.0, 0.0)
+    )
     assert not torch.equal(with_momentum, without)
 
 
