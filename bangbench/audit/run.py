@@ -114,7 +114,7 @@ def _versions() -> dict[str, int]:
 
 def _function_of(model: Model) -> Any:
     """Return what decides a model's answers."""
-    return model.identity(), model.info.preprocessing
+    return model.identity(), model.info.net, model.info.preprocessing
 
 
 def _audit_plan(plan: Plan, path: Path, progress: Progress) -> AuditRecord:

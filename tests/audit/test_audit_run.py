@@ -12,8 +12,8 @@ import torch
 
 import bangbench.audit.examine as examine_module
 import bangbench.audit.run as module
-from bangbench.audit.claims import all_claims
 from bangbench.audit.battery import Orders
+from bangbench.audit.claims import all_claims
 from bangbench.audit.parts import IMAGES, Part, parts_of
 from bangbench.audit.reasons import REASONS
 from bangbench.audit.run import audit
@@ -29,6 +29,8 @@ from bangbench.store.tables import read_table
 FILE = Path(__file__).with_name("scenes.py")
 SCENES = runpy.run_path(str(FILE))
 COUNT, write_images = SCENES["COUNT"], SCENES["write_images"]
+#: The nets of scenes.py bring their weights along.
+USUAL = {"budget": ("0.1",), "workers": 1, "input_scale": 256.0, "strength": "quick", "random_weights": True}
 #: Checks of differences so small that float32's rounding shows.
 ROUNDED = ("wrong-gradient", "shattered-gradient", "rough-loss")
 CODES = ("logit-offset", "logit-scale", "float64-differs")
@@ -63,7 +65,14 @@ def images(tmp_path_factory):
 @pytest.fixture
 def spec(images, tmp_path):
     def make(net="Nearest", **settings):
-        usual = {"budget": ("0.1",), "workers": 1, "input_scale": 256.0, "strength": "quick", "root": tmp_path}
+        usual = {
+            "budget": ("0.1",),
+            "workers": 1,
+            "input_scale": 256.0,
+            "strength": "quick",
+            "random_weights": True,
+            "root": tmp_path,
+        }
         return AuditSpec(model=f"{FILE}:{net}", data=images, **{**usual, **settings})
 
     return make
@@ -73,7 +82,14 @@ def spec(images, tmp_path):
 def baseline(images, tmp_path_factory):
     """One audit that others are compared with: the record, and its folder."""
     root = tmp_path_factory.mktemp("baseline")
-    settings = {"budget": ("0.1",), "workers": 1, "input_scale": 256.0, "strength": "quick", "root": root}
+    settings = {
+        "budget": ("0.1",),
+        "workers": 1,
+        "input_scale": 256.0,
+        "strength": "quick",
+        "random_weights": True,
+        "root": root,
+    }
     return audit(AuditSpec(model=f"{FILE}:Nearest", data=images, **settings)), root / "results/Nearest"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bangbench.audit.claims import all_claims, ball_attacks, gradient_claims, line_attacks, judge, worst
+from bangbench.audit.claims import all_claims, ball_attacks, gradient_claims, judge, line_attacks, worst
 from bangbench.audit.verdict import Counted, summarise
 
 SCENES = runpy.run_path(str(Path(__file__).with_name("scenes.py")))
