@@ -91,12 +91,13 @@ def attack(spec: AttackSpec, progress: Progress = SILENT) -> list[AttackRecord]:
     attacks = _make_attacks(spec)
     _check_used(spec, attacks)
     opened = open_with_images(spec)
+    source = _open_source(spec, opened)
     with (
         folder_lock(results_folder(spec.root, opened.model.name), spec.patience, progress),
         cpu_threads(spec.workers),
         PassPool(spec.workers) as pool,
     ):
-        return [_run_attack(run, progress) for run in _make_runs(spec, opened, attacks, pool, progress)]
+        return [_run_attack(run, progress) for run in _make_runs(spec, opened, source, attacks, pool, progress)]
 
 
 def _make_attacks(spec: AttackSpec) -> dict[str, Attack]:
@@ -111,11 +112,19 @@ def _make_attacks(spec: AttackSpec) -> dict[str, Attack]:
     return {name: make_attack(name, spec.options_of(name, kind.Settings.model_fields)) for name, kind in kinds.items()}
 
 
+def _open_source(spec: AttackSpec, opened: Opened) -> Model | None:
+    return open_source_model(spec.against, spec, opened) if spec.against else None
+
+
 def _make_runs(
-    spec: AttackSpec, opened: Opened, attacks: Mapping[str, Attack], pool: PassPool, progress: Progress
+    spec: AttackSpec,
+    opened: Opened,
+    source: Model | None,
+    attacks: Mapping[str, Attack],
+    pool: PassPool,
+    progress: Progress,
 ) -> list[_Run]:
-    """Open what else the attacks of `spec` need; see `attack` for what is refused."""
-    source = open_source_model(spec.against, spec, opened) if spec.against else None
+    """Return the attacks of `spec` on the opened model, the folder of their results checked."""
     check_writable(results_folder(spec.root, opened.model.name))
     usable_pool = pool if _pass_is_defined(opened, progress) else None
     return [_make_run(spec, opened, source, name, found, usable_pool) for name, found in attacks.items()]
@@ -207,7 +216,9 @@ def _attack_chunks(run: _Run, chunks: Chunks, progress: Progress) -> None:
     pending = tuple(number for number in range(len(range(0, count, CHUNK))) if not chunks.done(number))
     workers = min(len(pending), _workers(run))
     if workers > 1 and len(pending) * CHUNK > _IN_PROCESS_IMAGES:
-        spec = run.spec.model_copy(update={"attack": (run.name,)})
+        own = run.spec.options_of(run.name, run.target.attack.Settings.model_fields)
+        option = tuple(f"{setting}={value}" for setting, value in own.items())
+        spec = run.spec.model_copy(update={"attack": (run.name,), "option": option})
         shares = [_Share(spec, run.key, chunks, pending[first::workers]) for first in range(workers)]
         jobs = [Job("the attack", attack_share, share, stretches=1, announced=False) for share in shares]
         run_jobs(jobs, workers, _label(run), progress)
@@ -219,7 +230,8 @@ def attack_share(share: _Share, progress: Progress) -> None:
     """Attack one share of the chunks with one thread, in a process that opens model and data for itself."""
     with cpu_threads(1), PassPool(1) as pool:
         opened = open_with_images(share.spec)
-        (run,) = _make_runs(share.spec, opened, _make_attacks(share.spec), pool, SILENT)  # all has been said
+        source = _open_source(share.spec, opened)
+        (run,) = _make_runs(share.spec, opened, source, _make_attacks(share.spec), pool, SILENT)  # all has been said
         if run.key != share.key:
             raise BenchError(f"{run.opened.model.name} or its data was changed meanwhile; run the command again")
         images = sum(len(run.opened.data.images[_part(number)]) for number in share.pending)
