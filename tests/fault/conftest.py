@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ from typer.testing import CliRunner
 
 from bangbench.cli.main import app
 from bangbench.core import device
+from bangbench.recipes import run as recipes
+from bangbench.report.run import ReportResult
 
 #: A net that takes its time where the environment says so; what it computes does not depend on that.
 NET = """
@@ -168,20 +171,27 @@ def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path / "here"
 
 
-@pytest.fixture
-def undisturbed(here: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Return a function that runs a command to its end in a directory of its own, and returns that directory."""
+@pytest.fixture(scope="session")
+def undisturbed(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function that runs a command to its end in a directory of its own, once, and returns that directory."""
 
+    @functools.cache
     def run_elsewhere(*arguments: object) -> Path:
-        folder = tmp_path / "undisturbed"
+        folder = tmp_path_factory.mktemp("undisturbed") / "here"
         shutil.copytree(trained, folder)
-        monkeypatch.chdir(folder)
-        result = run(*arguments, "--quiet")
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.chdir(folder)
+            result = run(*arguments, "--quiet")
         assert result.returncode == 0, result.stderr
-        monkeypatch.chdir(here)
         return folder
 
     return run_elsewhere
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a recipe that is played in this process draw no figures."""
+    monkeypatch.setattr(recipes, "report", lambda *_: ReportResult((), (), (), ()))
 
 
 @pytest.fixture

@@ -114,6 +114,7 @@ def test_an_interrupted_audit_goes_on_after_its_last_part(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
 def test_a_recipe_goes_on_where_its_models_were(
     here: Path,
