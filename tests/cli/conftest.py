@@ -53,9 +53,10 @@ def run(*arguments: object) -> CompletedProcess[str]:
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the user's data out, and compute with one thread, which suits tiny nets."""
+    """Keep the user's data out, and compute with one thread and draw in this process, which suits tiny nets."""
     monkeypatch.delenv("BANGBENCH_DATA", raising=False)
     monkeypatch.setattr(device, "available_cores", lambda: 1)
+    monkeypatch.setattr("bangbench.report.figures.write.available_cores", lambda: 1)
 
 
 @pytest.fixture(scope="session")
