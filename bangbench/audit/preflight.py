@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bangbench.audit import preflight_answers as answers
 from bangbench.audit import preflight_gradients as with_gradients
 from bangbench.audit import preflight_inputs as inputs
 from bangbench.audit import preflight_outputs as outputs
@@ -11,6 +12,13 @@ from bangbench.audit.probe import untouched
 from bangbench.audit.slopes import Slopes
 from bangbench.audit.subject import Subject
 from bangbench.store.audits import Check
+
+#: What keeps an image from being answered as it was before.
+_MOVING = {
+    "random-outputs": "the forward pass is random",
+    "depends-on-history": "an answer depends on those before it",
+    "batch-dependent": "an image's answer depends on its batch",
+}
 
 
 def preflight(subject: Subject) -> list[Check]:
@@ -25,21 +33,22 @@ def preflight(subject: Subject) -> list[Check]:
             return check(subject)
 
     about_inputs = [on_its_own(check) for check in (inputs.input_scale, inputs.channel_order)]
-    mode, probabilities, random = (
-        on_its_own(check) for check in (outputs.train_mode, outputs.probabilities, outputs.random_outputs)
+    about_answers = [on_its_own(check) for check in (answers.chance_accuracy, answers.constant_predictions)]
+    mode, probabilities, random, history = (
+        on_its_own(check)
+        for check in (outputs.train_mode, outputs.probabilities, outputs.random_outputs, outputs.depends_on_history)
     )
-    batch = on_its_own(lambda some: outputs.batch_dependent(some, random.outcome == "suspect"))
-    about_outputs = [mode, probabilities, random, batch, on_its_own(outputs.bad_outputs)]
-    return [*about_inputs, *about_outputs, *_about_gradients(subject, _moving_target(random, batch))]
+    batch = on_its_own(lambda some: outputs.batch_dependent(some, _moving_target(random, history)))
+    about_outputs = [mode, probabilities, random, history, batch, on_its_own(outputs.bad_outputs)]
+    target = _moving_target(random, history, batch)
+    by_heart = on_its_own(answers.knows_test_images)
+    problem = None if target is None else f"{target}, so that differences say nothing"
+    return [*about_inputs, *about_answers, *about_outputs, by_heart, *_about_gradients(subject, problem)]
 
 
-def _moving_target(random: Check, batch: Check) -> str | None:
-    """Return why differences between answers say nothing about gradients, if so."""
-    if random.outcome == "suspect":
-        return "the forward pass is random, so that differences say nothing"
-    if batch.outcome == "suspect":
-        return "an image's answer depends on its batch, so that differences say nothing"
-    return None
+def _moving_target(*checks: Check) -> str | None:
+    """Return why the same image is answered differently, if so."""
+    return next((_MOVING[check.code] for check in checks if check.outcome == "suspect"), None)
 
 
 def _about_gradients(subject: Subject, problem: str | None) -> list[Check]:

@@ -9,17 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bangbench.audit.probe import ModelError, described, finite_rows, forward, spread
-from bangbench.audit.slopes import AGREE, LARGE_STEP, Slopes, measure_slopes, median_of
+from bangbench.audit.probe import ModelError, described, finite_rows, forward, is_coarse, percent, spread
+from bangbench.audit.slopes import AGREE, LARGE_STEP, Slopes, counts, measure_slopes, median_of
 from bangbench.audit.subject import Subject, found
 from bangbench.core.seeds import torch_generator
 from bangbench.nets.gradients import margin
-from bangbench.store.audits import Check
+from bangbench.store.audits import Check, Outcome
 
 #: Images that gradients are tried on, that a forward pass is watched on, that random points lie around.
 _TRIED, _WATCHED, _ROUGH_IMAGES = 8, 2, 16
 #: Random points around an image, their radius and how far a neighbour lies from them, in grey levels.
 _POINTS, _RADIUS, _NEAR = 100, 8.0, 0.08
+#: The same for a model that computes in half precision, whose rounding hides smaller changes.
+_COARSE_NEAR = 4.0
 #: Roughness from which a gradient says little about the next step.
 ROUGH = 6.0
 #: An image counts if the margin changes in the radius by this share of the logits' spread.
@@ -59,29 +61,33 @@ def wrong_gradient(slopes: Slopes | str) -> Check:
     """Compare directional derivatives by the gradient with finite differences."""
     if isinstance(slopes, str):
         return found("wrong-gradient", "not-run", slopes)
-    if slopes.grid is not None:
+    if slopes.on_steps and slopes.grid is not None:
         return _on_steps(slopes, slopes.grid)
     cosine, cosine32 = median_of(slopes.cosine), median_of(slopes.cosine32)
     numbers = {"cosine": cosine, "cosine_float32": cosine32, "step": slopes.step}
     if cosine is None:
         evidence = f"the gradient of the margin is zero or not finite on all {len(slopes.rows)} images"
         return found("wrong-gradient", "not-run", evidence + slopes.model.note, numbers=numbers)
+    # attacks follow the float32 gradient, whatever float64 would say
+    known, wrong64, wrong32 = ~slopes.cosine.isnan(), *map(slopes.disagreeing, (slopes.cosine, slopes.cosine32))
+    wrong = wrong64 | wrong32
+    numbers |= {"wrong": percent(wrong64), "wrong_float32": percent(wrong32)}
     evidence = (
-        f"median cosine {cosine:.4f} between gradient and finite differences ({slopes.step:g} grey levels, "
-        f"{slopes.model.name}) on {int((~slopes.cosine.isnan()).sum())} images"
+        f"gradient and finite differences (up to {slopes.step:g} grey levels, {slopes.model.name}) disagree, at a "
+        f"cosine below {AGREE:g}, on {int(wrong64.sum())} of {int(known.sum())} images, with the float32 gradient on "
+        f"{int(wrong32.sum())}; the median cosine is {cosine:.4f}"
     )
     evidence += "" if cosine32 is None else f", {cosine32:.4f} with the float32 gradient"
-    if cosine < AGREE:
-        wrong = slopes.rows[slopes.cosine < AGREE]
-        return found("wrong-gradient", "masked", evidence + slopes.model.note, numbers=numbers, rows=wrong)
-    # rounding is no error of the gradient, but worth knowing
-    outcome = "note" if cosine32 is not None and cosine32 < AGREE else "passed"
-    return found("wrong-gradient", outcome, evidence + slopes.model.note, numbers=numbers)  # type: ignore[arg-type]
+    if not wrong.any():
+        return found("wrong-gradient", "passed", evidence + slopes.model.note, numbers=numbers)
+    outcome: Outcome = "masked" if counts(wrong) else "note"
+    return found("wrong-gradient", outcome, evidence + slopes.model.note, numbers=numbers, rows=slopes.rows[wrong])
 
 
-def _on_steps(slopes: Slopes, cosine: float) -> Check:
-    if cosine < AGREE:
+def _on_steps(slopes: Slopes, cosines: Tensor) -> Check:
+    if counts(cosines < AGREE):
         return found("wrong-gradient", "not-run", "the model computes steps, on which differences say nothing")
+    cosine = float(cosines.median())
     evidence = f"median cosine {cosine:.4f} between gradient and differences of whole grey levels"
     return found("wrong-gradient", "passed", evidence + slopes.model.note, numbers={"cosine": cosine, "step": 1.0})
 
@@ -90,7 +96,7 @@ def shattered_gradient(slopes: Slopes | str) -> Check:
     """Look for plateaus: small steps change nothing, large ones do."""
     if isinstance(slopes, str):
         return found("shattered-gradient", "not-run", slopes)
-    flat, share = slopes.rows[slopes.plateau], 100.0 * float(slopes.plateau.double().mean())
+    share = percent(slopes.plateau)
     evidence = (
         f"on {share:.0f} % of {len(slopes.rows)} images small steps change nothing while steps of {LARGE_STEP:g} grey "
         f"levels do{slopes.model.note}"
@@ -98,13 +104,14 @@ def shattered_gradient(slopes: Slopes | str) -> Check:
     numbers: dict[str, float | None] = {"plateaus": share}
     if slopes.grid is None:
         return found("shattered-gradient", "passed", evidence, numbers=numbers)
-    numbers["cosine_grid"] = slopes.grid
-    if slopes.grid >= AGREE:
-        evidence += (
-            f"; for whole grey levels, which images have, the gradient is right (median cosine {slopes.grid:.4f})"
-        )
+    shattered = slopes.plateau & (slopes.grid < AGREE)
+    grid = float(slopes.grid[slopes.plateau].median())
+    numbers |= {"cosine_grid": grid, "shattered": percent(shattered)}
+    if not shattered.any():
+        evidence += f"; for whole grey levels, which images have, the gradient is right (median cosine {grid:.4f})"
         return found("shattered-gradient", "passed", evidence, numbers=numbers)
-    return found("shattered-gradient", "masked", evidence, numbers=numbers, rows=flat)
+    outcome: Outcome = "masked" if counts(shattered) else "note"
+    return found("shattered-gradient", outcome, evidence, numbers=numbers, rows=slopes.rows[shattered])
 
 
 def inner_gradient(subject: Subject) -> Check:
@@ -178,11 +185,12 @@ def _roughness(subject: Subject) -> Tensor:
     """Return the roughness around each of the first correct images, (M,), NaN where the margin hardly changes."""
     images, labels = subject.correct_images(_ROUGH_IMAGES)
     generator = torch_generator(subject.seed, "audit", "rough-loss")
+    near_by = _COARSE_NEAR if is_coarse(subject) else _NEAR
     values = []
     for image, label in zip(images, labels, strict=True):
         draws = torch.rand((2, _POINTS, *image.shape), generator=generator).to(image.device) * 2.0 - 1.0
         points = image + _RADIUS * draws[0]
-        near = points + _NEAR * draws[1]
+        near = points + near_by * draws[1]
         logits = forward(subject.classifier, torch.cat([points, near]), subject.batch_size)
         values.append(_roughness_of(logits, label, points, near))
     return torch.stack(values)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from bangbench.audit.probe import ModelError, finite_rows, forward, percent
+from bangbench.audit.probe import ModelError, finite_rows, percent, right_answers
 from bangbench.audit.subject import Subject, found
 from bangbench.core.statistics import mcnemar
 from bangbench.store.audits import Check
@@ -56,13 +56,13 @@ def _compare(subject: Subject, code: str, preprocess: Callable[[Tensor], dict[st
         return found(code, "not-run", "fewer than two images have finite logits")
     images, labels = subject.pixels[rows].float(), subject.labels[rows]
     try:
-        given = _right(subject, images, labels)
+        given = right_answers(subject, images, labels)
     except ModelError as failure:
         return found(code, "not-run", str(failure))
     accuracies, better, failed = {"as given": percent(given)}, {}, 0
     for name, variant in preprocess(images).items():
         try:
-            right = _right(subject, variant, labels)
+            right = right_answers(subject, variant, labels)
         except ModelError:  # a model may refuse what are no grey levels
             failed += 1
             continue
@@ -86,11 +86,6 @@ def _report(code: str, accuracies: dict[str, float], better: dict[str, float], f
         )
     evidence += f"; the model refuses {failed} more" if failed else ""
     return found(code, "suspect" if better else "passed", evidence, numbers=accuracies)
-
-
-def _right(subject: Subject, images: Tensor, labels: Tensor) -> Tensor:
-    logits = forward(subject.classifier, images, subject.batch_size)
-    return (logits.argmax(1) == labels) & logits.isfinite().all(1)
 
 
 def _clearly_better(right: Tensor, given: Tensor) -> bool:

@@ -68,6 +68,23 @@ def forward(classifier: Classifier, images: Tensor, batch_size: int) -> Tensor:
         raise ModelError(f"the forward pass raises {described(error)}") from error
 
 
+def right_answers(subject: Subject, images: Tensor, labels: Tensor) -> Tensor:
+    """Return which images float32 (N, C, H, W) are given their labels (N,), bool (N,); raises `ModelError`."""
+    logits = forward(subject.classifier, images, subject.batch_size)
+    return (logits.argmax(1) == labels) & logits.isfinite().all(1)
+
+
+def rounding_step(subject: Subject) -> float:
+    """Return the relative rounding step of the coarsest precision among the model's parameters and its logits."""
+    kinds = {value.dtype for value in subject.classifier.parameters() if value.is_floating_point()}
+    return max(torch.finfo(kind).eps for kind in (subject.logits.dtype, *kinds))
+
+
+def is_coarse(subject: Subject) -> bool:
+    """Return whether the model computes in half precision, at least in part."""
+    return rounding_step(subject) > torch.finfo(torch.float32).eps
+
+
 def described(error: Exception) -> str:
     """Return an error's type and the first line of its message."""
     lines = str(error).strip().splitlines()

@@ -54,6 +54,24 @@ _ALL = (
         "Croce 2021",
     ),
     _reason(
+        "chance-accuracy",
+        "preflight",
+        "The accuracy lies clearly above that of a guess, or of always answering the commonest class.",
+        "The model knows next to nothing about these images, so that neither its accuracy nor any rate of attacks "
+        "means anything: what it answers right, it answers by chance.",
+        "Look for forgotten weights, labels in another order, other preprocessing, a training that collapsed (BANG on "
+        "batch statistics does).",
+        "Carlini 2019",
+    ),
+    _reason(
+        "constant-predictions",
+        "preflight",
+        "No class is given to nearly all images, and the logits of the images differ.",
+        "The model gives nearly every image the same answer: no attack can change it, which is no robustness.",
+        "Look for forgotten weights, dead or saturated layers, a training that collapsed.",
+        "Carlini 2019",
+    ),
+    _reason(
         "train-mode",
         "preflight",
         "No dropout or normalisation layer is left in training mode.",
@@ -83,6 +101,16 @@ _ALL = (
         "Athalye 2018",
     ),
     _reason(
+        "depends-on-history",
+        "preflight",
+        "The same answers to the same batch, with the same random numbers, whatever the model was shown before.",
+        "The model remembers: it answers from earlier inputs or counts its calls, so that what an attack learns from "
+        "one pass does not hold in the next, and no answer is that of the image alone.",
+        "Keep no state in forward(): no caches, counters, running statistics or generators of its own.",
+        "Carlini 2019",
+        "Croce 2021",
+    ),
+    _reason(
         "batch-dependent",
         "preflight",
         "The same logits for an image alone, in a batch, and in a batch of another order.",
@@ -101,6 +129,16 @@ _ALL = (
         "Croce 2020",
     ),
     _reason(
+        "knows-test-images",
+        "preflight",
+        "The accuracy stays when the images are moved by a grey level, a quarter of a pixel, a pixel.",
+        "The model knows these very images by heart and nothing beside them: the smallest change of an image, which "
+        "no one would see, costs it what it seems to know.",
+        "Look for test images in the training data or in the model, lookup tables and hashes of the input; measure on "
+        "images that the model has never seen.",
+        "Carlini 2019",
+    ),
+    _reason(
         "no-gradient",
         "preflight",
         "A gradient reaches the image.",
@@ -113,7 +151,8 @@ _ALL = (
     _reason(
         "wrong-gradient",
         "preflight",
-        "The direction of the gradient of the margin agrees with finite differences in float64 on 32 images.",
+        "The gradient of the margin, in float32 as attacks follow it and in float64, agrees with finite differences in "
+        "float64 on each of 32 images; more than 5 % of them may not disagree.",
         "The gradient that attacks follow is not the gradient of what the model computes.",
         "Look for custom backward passes and straight-through estimators; trust only attacks without gradients.",
         "Athalye 2018",
@@ -340,7 +379,7 @@ _ALL = (
     _reason(
         "few-images",
         "hygiene",
-        "Enough images for the rate's 95 % interval to be narrower than 10 points.",
+        "Enough images for the rate's 95 % interval to be narrower than 10 points, and 30 at least for any verdict.",
         "With so few images no ranking of models can be told from chance.",
         "Raise --limit.",
         "Carlini 2019",

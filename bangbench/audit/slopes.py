@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bangbench.audit.probe import Precise, forward, gradients, precise, spread
+from bangbench.audit.probe import Precise, forward, gradients, is_coarse, precise, spread
 from bangbench.audit.subject import Subject
 from bangbench.core.seeds import torch_generator
 from bangbench.nets.gradients import largest_entry, margin
@@ -17,8 +17,12 @@ IMAGES, DIRECTIONS = 32, 20
 #: Steps in grey levels, tried until gradient and differences agree. The first is so small that neither the corners of
 #: ReLU and max-pooling nor the edges of rounded inputs are met; float32 needs larger ones.
 _STEPS = {torch.float64: (1e-5, 1e-2, 0.5), torch.float32: (1e-2, 0.1, 0.5)}
-#: Gradient and finite differences agree from this median cosine on.
+#: Steps for a model that computes in half precision and cannot do otherwise.
+_COARSE_STEPS = (2.0, 8.0, 16.0)
+#: Gradient and finite differences of an image agree from this cosine on.
 AGREE = 0.9
+#: Share of images on which they may disagree, and one in any case: an image may sit in a corner.
+_SHARE = 0.05
 #: A large step, in grey levels, and how far it moves the margin at least, as a share of the logits' spread.
 LARGE_STEP, _MOVES = 16.0, 1e-3
 #: Share of directions without any change from which an image lies on a plateau: a step along all pixels at once meets
@@ -32,18 +36,28 @@ class Slopes(NamedTuple):
     """Gradient and finite differences of the margin at M images.
 
     cosine, cosine32: between the directional derivatives that the gradient predicts (in the precision measured in, in
-    float32) and those measured, (M,), NaN where the gradient is zero or not finite; step: grey levels; plateau: (M,)
-    True where a small step changes nothing and a large one does; grid: median cosine for steps of one grey level where
-    most images lie on plateaus, else None; rows: places of the images; model: what was measured.
+    float32) and those measured, the best over all steps tried, (M,), NaN where the gradient is zero or not finite;
+    step: the largest of them, grey levels; plateau: (M,) True where a small step changes nothing and a large one does;
+    grid: the cosine for steps of one grey level, (M,), -1 where the gradient is zero, None unless some images lie on
+    plateaus; rows: places of the images; model: what was measured.
     """
 
     cosine: Tensor
     cosine32: Tensor
     step: float
     plateau: Tensor
-    grid: float | None
+    grid: Tensor | None
     rows: Tensor
     model: Precise
+
+    @property
+    def on_steps(self) -> bool:
+        """Return whether the model computes steps around most images."""
+        return bool(self.plateau.double().mean() >= 0.5)
+
+    def disagreeing(self, cosine: Tensor) -> Tensor:
+        """Return which images have a gradient that the differences contradict, (M,); plateaus are another matter."""
+        return (cosine < AGREE) & ~self.plateau
 
 
 def measure_slopes(subject: Subject) -> Slopes:
@@ -61,39 +75,47 @@ def measure_slopes(subject: Subject) -> Slopes:
     given = gradients(model.classifier, inside, labels, "margin", subject.batch_size)
     given32 = gradients(subject.classifier, inside.float(), labels, "margin", subject.batch_size)
     predicted, predicted32 = _predicted(subject, given), _predicted(subject, given32.to(model.dtype))
-    steps = _STEPS[model.dtype]
-    step, measured = steps[0], _differences(subject, model, inside, labels, steps[0])
-    plateau = _plateaus(subject, model, inside, labels, measured)
-    grid = _grid_cosine(subject, model, images, labels) if plateau.double().mean() >= 0.5 else None
-    for larger in steps[1:] if grid is None else ():
-        if _median(_cosine(predicted, measured)) >= AGREE:
+    steps = _steps(subject, model)
+    measured = _differences(subject, model, inside, labels, steps[0])
+    plateau = _plateaus(subject, model, inside, labels, measured, steps[0])
+    grid = _grid_cosine(subject, model, images, labels) if plateau.any() else None
+    slopes = Slopes(_cosine(predicted, measured), _cosine(predicted32, measured), steps[0], plateau, grid, rows, model)
+    for larger in steps[1:] if not slopes.on_steps else ():
+        if not any(counts(slopes.disagreeing(cosine)) for cosine in (slopes.cosine, slopes.cosine32)):
             break
         again = _differences(subject, model, inside, labels, larger)
-        if _median(_cosine(predicted, again)) > _median(_cosine(predicted, measured)):
-            step, measured = larger, again
-    return Slopes(_cosine(predicted, measured), _cosine(predicted32, measured), step, plateau, grid, rows, model)
+        best = slopes.cosine.maximum(_cosine(predicted, again)), slopes.cosine32.maximum(_cosine(predicted32, again))
+        slopes = slopes._replace(cosine=best[0], cosine32=best[1], step=larger)
+    return slopes
 
 
-def _grid_cosine(subject: Subject, model: Precise, images: Tensor, labels: Tensor) -> float:
-    """Return the median cosine between gradient and differences of one grey level at whole grey levels; -1: none.
+def _steps(subject: Subject, model: Precise) -> tuple[float, ...]:
+    """Return the steps to try, in grey levels; those of float32 are lost in the rounding of a half precision."""
+    if model.dtype == torch.float32 and is_coarse(subject):
+        return _COARSE_STEPS
+    return _STEPS[model.dtype]
+
+
+def _grid_cosine(subject: Subject, model: Precise, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the cosines between gradient and differences of one grey level at whole grey levels, (M,); -1: none.
 
     A model that rounds its input to grey levels computes steps, but none that an adversarial image could lie between.
     """
     inside = images.to(model.dtype).clamp(1.0, 254.0)
     given = gradients(model.classifier, inside, labels, "margin", subject.batch_size)
     differences = _differences(subject, model, inside, labels, 1.0)
-    return _median(_cosine(_predicted(subject, given), differences))
+    return _cosine(_predicted(subject, given), differences).nan_to_num(nan=-1.0)
+
+
+def counts(flags: Tensor) -> bool:
+    """Return whether so many of the images, bool (M,), are more than a few in corners."""
+    return int(flags.sum()) > max(1.0, _SHARE * len(flags))
 
 
 def median_of(cosines: Tensor) -> float | None:
     """Return the median of the cosines (M,) that are not NaN; None if all are."""
     known = cosines[~cosines.isnan()]
     return float(known.quantile(0.5)) if len(known) else None
-
-
-def _median(cosines: Tensor) -> float:
-    median = median_of(cosines)
-    return -1.0 if median is None else median
 
 
 def _directions(subject: Subject, like: Tensor) -> list[Tensor]:
@@ -129,10 +151,10 @@ def _cosine(predicted: Tensor, measured: Tensor) -> Tensor:
     return torch.nn.functional.cosine_similarity(scaled[0], scaled[1], dim=1)
 
 
-def _plateaus(subject: Subject, model: Precise, images: Tensor, labels: Tensor, small: Tensor) -> Tensor:
+def _plateaus(subject: Subject, model: Precise, images: Tensor, labels: Tensor, small: Tensor, step: float) -> Tensor:
     """Return where a small step (whose differences are given, (M, directions)) changes nothing and a large one does."""
     logits = forward(model.classifier, images, subject.batch_size)
     rounding = _ROUNDING_STEPS * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
-    unchanged = (small * 2.0 * _STEPS[model.dtype][0]).abs() <= rounding[:, None]
+    unchanged = (small * 2.0 * step).abs() <= rounding[:, None]
     large = (_differences(subject, model, images, labels, LARGE_STEP) * 2.0 * LARGE_STEP).abs().median(1).values
     return (unchanged.double().mean(1) >= _PLATEAU) & (large > _MOVES * spread(logits))
