@@ -14,6 +14,9 @@ ABOUT_GRADIENTS = (
     "margin-gradient-gone",
 )
 
+#: Correct images below which no rate or distance says that an attack was kept from working.
+FEWEST_IMAGES = 30
+
 
 def line_attacks() -> tuple[str, ...]:
     """Return the attacks along a line, the paper's and their twins first."""
@@ -50,6 +53,16 @@ def gradient_claims() -> tuple[str, ...]:
 def all_claims() -> tuple[str, ...]:
     """Return every claim that can be judged, in the order of the tables."""
     return (PREDICTIONS, *line_attacks(), *ball_attacks(), WORST_CASE)
+
+
+def of_enough(checks: Iterable[Check], correct: int) -> list[Check]:
+    """Return checks that compare rates or distances, without verdicts where there are too few images for one."""
+    return [
+        check.model_copy(update={"outcome": "inconclusive"})
+        if correct < FEWEST_IMAGES and check.outcome in ("suspect", "masked")
+        else check
+        for check in checks
+    ]
 
 
 def judge(claim: str, checks: Sequence[Check]) -> tuple[Verdict, tuple[str, ...]]:

@@ -12,6 +12,7 @@ import torch
 from bangbench.attacks.spec import Strength
 from bangbench.audit.battery import Orders, fallen_to_doubled_steps, survivors_of_unbounded, worst_case
 from bangbench.audit.changed import averaged
+from bangbench.audit.claims import of_enough
 from bangbench.audit.consistency import Evidence, consistency
 from bangbench.audit.hygiene import hygiene
 from bangbench.audit.masking import masking, variants_of
@@ -128,7 +129,8 @@ def _gather(inquiry: Inquiry, found: Mapping[Part, Arrays], no_transfer: str) ->
         unbounded, tried, spent = survivors_of_unbounded(subject)
         evidence = evidence._replace(unbounded=unbounded, unbounded_tried=tried)
         forwards += spent
-    return evidence, forwards, [*masking(subject, lines), *consistency(subject, evidence)]
+    compared = [*masking(subject, lines), *consistency(subject, evidence)]
+    return evidence, forwards, of_enough(compared, subject.correct)
 
 
 def _found(checks: Sequence[Check], code: str) -> bool:

@@ -9,7 +9,7 @@ import torch
 
 from bangbench.attacks.ball import batched_logits
 from bangbench.audit.battery import Battery, Flags
-from bangbench.audit.claims import all_claims, ball_attacks
+from bangbench.audit.claims import FEWEST_IMAGES, all_claims, ball_attacks
 from bangbench.audit.subject import Subject, found
 from bangbench.core.errors import BenchError
 from bangbench.core.seeds import torch_generator
@@ -138,6 +138,13 @@ def _few_images(subject: Subject) -> Check:
     width = 100.0 if interval is None else interval[1] - interval[0]
     sentence = f"With {correct:,} images attacked, the 95 % interval of a rate is at most {width:.1f} points wide."
     outcome: Outcome = "note" if width > _WIDE_INTERVAL else "passed"
+    if 0 < correct < FEWEST_IMAGES:
+        enough = -(-FEWEST_IMAGES * len(subject.labels) // correct)
+        outcome = "inconclusive"
+        sentence += (
+            f" Fewer than {FEWEST_IMAGES} say nothing about an attack; at this accuracy {enough:,} test images have as "
+            "many that are classified correctly."
+        )
     if not correct:
         outcome, sentence = "suspect", "The model classifies no image correctly, so that nothing could be attacked."
     return found("few-images", outcome, sentence, all_claims(), {"width": width})

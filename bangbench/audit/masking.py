@@ -19,7 +19,7 @@ from bangbench.audit.probe import precise
 from bangbench.audit.subject import Subject, found
 from bangbench.core.errors import BenchError
 from bangbench.core.seeds import torch_generator
-from bangbench.core.statistics import censored_quantiles
+from bangbench.core.statistics import censored_quantiles, mcnemar, paired_rate_difference
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import margin, true_logits
 from bangbench.store.audits import Check, Outcome
@@ -31,6 +31,12 @@ VARIANT_IMAGES = 100
 #: regular LeNet loses 10 points of FGS to underflow and is not taken for robust by anyone; their BANG LeNet loses 98.
 NOTED, SUSPECT, MASKED = 1.0, 15.0, 25.0
 SUSPECT_DISTANCE, MASKED_DISTANCE = 0.2, 0.3
+
+#: Grey levels by which a median L_inf may change without meaning anything: distances are whole ones.
+LEVELS = 2.0
+
+#: How often chance may tell two attacks' distances apart, in the one direction that matters.
+_ONE_SIDED = 0.025
 
 #: The share of images (percent) with a negative true logit from which HC1's weight matters.
 NEGATIVE_LOGITS = 10.0
@@ -148,7 +154,6 @@ def masking(subject: Subject, lines: Lines) -> list[Check]:
 
 
 def _fgs_masked(subject: Subject, masked: LineRun, unmasked: LineRun, regular: LineRun | None) -> Check:
-    gap = unmasked.rate - masked.rate
     rows = subject.rows.cpu()[torch.from_numpy(unmasked.flipped & ~masked.flipped)]
     evidence = (
         f"FGS flips {masked.rate:.2f} % of {subject.correct:,} correct images ({masked.blank:,} have a loss of exactly "
@@ -158,16 +163,15 @@ def _fgs_masked(subject: Subject, masked: LineRun, unmasked: LineRun, regular: L
         evidence += f"; the regular model falls to the same attack at a mean L_inf of {regular.mean:.1f}"
     numbers = {"blank": float(masked.blank), "regular_unmasked_mean_linf": regular.mean if regular else None}
     numbers |= _rates_and_distances(masked, unmasked)
-    return found("fgs-masked", _by_gap(gap), f"{evidence}.", ("fgs",), numbers, rows)
+    return found("fgs-masked", _by_gap(gap_of(masked, unmasked)), f"{evidence}.", ("fgs",), numbers, rows)
 
 
 def _hot_cold_sign(subject: Subject, masked: LineRun, unmasked: LineRun) -> Check:
     rows = subject.rows
     negative = true_logits(subject.logits[rows], subject.labels[rows]) < 0.0
-    share, gap = 100.0 * float(negative.double().mean()), unmasked.rate - masked.rate
-    farther = _farther(masked.median, unmasked.median)
+    share, gap = 100.0 * float(negative.double().mean()), gap_of(masked, unmasked)
     outcome: Outcome = "passed"
-    if share >= NEGATIVE_LOGITS and (gap >= 2.0 or farther >= SUSPECT_DISTANCE):
+    if share >= NEGATIVE_LOGITS and (gap.points >= 2.0 or gap.farther >= SUSPECT_DISTANCE):
         outcome = "masked"
     elif share >= NOTED:
         outcome = "note"
@@ -187,7 +191,7 @@ def _variant(code: str, lines: Lines) -> Check:
     numbers: dict[str, float | None] = {}
     count = 0
     if not any(variant == code for _, variant in lines.changed):
-        return found(code, "not-run", "The model cannot be run in float64.")
+        return _not_changed(code)
     for name in line_attacks():
         if (name, code) not in lines.changed:
             continue
@@ -208,6 +212,15 @@ def _variant(code: str, lines: Lines) -> Check:
     return found(code, outcome, evidence, tuple(claims) or line_attacks(), numbers)
 
 
+def _not_changed(code: str) -> Check:
+    if code == "logit-scale":
+        sentence = (
+            f"The median margin is at most {_SCALED_MARGIN:.0f}: logits so small hide nothing, and stay as they are."
+        )
+        return found(code, "passed", sentence, line_attacks())
+    return found(code, "not-run", "The model cannot be run in float64.")
+
+
 def _rates_and_distances(masked: LineRun, unmasked: LineRun) -> dict[str, float | None]:
     return {
         "rate": masked.rate,
@@ -217,30 +230,48 @@ def _rates_and_distances(masked: LineRun, unmasked: LineRun) -> dict[str, float 
     }
 
 
-def _by_gap(gap: float) -> Outcome:
-    if gap >= MASKED:
+class Gap(NamedTuple):
+    """By how much an attack does better than another one on the same images.
+
+    raw: points of the rate; points: those, 0 unless their 95 % interval, paired by image, is above 0; farther: the
+    share by which the other one's median L_inf is larger, 0 unless that is more than `LEVELS` and more images are
+    flipped closer by than farther off than chance would have it (a sign test, failures infinitely far).
+    """
+
+    raw: float
+    points: float
+    farther: float
+
+
+def gap_of(weaker: LineRun, stronger: LineRun) -> Gap:
+    """Return the gap by which the second run does better than the first one."""
+    raw, difference = stronger.rate - weaker.rate, paired_rate_difference(stronger.flipped, weaker.flipped)
+    low, high = (0.0, 0.0) if difference is None or difference.interval is None else difference.interval
+    closer, off = int((stronger.linf < weaker.linf).sum()), int((stronger.linf > weaker.linf).sum())
+    farther = 0.0
+    if high >= 0.0 and np.isfinite(stronger.median) and weaker.median - stronger.median > LEVELS:
+        certain = mcnemar(closer, off, "greater") < _ONE_SIDED
+        farther = weaker.median / stronger.median - 1.0 if certain and stronger.median > 0.0 else 0.0
+    # rounding takes back what 13 / 10 - 1 is off by
+    return Gap(raw, raw if low > 0.0 else 0.0, round(farther, 9))
+
+
+def _by_gap(gap: Gap) -> Outcome:
+    if gap.points >= MASKED:
         return "masked"
-    if gap >= SUSPECT:
+    if gap.points >= SUSPECT:
         return "suspect"
-    return "note" if gap >= NOTED else "passed"
+    return "note" if gap.raw >= NOTED else "passed"
 
 
 def _by_change(own: LineRun, other: LineRun) -> Outcome:
     """Judge how much stronger an attack becomes by what should change nothing."""
-    gap, farther = other.rate - own.rate, _farther(own.median, other.median)
-    if farther >= MASKED_DISTANCE:
+    gap = gap_of(own, other)
+    if gap.farther >= MASKED_DISTANCE:
         return "masked"
-    if farther >= SUSPECT_DISTANCE:
-        return "suspect" if gap < MASKED else "masked"
+    if gap.farther >= SUSPECT_DISTANCE:
+        return "suspect" if gap.points < MASKED else "masked"
     return _by_gap(gap)
-
-
-def _farther(masked: float, unmasked: float) -> float:
-    """Return by which share the first median distance is larger than the second; 0 where neither is finite."""
-    if not np.isfinite(unmasked) or unmasked == 0.0:
-        return 0.0
-    # rounding takes back what 12 / 10 - 1 is off by
-    return round(masked / unmasked - 1.0, 9)
 
 
 def _at(run: LineRun) -> str:
@@ -252,9 +283,12 @@ def _shifted(subject: Subject) -> tuple[Classifier, torch.dtype]:
 
 
 def _scaled(subject: Subject) -> tuple[Classifier, torch.dtype]:
+    return changed(subject.classifier, divisor=max(_typical_margin(subject) / _SCALED_MARGIN, 1.0)), torch.float32
+
+
+def _typical_margin(subject: Subject) -> float:
     rows = subject.rows
-    typical = float((-margin(subject.logits[rows], subject.labels[rows])).median())
-    return changed(subject.classifier, divisor=max(typical / _SCALED_MARGIN, 1e-30)), torch.float32
+    return float((-margin(subject.logits[rows], subject.labels[rows])).median())
 
 
 def _double(subject: Subject) -> tuple[Classifier, torch.dtype]:
@@ -267,9 +301,17 @@ VARIANTS = {"logit-offset": _shifted, "logit-scale": _scaled, "float64-differs":
 
 
 def variants_of(subject: Subject) -> tuple[str, ...]:
-    """Return the codes of the changes that the model can be given; not every net can be run in float64."""
-    double = precise(subject.classifier, subject.pixels).dtype == torch.float64
-    return tuple(code for code in VARIANTS if double or code != "float64-differs")
+    """Return the codes of the changes that the model can be given.
+
+    Not every net can be run in float64. Logits are never made larger, which would make attacks weaker or stronger by
+    what the model itself does not do.
+    """
+    left_out = set()
+    if precise(subject.classifier, subject.pixels).dtype != torch.float64:
+        left_out.add("float64-differs")
+    if _typical_margin(subject) <= _SCALED_MARGIN:
+        left_out.add("logit-scale")
+    return tuple(code for code in VARIANTS if code not in left_out)
 
 
 _CHANGES = {

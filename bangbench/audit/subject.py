@@ -81,7 +81,7 @@ def found(
     or for a check of gradients those that rest on gradients; rows: the places of the images that show it, int64 (M,).
     """
     reason = REASONS[code]
-    matters = outcome in ("note", "suspect", "masked")
+    matters = outcome in ("note", "inconclusive", "suspect", "masked")
     return Check(
         code=code,
         outcome=outcome,

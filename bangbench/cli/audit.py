@@ -16,7 +16,13 @@ from bangbench.cli.options import command
 from bangbench.cli.output import Output, complain
 from bangbench.store.audits import PREDICTIONS, WORST_CASE, AuditRecord, AuditSummary, BudgetRates, Check, ClaimVerdict
 
-_STYLES = {"sound": "green", "suspect": "yellow", "masked": "bold red", "note": "cyan"}
+_STYLES = {
+    "sound": "green",
+    "inconclusive": "magenta",
+    "suspect": "yellow",
+    "masked": "bold red",
+    "note": "cyan",
+}
 
 #: Where the reason codes are explained.
 _CODES = "docs/audit.md"
@@ -26,8 +32,9 @@ def run_audit(specs: list[AuditSpec], output: Output) -> None:
     """Tell whether a model is robust or its gradients are gone, with the evidence.
 
     A low attack rate is worth nothing until the attack is known to have worked. Every claim about a model is found
-    sound, suspect or masked, from checks of the model and its gradients, from attacks with and without what masks
-    them, and from stronger attacks within L_inf budgets; the worst case per image is the number that counts.
+    sound, suspect or masked (or inconclusive, from fewer than 30 correct images), from checks of the model and its
+    gradients, from attacks with and without what masks them, and from stronger attacks within L_inf budgets; the worst
+    case per image is the number that counts.
     """
     from bangbench.audit.run import audit
 

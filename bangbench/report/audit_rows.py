@@ -30,7 +30,8 @@ ROBUST_ACCURACY_ROW = "robust accuracy"
 
 _MEANING = (
     "Sound: nothing speaks against the number, be it high or low; suspect: something does; masked: the attack was kept "
-    "from working, so its rate is no robustness. Overall: the worst verdict on any claim."
+    "from working, so its rate is no robustness; inconclusive: too few images to say. Overall: the "
+    "worst verdict on any claim."
 )
 
 
@@ -100,7 +101,8 @@ def budget_table(group: Group) -> Table | None:
         rows=tuple(_budget_rows(group, models)),
         notes=(
             "Budget: L∞ in grey levels, in brackets as a share of the range 0 to 255. Percent of the correct images "
-            "that an attack flips within it, each attack from scratch.",
+            "that an attack flips within it, each attack from scratch; none for an attack that tried only what the "
+            "others had left, which counts in the worst case.",
             "Worst case: images that any of the attacks flips within this budget or a smaller one, with the 95 % "
             "Wilson interval. Robust accuracy: percent of all images that are correct and stay so under all of them. "
             "Attacks that were not run could flip more.",
@@ -231,7 +233,7 @@ def _budget_cell(model: AuditedModel, budget: int, line: str) -> Cell:
         return rates.rate, *(rates.rate_interval or (None, None))
     if line == ROBUST_ACCURACY_ROW:
         return rates.robust_accuracy, *robust_interval(model.audit, rates)
-    if line not in rates.flipped or not summary.correct:
+    if line not in rates.flipped or line in rates.tried or not summary.correct:
         return None, None, None
     return 100.0 * rates.flipped[line] / summary.correct, None, None
 
@@ -242,6 +244,7 @@ def _images_notes(models: Iterable[AuditedModel]) -> list[str]:
     for model in models:
         record, summary = model.audit.record, model.audit.summary
         against = f", with images transferred from {short_name(record.against.name)}" if record.against else ""
-        what = f"{summary.images:,} test images of {record.data.name}{against}"
+        tried = f", strength {summary.strength}" if summary.strength else ""
+        what = f"{summary.images:,} test images of {record.data.name}{against}{tried}"
         told.setdefault(what, []).append(f"{model.short} ({summary.correct:,} correct)")
     return [f"Audited on the first {what}: {', '.join(names)}." for what, names in told.items()]

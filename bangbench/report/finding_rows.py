@@ -12,7 +12,7 @@ from bangbench.report.table import Cell, Column, Row, Table, csv_column, text
 from bangbench.store.audits import Check, Outcome
 
 #: In the order in which a reader wants to know of them.
-OUTCOMES: tuple[Outcome, ...] = ("masked", "suspect", "note", "not-run", "passed")
+OUTCOMES: tuple[Outcome, ...] = ("masked", "suspect", "inconclusive", "note", "not-run", "passed")
 
 
 def finding_table(group: Group) -> Table | None:
@@ -26,8 +26,8 @@ def finding_table(group: Group) -> Table | None:
         columns=_COLUMNS,
         rows=tuple(Row("measured", _cells(group, model, check)) for model in models for check in worst_first(model)),
         notes=(
-            "Outcome: masked and suspect decide the verdict on the claims named (none: on all); a note does not. "
-            "Images: how many show it, and places of the first few in the test split, counted from 0.",
+            "Outcome: masked, suspect and inconclusive decide the verdict on the claims named (none: on all); a note "
+            "does not. Images: how many show it, and places of the first few in the test split, counted from 0.",
             *sources_note(group),
             *unfinished_note(group),
         ),

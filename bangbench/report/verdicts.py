@@ -20,7 +20,7 @@ LEVELS = 255
 
 
 def verdict_on(audit: FoundAudit | None, claim: str) -> str:
-    """Return sound, suspect or masked; `NOT_AUDITED` without an audit, or where it did not look into the claim."""
+    """Return a verdict of `VERDICTS`; `NOT_AUDITED` without an audit, or where it did not look into the claim."""
     found = None if audit is None else audit.summary.claim(claim)
     return NOT_AUDITED if found is None else found.verdict
 
@@ -82,7 +82,8 @@ def worst_case_text(audit: FoundAudit) -> str:
     worst = largest_budget(audit.summary)
     if worst is None:
         return "no budget tried"
-    return f"{rate_text(worst.rate, worst.rate_interval)} flipped at L∞ {budget_text(worst.budget)}"
+    quick = ", quick" if audit.summary.strength == "quick" else ""
+    return f"{rate_text(worst.rate, worst.rate_interval)} flipped at L∞ {budget_text(worst.budget)}{quick}"
 
 
 def audit_notes(group: Group, claims: Iterable[str], models: Iterable[str] | None = None) -> tuple[str, ...]:
@@ -144,7 +145,8 @@ def _marks_note(group: Group) -> tuple[str, ...]:
         return ()
     return (
         "Audit: whether a number means what it seems to. Sound: nothing speaks against it, be it high or low; suspect: "
-        "something does; masked: the attack was kept from working, so its rate is no robustness.",
+        "something does; masked: the attack was kept from working, so its rate is no robustness; inconclusive: too few "
+        "images to say.",
     )
 
 

@@ -8,14 +8,14 @@ from pydantic import BaseModel, ConfigDict
 
 from bangbench.store.records import DataInfo, ModelInfo, Moments, Record
 
-#: A claim is sound, to be doubted, or the attack behind it was kept from working.
-Verdict = Literal["sound", "suspect", "masked"]
+#: A claim is sound, rests on too few images to say, is to be doubted, or its attack was kept from working.
+Verdict = Literal["sound", "inconclusive", "suspect", "masked"]
 
 #: What a check found: nothing, something worth knowing, a reason for a verdict; or why it could not be made.
-Outcome = Literal["passed", "note", "suspect", "masked", "not-run"]
+Outcome = Literal["passed", "note", "inconclusive", "suspect", "masked", "not-run"]
 
-#: From good to bad.
-VERDICTS: tuple[Verdict, ...] = ("sound", "suspect", "masked")
+#: From good to bad: too few images to say is no answer to what makes a claim wrong whatever the number of images.
+VERDICTS: tuple[Verdict, ...] = ("sound", "inconclusive", "suspect", "masked")
 
 #: The claim that the model's predictions mean what they seem to: accuracy, and the rates under random noise.
 PREDICTIONS = "predictions"

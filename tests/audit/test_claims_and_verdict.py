@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bangbench.audit.claims import all_claims, ball_attacks, gradient_claims, judge, line_attacks, worst
+from bangbench.audit.claims import all_claims, ball_attacks, gradient_claims, judge, line_attacks, of_enough, worst
 from bangbench.audit.verdict import Counted, summarise
 
 SCENES = runpy.run_path(str(Path(__file__).with_name("scenes.py")))
@@ -29,6 +29,8 @@ COUNTED = Counted(forwards=1234, seconds=5.0)
         (["passed", "note", "not-run"], "sound"),
         (["note", "suspect", "passed"], "suspect"),
         (["masked", "suspect"], "masked"),
+        (["inconclusive", "note"], "inconclusive"),
+        (["inconclusive", "suspect"], "suspect"),
         (["suspect", "masked", "sound"], "masked"),
     ],
 )
@@ -54,6 +56,13 @@ def test_a_claim_is_judged_by_the_checks_that_concern_it():
 def test_a_check_without_claims_concerns_them_all():
     checks = [check("bad-outputs", "suspect")]
     assert {judge(claim, checks) for claim in all_claims()} == {("suspect", ("bad-outputs",))}
+
+
+@pytest.mark.parametrize(("correct", "outcome"), [(29, "inconclusive"), (30, "masked")])
+def test_what_rests_on_rates_and_distances_needs_thirty_images(correct, outcome):
+    few = of_enough([check("logit-scale", "masked", ("fgs",)), check("fgs-masked", "note")], correct)
+    assert [found.outcome for found in few] == [outcome, "note"]
+    assert judge("fgs", few) == (outcome, ("logit-scale",))
 
 
 def test_a_reason_is_named_once():

@@ -29,10 +29,10 @@ def judge(subject: Any, battery: Any = None, method: str | None = None) -> Any:
 
 
 def test_a_clean_evaluation_passes_in_the_order_of_the_reasons(digits):
-    images = torch.from_numpy(digits.images[:6])
+    images = torch.from_numpy(digits.images[:30])
     net = Then(lambda logits: logits[:, 300:310])
     subject = subject_of(classifier_of(net), images)
-    battery = {("pgd", 10): ball(flags(6, [1, 2])), ("square", 10): ball(flags(6, [3]))}
+    battery = {("pgd", 10): ball(flags(30, [1, 2])), ("square", 10): ball(flags(30, [3]))}
     checks = judge(subject, battery, "bang")
     assert list(checks) == [code for code, reason in REASONS.items() if reason.group == "hygiene"]
     outcomes = {code: check.outcome for code, check in checks.items()}
@@ -208,7 +208,7 @@ def test_where_pass_is_not_defined_it_is_not_tried(shape):
     assert check.evidence.startswith("PASS is not defined for these images: ")
 
 
-@pytest.mark.parametrize(("correct", "outcome"), [(1, "note"), (380, "note"), (381, "passed"), (1000, "passed")])
+@pytest.mark.parametrize(("correct", "outcome"), [(30, "note"), (380, "note"), (381, "passed"), (1000, "passed")])
 def test_an_interval_wider_than_ten_points_is_worth_a_note(correct, outcome):
     # the Wilson interval of one half is 196 / sqrt(n + 1.96^2) points wide
     check = judge(counted(correct, wrong=[0]))["few-images"]
@@ -216,6 +216,14 @@ def test_an_interval_wider_than_ten_points_is_worth_a_note(correct, outcome):
     if correct % 2 == 0:
         assert check.numbers["width"] == pytest.approx(195.996 / np.sqrt(correct + 3.8415), abs=1e-3)
     assert check.evidence.startswith(f"With {correct:,} images attacked")
+
+
+@pytest.mark.parametrize(("correct", "images"), [(29, 32), (10, 33), (1, 60)])
+def test_fewer_than_thirty_images_say_nothing_and_how_many_would_do(correct, images):
+    check = judge(counted(correct, wrong=[0]))["few-images"]
+    assert (check.outcome, check.claims) == ("inconclusive", all_claims())
+    assert f"at this accuracy {images} test images have as many" in check.evidence
+    assert check.advice == REASONS["few-images"].advice
 
 
 def test_a_model_that_is_never_right_is_suspect():

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bangbench.audit.claims import line_attacks
-from bangbench.audit.masking import VARIANT_IMAGES, VARIANTS, Lines, line_run, masking, variants_of
+from bangbench.audit.masking import VARIANT_IMAGES, VARIANTS, Lines, gap_of, line_run, masking, variants_of
 
 SCENES = runpy.run_path(str(Path(__file__).with_name("scenes.py")))
 by_code, classifier_of, counted, duels, line, line_at, subject_of = (
@@ -20,6 +20,7 @@ by_code, classifier_of, counted, duels, line, line_at, subject_of = (
 PixelLogits, Then, KeptInAList = (SCENES[name] for name in ("PixelLogits", "Then", "KeptInAList"))
 CODES = ["fgs-masked", "hot-cold-sign", *VARIANTS]
 LEADS = [11, 14, 17, 20, 23]
+REST = ("fgs", "fgs_unmasked", "hc1_unmasked")
 
 
 def run_all(subject, regular=None):
@@ -44,7 +45,8 @@ def test_an_ordinary_classifier_passes():
     checks = run_all(duels(LEADS))
     assert {code: checks[code].outcome for code in CODES} == dict.fromkeys(CODES, "passed")
     assert checks["fgs-masked"].numbers["rate"] == 100.0
-    assert "no rate changes by more than 1 point" in checks["logit-scale"].evidence
+    assert "no rate changes by more than 1 point" in checks["logit-offset"].evidence
+    assert "logits so small hide nothing" in checks["logit-scale"].evidence
 
 
 def test_the_distances_of_fast_gradient_sign_are_those_of_closed_form():
@@ -132,8 +134,8 @@ def test_changes_are_compared_on_the_first_images_only():
 def test_a_model_that_cannot_be_run_in_float64_is_not_compared_in_it():
     pixels = torch.randint(0, 256, (6, 1, 8, 8), generator=torch.Generator().manual_seed(1))
     subject = subject_of(classifier_of(KeptInAList(), 256.0), pixels)
-    assert variants_of(subject) == ("logit-offset", "logit-scale")
-    assert variants_of(duels(LEADS)) == tuple(VARIANTS)
+    assert "float64-differs" not in variants_of(subject)
+    assert variants_of(duels(LEADS, input_scale=1.0)) == tuple(VARIANTS)
     check = run_all(subject)["float64-differs"]
     assert check.outcome == "not-run"
     assert check.evidence == "The model cannot be run in float64."
@@ -189,11 +191,12 @@ def test_without_a_distance_of_the_regular_model_none_is_told(regular):
 @pytest.mark.parametrize(
     ("negative", "masked", "unmasked", "outcome"),
     [
-        (10, line_at(10, 98, 100), line_at(10, 100, 100), "masked"),  # a tenth of the logits, two points
-        (9, line_at(10, 98, 100), line_at(10, 100, 100), "note"),
-        (10, line_at(10, 99, 100), line_at(10, 100, 100), "note"),
-        (10, line_at(12, 100, 100), line_at(10, 100, 100), "masked"),  # a fifth farther
-        (10, line_at(11.9, 100, 100), line_at(10, 100, 100), "note"),
+        (10, line_at(10, 96, 100), line_at(10, 100, 100), "masked"),  # a tenth of the logits, four points
+        (9, line_at(10, 96, 100), line_at(10, 100, 100), "note"),
+        (10, line_at(10, 97, 100), line_at(10, 100, 100), "note"),  # three images may be chance
+        (10, line_at(18, 100, 100), line_at(15, 100, 100), "masked"),  # a fifth farther
+        (10, line_at(17.9, 100, 100), line_at(15, 100, 100), "note"),
+        (10, line_at(12, 100, 100), line_at(10, 100, 100), "note"),  # two grey levels
         (10, line_at(10, 49, 100), line_at(10, 50, 100), "note"),  # no median to compare with
         (100, line_at(9, 100, 100), line_at(10, 100, 100), "note"),
         (1, line_at(90, 10, 100), line_at(10, 100, 100), "note"),
@@ -225,9 +228,10 @@ def test_a_true_logit_of_zero_is_not_negative():
         (line_at(10, 85, 100), "suspect"),
         (line_at(10, 75, 100), "masked"),
         (line_at(11.9, 100, 100), "passed"),
-        (line_at(12, 100, 100), "suspect"),  # a fifth farther
-        (line_at(12, 76, 100), "suspect"),
-        (line_at(12, 75, 100), "masked"),  # both together
+        (line_at(12, 100, 100), "passed"),  # a fifth farther, but by two grey levels
+        (line_at(12.1, 100, 100), "suspect"),
+        (line_at(12.1, 76, 100), "suspect"),
+        (line_at(12.1, 75, 100), "masked"),  # both together
         (line_at(12.9, 100, 100), "suspect"),
         (line_at(13, 100, 100), "masked"),
         (line_at(5, 50, 100), "masked"),  # failures are infinitely far
@@ -241,6 +245,41 @@ def test_a_change_matters_by_rate_and_by_distance(code, own, outcome):
     assert check.numbers["hc1-unmasked_rate"] == own.rate
     assert check.numbers["hc1-unmasked_changed_rate"] == 100.0
     assert ("hc1-unmasked" in check.evidence) == (outcome != "passed")
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "outcome"),
+    [(61, 39, "masked"), (59, 41, "passed"), (100, 0, "masked")],  # by the exact sign test
+)
+def test_a_distance_counts_beyond_what_chance_moves(better, worse, outcome):
+    # the median is 20 with the model's own gradients and 15 with the others
+    own = line([20.0] * better + [10.0] * worse)
+    changed = line([15.0] * 100)
+    assert judge(hc1=own, changed=changed, **dict.fromkeys(REST, changed))["logit-offset"].outcome == outcome
+
+
+@pytest.mark.parametrize(("count", "points"), [(4, 20.0), (3, 0.0)])
+def test_points_count_beyond_what_chance_moves(count, points):
+    assert gap_of(line_at(10, 0, 20), line_at(10, count, 20)).points == points
+
+
+def test_what_makes_an_attack_fail_more_often_does_not_make_it_closer():
+    # the rate falls from 100 to 60 %, while the images that are still flipped are flipped sooner
+    assert gap_of(line_at(20, 100, 100), line_at(10, 60, 100)).farther == 0.0
+
+
+def test_ordinary_distances_of_a_few_grey_levels_are_no_mask():
+    # 59 images: 3 grey levels become 2, on all of them
+    assert gap_of(line_at(3, 59, 59), line_at(2, 59, 59)).farther == 0.0
+
+
+@pytest.mark.parametrize(("factor", "tried"), [(1.0, False), (100.0, True)])
+def test_logits_are_never_made_larger(factor, tried):
+    subject = duels(LEADS, net=Then(lambda logits: factor * logits), input_scale=10.0)
+    assert ("logit-scale" in variants_of(subject)) is tried
+    changed, _ = VARIANTS["logit-scale"](subject)
+    images = subject.pixels.float()
+    assert bool((changed(images).abs() <= subject.classifier(images).abs()).all())
 
 
 def test_the_worst_of_four_attacks_decides_and_all_that_suffer_are_named():

@@ -14,7 +14,7 @@ from bangbench.report.finding_rows import finding_table
 from bangbench.report.groups import group_records
 from bangbench.report.render import RENDERERS, to_csv
 from bangbench.report.table import cell_text
-from bangbench.store.audits import Check, ClaimVerdict
+from bangbench.store.audits import BudgetRates, Check, ClaimVerdict
 
 
 def only_group(records):
@@ -80,6 +80,46 @@ def test_a_suspect_model_is_told_by_the_claims_that_are_in_doubt(records):
     (sentence,) = verdict_sentences(only_group(records))
 
     assert sentence.startswith("R0 is suspect in worst-case (not-converged): read with care; all attacks")
+
+
+def test_a_quick_audit_says_so_beside_its_worst_case(records):
+    records.audit("t/R0", strength="quick")
+    records.audit("t/R1", strength="standard")
+
+    (sentence,) = verdict_sentences(only_group(records))
+
+    assert sentence.count("76 (0.3), quick") == 1
+    notes = " ".join(budget_table(only_group(records)).notes)
+    assert "strength quick" in notes
+    assert "strength standard" in notes
+
+
+def test_an_attack_that_tried_what_was_left_has_no_rate(records):
+    flipped = {"pgd": 900, "square": 3}
+    rates = BudgetRates(
+        budget=76,
+        flipped=flipped,
+        tried={"square": 90},
+        worst_case=903,
+        rate=91.2,
+        rate_interval=None,
+        robust_accuracy=8.7,
+    )
+    records.audit("t/R0", budgets=(rates,))
+
+    table = budget_table(only_group(records))
+
+    assert column(table, "attack") == ["pgd", "worst case", "robust accuracy"]
+    assert column(table, "R0_percent")[0] == pytest.approx(100.0 * 900 / 990)
+
+
+def test_an_inconclusive_model_is_told_as_one_in_doubt(records):
+    claims = (ClaimVerdict(claim="fgs", verdict="inconclusive", reasons=("few-images",), rate=90.0),)
+    records.audit("t/R0", verdict="inconclusive", reasons=("few-images",), claims=claims)
+
+    (sentence,) = verdict_sentences(only_group(records))
+
+    assert sentence.startswith("R0 is inconclusive in fgs (few-images): read with care; all attacks")
 
 
 def test_several_sound_models_share_a_sentence(records):

@@ -11,8 +11,8 @@ from bangbench.report.table import Cell, Column, Row, Table, Value, cell_text, p
 _GIVEN = frozenset({"beta", "epsilon"})
 _LONG_TEXT = 32
 _LONG_HEADER = 14
-_MARK = re.compile(r"\[(masked|suspect|sound|no audit)\]$")
-_DOUBT = re.compile(r"(?:.*\[)?(masked|suspect)\]?")
+_MARK = re.compile(r"\[(masked|suspect|inconclusive|sound|no audit)\]$")
+_DOUBT = re.compile(r"(?:.*\[)?(masked|suspect|inconclusive)\]?")
 _DIFFERENCE = "difference"
 _DIFFERENCE_NOTE = (
     "Difference: measured minus published, of the means where there are any, computed before rounding; rates and "
@@ -39,7 +39,7 @@ class CellView(NamedTuple):
 
     @property
     def doubt(self) -> str:
-        """Return masked or suspect where an audit says so, else nothing."""
+        """Return masked, suspect or inconclusive where an audit says so, else nothing."""
         found = _DOUBT.fullmatch(self.text)
         return "" if found is None else found[1]
 

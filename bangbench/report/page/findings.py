@@ -7,7 +7,7 @@ from typing import NamedTuple
 from bangbench.report.audit_rows import AuditedModel, audited_models
 from bangbench.report.finding_rows import images_text, sources_of, worst_first
 from bangbench.report.groups import Group
-from bangbench.store.audits import Check
+from bangbench.store.audits import VERDICTS, Check
 
 
 class ShownFinding(NamedTuple):
@@ -41,7 +41,7 @@ class ShownModel(NamedTuple):
     @property
     def needing_attention(self) -> int:
         """Return how many findings decide the verdict."""
-        return sum(finding.outcome in ("masked", "suspect") for finding in self.findings)
+        return sum(finding.outcome in VERDICTS[1:] for finding in self.findings)
 
 
 def shown_findings(group: Group) -> tuple[ShownModel, ...]:
