@@ -24,6 +24,7 @@ NAMES = (
     "pass_scores",
     "attack_search",
     "noise_evolution",
+    "image_gradients",
 )
 
 
