@@ -10,7 +10,6 @@ from bangbench.attacks.run import attack
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.errors import BenchError
 from bangbench.core.progress import SILENT
-from bangbench.data.digits import Digits
 from bangbench.store.chunks import Chunks
 from bangbench.store.examples import read_examples
 from bangbench.store.records import AttackRecord, read_record
@@ -181,35 +180,59 @@ def test_results_on_other_images_are_protected(spec_of, digits, tmp_path):
         attack(spec_of(tmp_path, data=write(1)))
 
 
-@pytest.fixture
-def many(tmp_path):
-    """More images than one chunk holds, as a data set of one's own."""
-    digits = Digits(None).load("test")
-    images = np.resize(digits.images, (run.CHUNK + 20, *digits.images.shape[1:]))
-    labels = np.resize(digits.labels, run.CHUNK + 20)
-    file = tmp_path / "many.npz"
-    np.savez(file, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
-    return f"npz:{file}"
+#: Tells dark from bright images.
+NET = """
+import torch
+from torch import nn
 
 
-def test_processes_find_what_one_process_finds(trained, many, computed, tmp_path, monkeypatch):
-    common = {
-        "model": str(trained.root / "models/tiny"),
-        "attack": ("fgs", "uniform-noise"),
-        "data": many,
-        "device": "cpu",
-    }
-    alone = attack(AttackSpec(**common, root=tmp_path / "alone", workers=1, budget=("0.1",)))
+class Brightness(nn.Module):
+    def forward(self, images):
+        mean = images.flatten(1).mean(1)
+        return torch.stack([0.5 - mean, mean - 0.5], 1)
+"""
+
+
+@pytest.fixture(scope="module")
+def brightness(tmp_path_factory):
+    """A net's file and more images than one chunk holds, too small for PASS; the spec's settings."""
+    folder = tmp_path_factory.mktemp("brightness")
+    (folder / "net.py").write_text(NET)
+    images = np.random.default_rng(0).integers(0, 160, (run.CHUNK + 20, 8, 8)).astype(np.uint8)
+    images[1::2] += 90
+    labels = (images.mean((1, 2)) > 127.5).astype(int)
+    np.savez(folder / "many.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    return {"model": f"{folder}/net.py:Brightness", "data": f"npz:{folder}/many.npz", "device": "cpu"}
+
+
+def check_same(first, second, roots):
+    assert first.key == second.key
+    assert first.summary.model_copy(update={"seconds": 0}) == second.summary.model_copy(update={"seconds": 0})
+    one, other = (root / f"results/Brightness/{first.attack}.parquet" for root in roots)
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_processes_find_what_one_process_finds(brightness, computed, tmp_path, monkeypatch):
+    common = {**brightness, "attack": ("uniform-noise",), "budget": ("0.1",)}
+    (alone,) = attack(AttackSpec(**common, root=tmp_path / "alone", workers=1))
     assert computed
     computed.clear()
     monkeypatch.setattr(run, "_IN_PROCESS_IMAGES", 0)
-    shared = attack(AttackSpec(**common, root=tmp_path / "shared", workers=2, budget=("0.1",)))
+    (shared,) = attack(AttackSpec(**common, root=tmp_path / "shared", workers=2))
     assert not computed
+    check_same(alone, shared, (tmp_path / "alone", tmp_path / "shared"))
+
+
+def test_shares_of_an_attack_are_given_its_settings_and_those_of_no_other(brightness, tmp_path, monkeypatch):
+    common = {**brightness, "attack": ("fgs", "uniform-noise", "pgd"), "budget": ("0.1",)}
+    common |= {"option": ("uniform-noise.draws=3", "steps=5", "largest_steps=5")}
+    alone = attack(AttackSpec(**common, root=tmp_path / "alone", workers=1))
+    monkeypatch.setattr(run, "_IN_PROCESS_IMAGES", 0)
+    # one share after the other, in this process
+    monkeypatch.setattr(run, "run_jobs", lambda jobs, *_: [job.function(job.argument, SILENT) for job in jobs])
+    shared = attack(AttackSpec(**common, root=tmp_path / "shared", workers=2))
     for first, second in zip(alone, shared, strict=True):
-        assert first.key == second.key
-        assert first.summary.model_copy(update={"seconds": 0}) == second.summary.model_copy(update={"seconds": 0})
-        file = f"{FOLDER}/{first.attack}.parquet"
-        assert (tmp_path / "alone" / file).read_bytes() == (tmp_path / "shared" / file).read_bytes()
+        check_same(first, second, (tmp_path / "alone", tmp_path / "shared"))
 
 
 def test_a_share_of_another_run_is_refused(trained, tmp_path):
