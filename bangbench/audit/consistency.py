@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from bangbench.audit.battery import DOUBLED, DOUBLED_IMAGES, Battery, Flags, only_first, worst_case
-from bangbench.audit.claims import gradient_ball_attacks, searching_attacks
-from bangbench.audit.masking import LineRun
+from bangbench.audit.battery import DOUBLED, DOUBLED_IMAGES, Flags, only_first, worst_case
+from bangbench.audit.claims import gradient_ball_attacks, gradient_claims, searching_attacks
+from bangbench.audit.evidence import Evidence, places
+from bangbench.audit.shortfalls import weaker_than_others
 from bangbench.audit.subject import Subject, found
 from bangbench.core.statistics import holm, mcnemar
 from bangbench.store.audits import WORST_CASE, Check, Outcome
@@ -19,6 +18,9 @@ from bangbench.store.audits import WORST_CASE, Check, Outcome
 #: Percent of the correct images from which each sign is an alarm. Square finds some images on adversarially trained
 #: nets that PGD does not, without any masking: 0.9 % on the bench's own.
 ONE_STEP, GRADIENT_FREE, TRANSFER, NOISE, UNCONVERGED = 1.0, 2.0, 0.2, 0.2, 1.0
+
+#: Percent of the correct images from which more steps that find them cast doubt on every gradient, one step's, too.
+ASTRAY = 10.0
 
 #: Points by which an attack without gradients may flip more images than those that follow them (AutoAttack's).
 RATE = 0.2
@@ -35,38 +37,6 @@ _WEAK = 10.0
 _NOTHING = "There was no gradient attack to compare."
 
 
-def _following() -> tuple[str, ...]:
-    return (*gradient_ball_attacks(), WORST_CASE)
-
-
-class Evidence(NamedTuple):
-    """Everything that was run: attacks along lines, attacks in balls, and the two runs that test them.
-
-    lines, battery: without what could not be run; doubled: places flipped by doubled steps, by budget, empty where
-    there was nothing to double; surviving: how many images survive everything within a budget, of which the first ones
-    were tried with doubled steps; unbounded: places that survive the whole range, out of `unbounded_tried`;
-    no_transfer: why there was no transfer, empty where there was one.
-    """
-
-    lines: Mapping[str, LineRun]
-    battery: Battery
-    budgets: Sequence[int]
-    doubled: dict[int, Tensor]
-    surviving: dict[int, int]
-    unbounded: Tensor
-    unbounded_tried: int
-    classes: int
-    no_transfer: str
-
-    def within(self, names: Sequence[str], budget: int) -> list[Flags]:
-        """Return what each attack that was run flips within exactly this budget."""
-        return [self.battery[name, budget].flipped for name in names if (name, budget) in self.battery]
-
-    def from_scratch(self, names: Sequence[str], budget: int) -> bool:
-        """Return whether those that were run within exactly this budget tried every image."""
-        return all(self.battery[name, budget].from_scratch for name in names if (name, budget) in self.battery)
-
-
 def consistency(subject: Subject, evidence: Evidence) -> list[Check]:
     """Return the checks of the groups "stronger attacks" and "consistency"."""
     return [
@@ -75,6 +45,7 @@ def consistency(subject: Subject, evidence: Evidence) -> list[Check]:
         _unbounded(evidence),
         _bigger_budget(subject, evidence),
         _converged(subject, evidence),
+        weaker_than_others(subject, evidence),
     ]
 
 
@@ -162,7 +133,7 @@ def _beats(subject: Subject, evidence: Evidence, code: str, rule: _Beats) -> Che
         sentence += f" Its rate is at most {better:+.1f} points above theirs (alarm above {RATE})."
     numbers: dict[str, float | None] = {f"within_{budget}": float(count) for budget, count in counts.items()}
     numbers |= {"points_more": better if better > -np.inf else None}
-    return found(code, outcome, sentence, _following(), numbers, _places(subject, flagged))
+    return found(code, outcome, sentence, gradient_claims(), numbers, places(subject, flagged))
 
 
 def _unbounded(evidence: Evidence) -> Check:
@@ -175,7 +146,8 @@ def _unbounded(evidence: Evidence) -> Check:
         f"With the whole range as budget, {len(evidence.unbounded)} of {evidence.unbounded_tried} images survive PGD "
         f"(chance: {chance:.0f} %)."
     )
-    return found("unbounded-attack-fails", outcome, sentence, _following(), {"surviving": share}, evidence.unbounded)
+    numbers = {"surviving": share}
+    return found("unbounded-attack-fails", outcome, sentence, gradient_claims(), numbers, evidence.unbounded)
 
 
 class _Grown(NamedTuple):
@@ -219,7 +191,7 @@ def _bigger_budget(subject: Subject, evidence: Evidence) -> Check:
     concerned = tuple(dict.fromkeys(pair.attack for pair in worse)) if worse else searching_attacks()
     numbers: dict[str, float | None] = {"smallest_p": min(p_values)}
     numbers |= {f"{pair.attack}_lost_{pair.small}_to_{pair.large}": float(pair.lost.sum()) for pair in grown}
-    rows = _places(subject, flagged)
+    rows = places(subject, flagged)
     return found("bigger-budget-worse", outcome, sentence, (*concerned, WORST_CASE), numbers, rows)
 
 
@@ -246,8 +218,6 @@ def _converged(subject: Subject, evidence: Evidence) -> Check:
     )
     numbers: dict[str, float | None] = {f"flipped_{budget}": value for budget, value in shares.items()}
     rows = torch.unique(torch.cat(list(evidence.doubled.values())))
-    return found("not-converged", outcome, sentence, (WORST_CASE,), {"flipped": share, **numbers}, rows)
-
-
-def _places(subject: Subject, flags: Flags) -> Tensor:
-    return subject.rows.cpu()[torch.from_numpy(flags)]
+    # a little more work that finds a little more says nothing of one step along a line
+    concerned = gradient_claims() if share > ASTRAY else (*gradient_ball_attacks(), WORST_CASE)
+    return found("not-converged", outcome, sentence, concerned, {"flipped": share, **numbers}, rows)

@@ -13,7 +13,8 @@ from bangbench.attacks.spec import Strength
 from bangbench.audit.battery import Orders, fallen_to_doubled_steps, survivors_of_unbounded, worst_case
 from bangbench.audit.changed import averaged
 from bangbench.audit.claims import of_enough
-from bangbench.audit.consistency import Evidence, consistency
+from bangbench.audit.consistency import consistency
+from bangbench.audit.evidence import Evidence
 from bangbench.audit.hygiene import hygiene
 from bangbench.audit.masking import masking, variants_of
 from bangbench.audit.parts import Arrays, Part, Subjects, compute, gathered, parts_of

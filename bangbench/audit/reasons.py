@@ -327,6 +327,18 @@ _ALL = (
         "Pintor 2022",
     ),
     _reason(
+        "weaker-than-others",
+        "consistency",
+        "Each attack that tried every image flips, image by image, what others flip within the same budget, but for "
+        "1 %; alarm where one that follows gradients is 10 points below FGS, Square, noise and transfer together or 25 "
+        "below another one of its kind, or where Square finds less than a tenth of the worst case.",
+        "This attack by itself leaves images that others flip within the same budget, weaker ones among them: its rate "
+        "is not what the model withstands, nor what the attack does to a model that it can follow.",
+        "Do not quote this rate alone; read the worst case, and look for what this attack's loss or search meets here.",
+        "Croce 2020",
+        "Pintor 2022",
+    ),
+    _reason(
         "success-lost",
         "hygiene",
         "Every success is a success of the stored uint8 image, judged by a forward pass of its own.",

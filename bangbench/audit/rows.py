@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bangbench.audit.consistency import Evidence
+from bangbench.audit.evidence import Evidence
 from bangbench.audit.subject import Subject
 from bangbench.nets.gradients import margin, true_logits
 

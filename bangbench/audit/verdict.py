@@ -9,7 +9,7 @@ from bangbench.attacks.base import ATTACKS
 from bangbench.attacks.spec import Strength
 from bangbench.audit.battery import worst_case
 from bangbench.audit.claims import all_claims, ball_attacks, judge, worst
-from bangbench.audit.consistency import Evidence
+from bangbench.audit.evidence import Evidence
 from bangbench.audit.masking import LineRun
 from bangbench.audit.subject import Subject
 from bangbench.core.statistics import wilson_interval

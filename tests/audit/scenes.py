@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bangbench.audit.battery import BallRun
-from bangbench.audit.consistency import Evidence
+from bangbench.audit.evidence import Evidence
 from bangbench.audit.masking import LineRun
 from bangbench.audit.subject import Subject, make_subject
 from bangbench.nets.classifier import Classifier

@@ -22,8 +22,16 @@ COUNT = 1000
 GRADIENT = ("pgd", "apgd", "apgd-ce", "apgd-t")
 FOLLOWING = (*GRADIENT, "worst-case")
 COMPARISONS = ["one-step-beats-many", "gradient-free-beats-gradient", "transfer-beats-direct", "noise-beats-attack"]
-CODES = ["weak-attacks-only", *COMPARISONS, "unbounded-attack-fails", "bigger-budget-worse", "not-converged"]
+CODES = [
+    "weak-attacks-only",
+    *COMPARISONS,
+    "unbounded-attack-fails",
+    "bigger-budget-worse",
+    "not-converged",
+    "weaker-than-others",
+]
 LINES = ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked")
+RESTING_ON_GRADIENTS = (*LINES, *FOLLOWING)
 SEARCHING = (*GRADIENT, "square")
 BALLS = (*GRADIENT, "square", "transfer", "uniform-noise", "gaussian-noise")
 
@@ -61,7 +69,7 @@ def test_one_step_may_beat_many_on_one_percent(only, outcome):
     )
     check = checks["one-step-beats-many"]
     assert check.outcome == outcome
-    assert check.claims == FOLLOWING
+    assert check.claims == RESTING_ON_GRADIENTS
     assert check.numbers == {"within_10": float(only), "points_more": (only - 90) / 10.0}
     assert check.images == tuple(range(50, 50 + only))
     assert check.evidence.startswith(
@@ -98,7 +106,7 @@ def test_what_follows_no_gradient_may_find_some_images_of_its_own(code, weaker, 
     found[f"{weaker}_10"] = range(len(stronger) + only)
     check = judge(2000, **found)[code]
     assert check.outcome == outcome
-    assert check.claims == FOLLOWING
+    assert check.claims == RESTING_ON_GRADIENTS
     assert check.images == tuple(range(len(stronger), len(stronger) + only))[:20]
     assert check.count == only
     assert check.numbers == {"within_10": float(only), "points_more": (only - 100) / 20.0}
@@ -170,7 +178,7 @@ def test_no_more_than_chance_may_survive_the_whole_range(survivors, tried, class
     places = torch.arange(3, 3 + survivors)
     check = judge(more={"unbounded": places, "unbounded_tried": tried, "classes": classes})["unbounded-attack-fails"]
     assert check.outcome == outcome
-    assert check.claims == FOLLOWING
+    assert check.claims == RESTING_ON_GRADIENTS
     assert check.images == tuple(places.tolist())[:20]
     assert check.numbers["surviving"] == 100.0 * survivors / tried
     assert f"{survivors} of {tried} images survive PGD (chance: {100 // classes} %)" in check.evidence
@@ -246,7 +254,7 @@ def test_one_budget_alone_is_compared_with_nothing():
 def test_doubled_steps_may_find_one_percent_more(more, outcome):
     check = judge(more={"doubled": {10: torch.arange(more)}, "surviving": {10: DOUBLED_IMAGES}})["not-converged"]
     assert check.outcome == outcome
-    assert check.claims == ("worst-case",)
+    assert check.claims == FOLLOWING
     assert check.count == more
     assert check.numbers["flipped"] == more / 10.0
     assert check.numbers["flipped_10"] == more / 10.0
@@ -291,6 +299,79 @@ def test_an_attack_along_a_line_is_weak_from_ten_points_on(fgs, outcome):
     assert check.evidence.endswith("; the worst case over all attacks 30.0 %.")
 
 
+# --- every attack against every other ---------------------------------------------------------------------------------
+
+
+def all_gradients(rows, *besides, budget=10):
+    """Return what `judge` takes where every attack with gradients flips the same images, but for those `besides`."""
+    return {f"{name.replace('-', '_')}_{budget}": rows for name in GRADIENT if name not in besides}
+
+
+@pytest.mark.parametrize(
+    ("flipped", "outcome"), [(500, "passed"), (490, "passed"), (489, "note"), (400, "note"), (399, "suspect")]
+)
+@pytest.mark.parametrize("attack", GRADIENT)
+def test_an_attack_with_gradients_may_be_ten_points_below_weaker_ones(attack, flipped, outcome):
+    # FGS flips half of the images, and all other attacks with gradients as many
+    attacks = all_gradients(range(500), attack) | {f"{attack.replace('-', '_')}_10": range(flipped)}
+    check = judge(fgs_unmasked=line_at(10, 500, COUNT), square_10=range(500), **attacks)["weaker-than-others"]
+    assert check.outcome == outcome
+    assert check.count == (500 - flipped if outcome != "passed" else 0)
+    assert check.numbers[f"{attack}_missed_10"] == 500 - flipped
+    if outcome != "passed":
+        assert check.claims == (attack,)
+        assert check.evidence.startswith(f"{attack.capitalize()} leaves {500 - flipped} images within 10 grey levels")
+
+
+@pytest.mark.parametrize("weaker", ["square", "uniform_noise", "gaussian_noise", "transfer"])
+def test_every_weaker_kind_counts(weaker):
+    attacks = all_gradients(range(500), "apgd") | {"apgd_10": range(300), f"{weaker}_10": range(500)}
+    square = {} if weaker == "square" else {"square_10": range(500)}
+    check = judge(**attacks, **square)["weaker-than-others"]
+    assert (check.outcome, check.claims) == ("suspect", ("apgd",))
+
+
+@pytest.mark.parametrize(("flipped", "outcome"), [(250, "note"), (249, "suspect")])
+def test_an_attack_may_be_twenty_five_points_below_another_of_its_kind(flipped, outcome):
+    attacks = all_gradients(range(500), "apgd-ce") | {"apgd_ce_10": range(flipped), "square_10": range(200)}
+    check = judge(**attacks)["weaker-than-others"]
+    assert (check.outcome, check.claims[0]) == (outcome, "apgd-ce")
+
+
+@pytest.mark.parametrize(("flipped", "outcome"), [(850, "passed"), (600, "note"), (90, "note"), (89, "suspect")])
+def test_square_may_find_fewer_images_but_not_next_to_none(flipped, outcome):
+    check = judge(square_10=range(flipped), **all_gradients(range(900)))["weaker-than-others"]
+    assert check.outcome == outcome
+    if outcome != "passed":
+        assert check.claims == ("square",)
+
+
+def test_square_is_doubted_by_its_largest_ball_only():
+    attacks = all_gradients(range(900), budget=5) | all_gradients(range(900))
+    check = judge(budgets=(5, 10), square_5=range(1), square_10=range(400), **attacks)["weaker-than-others"]
+    assert (check.outcome, check.claims) == ("note", ("square",))
+
+
+def test_an_attack_that_tried_only_leftovers_is_not_compared():
+    everyone, left = flags(COUNT, range(900)), flags(COUNT, range(900, COUNT))
+    lines = dict.fromkeys(LINES, line_at(10, 0, COUNT))
+    battery = {(name, 10): ball(everyone) for name in ("pgd", "apgd", "apgd-ce")}
+    battery |= {(name, 10): ball(flags(COUNT, [950]), tried=left) for name in ("apgd-t", "square")}
+    check = by_code(consistency(counted(COUNT), evidence_of(lines, battery)))["weaker-than-others"]
+    assert (check.outcome, check.claims) == ("passed", ("pgd", "apgd", "apgd-ce"))
+
+
+def test_two_images_are_chance_for_every_attack_too():
+    check = judge(30, **all_gradients(range(20), "pgd"), pgd_10=range(18), square_10=range(20))["weaker-than-others"]
+    assert check.outcome == "passed"
+
+
+@pytest.mark.parametrize(("more", "concerned"), [(100, FOLLOWING), (101, RESTING_ON_GRADIENTS)])
+def test_what_a_little_more_work_finds_speaks_against_one_step_only_where_it_is_a_lot(more, concerned):
+    check = judge(more={"doubled": {10: torch.arange(more)}, "surviving": {10: 100}})["not-converged"]
+    assert (check.outcome, check.claims) == ("suspect", concerned)
+
+
 # --- what was not run -------------------------------------------------------------------------------------------------
 
 
@@ -300,10 +381,11 @@ def test_without_gradient_attacks_only_balls_of_other_attacks_are_compared():
     checks = by_code(consistency(counted(20), evidence_of({}, battery, (5, 10), **more)))
     not_run = {code: check.evidence for code, check in checks.items() if check.outcome == "not-run"}
     nothing = "There was no gradient attack to compare."
-    assert not_run == dict.fromkeys(set(CODES) - {"bigger-budget-worse"}, nothing) | {
+    assert not_run == dict.fromkeys(set(CODES) - {"bigger-budget-worse", "weaker-than-others"}, nothing) | {
         "transfer-beats-direct": "Nobody was named."
     }
     assert checks["bigger-budget-worse"].outcome == "suspect"
+    assert checks["weaker-than-others"].outcome == "suspect"  # none of the 12 that fell in the smaller ball
 
 
 def test_a_model_that_is_never_right_raises_nothing():
