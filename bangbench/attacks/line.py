@@ -45,9 +45,10 @@ class LineAttack(Attack):
         return Flips(*line, direction.blank, direction.gradient_max)
 
     def run(self, classifier: Classifier, images: Tensor, labels: Tensor, means: Means) -> Flips:
-        """Find the directions, then search along them."""
+        """Find the directions, then search along them; the passes of both are counted."""
         direction = self.directions(classifier, images, labels, means.batch_size)
-        return self.along(classifier, images, labels, direction, means.batch_size)
+        flips = self.along(classifier, images, labels, direction, means.batch_size)
+        return flips._replace(forwards=flips.forwards + len(images))
 
 
 def usable_direction(gradient: Tensor, tensor: Tensor, blank: Tensor | None = None) -> Direction:

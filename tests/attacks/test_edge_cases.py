@@ -90,7 +90,7 @@ def test_a_net_without_gradient_is_blank_everywhere_and_costs_no_search(tools, n
     assert columns["blank"].all()
     assert not columns["flipped"].any()
     assert columns["gradient_max"].tolist() == [0, 0, 0]
-    assert columns["forwards"] == 2 * 3  # the clean prediction and the verification
+    assert columns["forwards"] == 3 * 3  # the clean prediction, the gradient and the verification
 
 
 @pytest.mark.parametrize("name", NAMES)

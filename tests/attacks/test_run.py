@@ -162,9 +162,9 @@ def test_the_summary_is_that_of_the_rows(result):
         values = column(table, name)[flipped].astype(float)
         assert (found.mean, found.std) == pytest.approx((values.mean(), values.std()), rel=1e-5)
     assert summary.unverified == 0
-    # the clean prediction of all, the verification of the attacked, and at least one step of each search
+    # the clean prediction of all, gradient and verification of the attacked, and at least one step of each search
     searched = correct - int(column(table, "blank").sum())
-    assert summary.forwards >= IMAGES + correct + searched
+    assert summary.forwards >= IMAGES + 2 * correct + searched
 
 
 def test_the_record_on_disk_is_the_one_returned_and_plain_json(result, finished, digits):

@@ -141,35 +141,15 @@ def test_a_pixel_moves_by_whole_grey_levels_inside_the_range():
     assert perturb(images, steps, scales)[:, 0].flatten(1).tolist() == [[0, 10, 252, 255], [0, 12, 255, 255]]
 
 
-def top_two_gap(classifier, images):
-    best = classifier(torch.from_numpy(images).float()).topk(2).values
-    return (best[:, 0] - best[:, 1]).numpy()
-
-
 @pytest.mark.parametrize("name", ["fgs", "fgs-unmasked", "hc1", "hc1-unmasked"])
-def test_the_result_does_not_depend_on_the_batch_size(trained, digits, name, record_property):
+def test_the_result_does_not_depend_on_the_batch_size(trained, digits, name):
+    """To the last bit: the net is never asked about a batch so small that it rounds otherwise."""
     classifier = open_model("tiny", trained.root, torch.device("cpu")).classifier
     images, labels = digits.images[:12], digits.labels[:12]
     runs = [
-        attack_chunk(Target(classifier, make_attack(name), name, size, None), images, labels, 0) for size in (1, 7, 500)
+        attack_chunk(Target(classifier, make_attack(name), name, size, None), images, labels, 0) for size in (3, 7, 500)
     ]
-    reference = runs[-1]
-    assert reference["flipped"].sum() > 5
-    differences = 0
-    for other in runs[:-1]:
-        for column in ("attacked", "margin", "blank"):
-            assert np.array_equal(other[column], reference[column])
-        whole, changed = whole_images(reference, images), whole_images(other, images)
-        equal = (whole == changed).all(axis=(1, 2, 3)) & np.isclose(reference["scale"], other["scale"], 0, 0, True)
-        differences += int((~equal).sum())
-        # a last bit in a logit can decide only at the boundary itself
-        gaps = np.minimum(top_two_gap(classifier, whole), top_two_gap(classifier, changed))
-        assert (gaps[~equal] < 1e-4).all()
-    record_property("differences at the decision boundary", differences)
-    assert differences <= 2
-
-
-def whole_images(columns, images):
-    result = images.copy()
-    result[columns["flipped"]] = columns["adversarial"]
-    return result
+    assert runs[0]["flipped"].sum() > 5
+    for columns in runs[1:]:
+        for column in set(columns) - {"seconds", "forwards"}:
+            assert np.array_equal(columns[column], runs[0][column], equal_nan=columns[column].dtype.kind == "f")
