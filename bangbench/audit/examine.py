@@ -20,6 +20,7 @@ from bangbench.audit.masking import masking, variants_of
 from bangbench.audit.parts import Arrays, Part, Subjects, compute, gathered, parts_of
 from bangbench.audit.preflight import preflight
 from bangbench.audit.rows import audit_table, schema_of
+from bangbench.audit.settled import settled
 from bangbench.audit.subject import Subject
 from bangbench.audit.vanishing import vanishing
 from bangbench.audit.verdict import Counted, summarise
@@ -110,7 +111,8 @@ def conclude(
     subject = inquiry.subjects.audited
     with torch_default_seed(derive_seed(subject.seed, "audit", "gather"), subject.pixels.device):
         evidence, forwards, others = _gather(inquiry, found, no_transfer)
-        checks = [*inquiry.checks, *others, *hygiene(subject, evidence.battery, method)]
+        own = settled(inquiry.checks, others, evidence)
+        checks = [*own, *others, *hygiene(subject, evidence.battery, method)]
     counted = Counted(forwards, time.perf_counter() - begin)
     summary = summarise(subject, evidence, checks, inquiry.orders.strength, counted)
     return Examination(summary, audit_table(subject, evidence), schema_of(evidence))
