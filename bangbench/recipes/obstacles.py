@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from bangbench.attacks.base import ATTACKS
+from bangbench.attacks.run import ENGINE
 from bangbench.attacks.spec import AttackSpec
 from bangbench.audit.run import make_plan as plan_audit
 from bangbench.audit.spec import AuditSpec
@@ -117,7 +119,7 @@ def _reason(record: Record, spec: Spec, places: Sequence[_Place], plan: Callable
     if any(place.obstacle is not None and place.obstacle.finished for place in places):
         return "measured on a model in the way"
     if plan is None or any(place.card is None for place in places):
-        return _asked_otherwise(record, spec) or _other_inputs(record, spec, places)
+        return _asked_otherwise(record, spec) or _other_version(record) or _other_inputs(record, spec, places)
     planned = plan(spec)
     return differences(record.spec, planned.settings) if planned.key != record.key else ""
 
@@ -128,6 +130,15 @@ def _asked_otherwise(record: Record, spec: Spec) -> str:
     asked = {name: value for name, value in asked.items() if value is not None or name == "limit"}
     before = {name: record.spec[name] for name in asked}
     return differences(before, asked) if before != asked else ""
+
+
+def _other_version(record: Record) -> str:
+    """Say whether an attack was measured by another version of it, or of the engine under all attacks."""
+    if not isinstance(record, AttackRecord):
+        return ""
+    now = {"version": ATTACKS.load(record.attack).version, "engine": ENGINE}
+    before = {name: record.spec.get(name) for name in now}
+    return differences(before, now) if before != now else ""
 
 
 def _other_inputs(record: Record, spec: Spec, places: Sequence[_Place]) -> str:

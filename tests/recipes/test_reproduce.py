@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from bangbench.attacks.fgs import Fgs
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core import device
 from bangbench.core.errors import BenchError, UsageError
@@ -265,6 +266,13 @@ def test_another_budget_of_an_audit_is_in_the_way(played: Study) -> None:
     played.edit('budget = ["0.1"]', 'budget = ["0.2"]')
     assert refusal(played, only=("R0",)) == ["results/small/R0: audit.json (budget: [25] -> [51])"]
     assert computed(played, only=("R0",), overwrite=True) == {"small/R0 audit"}
+
+
+def test_an_attack_of_another_version_is_in_the_way(played: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fgs, "version", Fgs.version + 1)
+    assert refusal(played, only=("B1",), noise=False) == [
+        f"results/small/B1: fgs.json (version: {Fgs.version - 1} -> {Fgs.version})"
+    ]
 
 
 def test_damaged_records_are_in_the_way(played: Study) -> None:
