@@ -23,12 +23,14 @@ R0, B1 = "lenet", "lenet_bang"
 SUBSET = {
     (R0, "fgs"): (300, 300, 284, 16, 39.018, 0.3996, 0.3979),
     (R0, "fgs-unmasked"): (300, 300, 300, 0, 40.087, 0.3980, 0.3966),
-    (R0, "hc1"): (100, 100, 100, 0, 114.28, 0.7601, 0.7428),
+    (R0, "hc1"): (100, 100, 100, 0, 114.28, 0.7606, 0.7428),
     (B1, "fgs"): (300, 299, 6, 293, 5.5, 0.7250, 0.7237),
     (B1, "fgs-unmasked"): (300, 299, 299, 0, 39.609, 0.3930, 0.3926),
     (B1, "hc1"): (100, 99, 95, 0, 200.26, 0.5697, 0.4561),
     (B1, "hc1-unmasked"): (100, 99, 99, 0, 125.78, 0.7512, 0.7290),
 }
+#: Those that are quick enough to be measured on every kind of processor.
+QUICK = ((R0, "fgs"), (R0, "hc1"), (B1, "fgs"), (B1, "fgs-unmasked"))
 
 #: (model, attack, number) -> the range it must lie in.
 FULL = {
@@ -82,7 +84,8 @@ def measure(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Measure
 
     def run(stem: str, attacks: tuple[str, ...], limit: int | None) -> dict[str, AttackSummary]:
         model = data_dir / "authors" / f"{stem}.caffemodel.h5"
-        spec = AttackSpec(model=str(model), attack=attacks, limit=limit, root=root / str(limit), data_dir=data_dir)
+        given = {"model": str(model), "attack": attacks, "limit": limit, "data_dir": data_dir}
+        spec = AttackSpec(**given, root=root / str(limit), workers=1 if limit else None)
         records = attack(spec)
         return {record.attack: record.summary for record in records if record.summary is not None}
 
@@ -96,18 +99,19 @@ def number_of(summary: AttackSummary, name: str) -> float | None:
     return {"linf": summary.linf, "pass": summary.pass_definition, "pass_paper": summary.pass_paper}[name].mean
 
 
-@pytest.mark.exact
-@pytest.mark.parametrize(("stem", "name"), SUBSET)
+@pytest.mark.parametrize(
+    ("stem", "name"), [pytest.param(*key, marks=pytest.mark.exact if key in QUICK else ()) for key in SUBSET]
+)
 def test_the_first_images_give_what_they_always_gave(measure: Measure, stem: str, name: str) -> None:
     images, correct, flipped, blank, linf, definition, paper = SUBSET[stem, name]
     summary = measure(stem, (name,), images)[name]
     assert (summary.images, summary.correct) == (images, correct)
-    # a last bit in a logit may move one image across the boundary on another processor
-    assert summary.flipped == pytest.approx(flipped, abs=1)
-    assert summary.blank == pytest.approx(100 * blank / correct, abs=100 / correct + 1e-9)
-    assert summary.linf.mean == pytest.approx(linf, abs=1.0)
-    assert summary.pass_definition.mean == pytest.approx(definition, abs=0.003 if flipped > 50 else 0.05)
-    assert summary.pass_paper.mean == pytest.approx(paper, abs=0.003 if flipped > 50 else 0.05)
+    # whatever the processor: a last bit in a logit moves a step of HC1 or a digit of PASS, and no image across
+    assert summary.flipped == flipped
+    assert summary.blank == pytest.approx(100 * blank / correct)
+    assert summary.linf.mean == pytest.approx(linf, abs=0.05)
+    assert summary.pass_definition.mean == pytest.approx(definition, abs=5e-4)
+    assert summary.pass_paper.mean == pytest.approx(paper, abs=5e-4)
     assert summary.unverified == 0
 
 
