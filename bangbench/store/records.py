@@ -118,7 +118,7 @@ def _setting_text(value: JsonValue) -> str:
 
 
 class ModelCard(Record):
-    """models/NAME/model.json."""
+    """models/NAME/model.json; notes: what the training had to say about the model."""
 
     kind: Literal["model"] = "model"
     model: ModelInfo
@@ -127,6 +127,7 @@ class ModelCard(Record):
     train_accuracy: float | None = None
     accuracy: float | None = None
     seconds: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Moments(BaseModel):

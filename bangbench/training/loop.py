@@ -28,6 +28,8 @@ from bangbench.training.solver import Solver
 
 #: Test images in a forward pass for each image of a training batch, which takes the memory of a backward pass, too.
 _EVALUATED_AT_ONCE = 4
+#: Points by which the accuracy in training may exceed that on the test images without a word.
+_GAP = 10.0
 
 
 class Run(NamedTuple):
@@ -74,6 +76,8 @@ def train_steps(run: Run, begin: int, log: list[LogRow], progress: Progress) -> 
     """Train from iteration `begin` to the end; at every stage keep a snapshot and extend the log."""
     meter, started, earlier = Meter(run.device), time.perf_counter(), log[-1].seconds if log else 0.0
     run.classifier.train()
+    for warning in run.method.warnings(run.classifier):
+        progress.note(warning)
     keep_freed_memory()
     for iteration in range(begin, run.iterations):
         train_step(run, iteration, meter)
@@ -87,7 +91,21 @@ def train_steps(run: Run, begin: int, log: list[LogRow], progress: Progress) -> 
             seconds = earlier + time.perf_counter() - started
             log.append(LogRow(done, loss, run.rate(iteration), accuracy, test_accuracy, seconds))
             keep_stage(run, done, log)
+    for note in gap_notes(log):
+        progress.note(note)
     return log
+
+
+def gap_notes(log: list[LogRow]) -> tuple[str, ...]:
+    """Return a note where the last stage's batches were answered far better in training than test images are."""
+    last = log[-1]
+    if last.training_accuracy - last.test_accuracy <= _GAP:
+        return ()
+    return (
+        f"accuracy {last.training_accuracy:.1f} % on the last batches of training, in training mode, but "
+        f"{last.test_accuracy:.1f} % on the test images: the net has learned its training images by heart, or answers "
+        "otherwise outside training mode, as one on batch statistics does",
+    )
 
 
 def train_step(run: Run, iteration: int, meter: Meter) -> None:

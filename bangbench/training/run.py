@@ -29,7 +29,7 @@ from bangbench.store.layout import CARD, PREPROCESSING, RESUME, WEIGHTS, model_f
 from bangbench.store.records import ModelCard, ModelInfo, Preprocessing, write_record
 from bangbench.store.reuse import finished_record, may_replace_finished
 from bangbench.training.batches import Batches
-from bangbench.training.loop import Run, train_steps
+from bangbench.training.loop import Run, gap_notes, train_steps
 from bangbench.training.methods.base import Method, make_method
 from bangbench.training.rates import rate_policy
 from bangbench.training.snapshot import LogRow, load_snapshot
@@ -230,6 +230,7 @@ def _finish(run: Run, card: ModelCard, log: list[LogRow]) -> ModelCard:
             "train_accuracy": last.training_accuracy,
             "accuracy": last.test_accuracy,
             "seconds": last.seconds,
+            "notes": (*run.method.warnings(run.classifier), *gap_notes(log)),
         }
     )
     write_record(run.folder / CARD, done)

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bangbench.nets.classifier import Classifier
@@ -61,6 +61,19 @@ class Bang(base.Method):
     def prepare(self, classifier: Classifier) -> None:
         """Let the layers compute their weight gradients from balanced samples."""
         scale_layers(classifier.net, SampleScale(self._factors))
+
+    def warnings(self, classifier: Classifier) -> tuple[str, ...]:
+        """Name the layers that take their statistics from the batch: there a sample's gradient is not its own."""
+        kind = nn.modules.batchnorm._BatchNorm
+        coupled = [name for name, layer in classifier.net.named_modules() if isinstance(layer, kind) and layer.training]
+        if not coupled:
+            return ()
+        more = f" and {len(coupled) - 1} more" if len(coupled) > 1 else ""
+        return (
+            f"BANG balances the gradients of single samples, but {coupled[0]}{more} normalises with the statistics of "
+            "the batch, which couple its samples: compare training and test accuracy in log.csv, or take a net with "
+            "another normalisation (group, layer) or none",
+        )
 
     def objective(self, classifier: Classifier, images: Tensor, labels: Tensor) -> base.Objective:
         """Return the mean cross-entropy; correctness is judged on this very forward pass, dropout on."""

@@ -56,6 +56,10 @@ class Method:
     def prepare(self, classifier: Classifier) -> None:
         """Change the net before the first step; `release` must undo it."""
 
+    def warnings(self, classifier: Classifier) -> tuple[str, ...]:
+        """Return what a user should know of this net under this method; the net is in training mode."""
+        return ()
+
     def begin_step(self, iteration: int) -> None:
         """Learn which solver step comes next, counted from 0; after an interruption the count goes on."""
 
