@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib
+import math
 from pathlib import Path
 
 import torch
@@ -51,9 +52,10 @@ def behaviour_of(classifier: Classifier, input_shape: tuple[int, int, int]) -> s
         logits = _precise_logits(classifier, images.to(device))
         if not torch.equal(logits, _precise_logits(classifier, images.to(device))):
             return "random"
-    quantum = _SHARES[logits.dtype] * float(logits.abs().max().clamp_min(1e-30))
-    rounded = (logits.double() / quantum).round().to(torch.int64).cpu().numpy()
-    return hashlib.sha256(rounded.tobytes()).hexdigest()
+    # to a power of two, which is hashed too: logits times a factor are other answers
+    exponent = math.frexp(_SHARES[logits.dtype] * float(logits.abs().max()))[1]
+    rounded = (logits.double() / 2.0**exponent).round().to(torch.int64).cpu().numpy()
+    return hashlib.sha256(f"{exponent} ".encode() + rounded.tobytes()).hexdigest()
 
 
 def _precise_logits(classifier: Classifier, images: Tensor) -> Tensor:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from bangbench.nets import predict as predict_module
 from bangbench.nets.catalogue import build_net, net_definition
-from bangbench.nets.classifier import Classifier
+from bangbench.nets.classifier import BATCH_MULTIPLE, Classifier
+from bangbench.nets.gradients import image_gradient, unmasked_margin
 from bangbench.nets.predict import accuracy_percent, logits_of, predict
+from bangbench.nets.weights import load_state
 from bangbench.store.records import Preprocessing
+
+B1 = Path(__file__).parents[2] / "models/table1/B1"
 
 
 def levels(count: int = 4, channels: int = 3, size: int = 6) -> torch.Tensor:
@@ -85,3 +92,72 @@ def test_accuracy_is_measured_without_dropout_and_training_goes_on_after_it():
     labels = images.double().mean((2, 3)).argmax(1)
     assert accuracy_percent(classifier, images, labels) == 100.0
     assert classifier.training
+
+
+# --- batches --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """In more threads a matrix product is shared out otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def trained_lenet() -> Classifier:
+    """A LeNet as it is used, with weights that were trained."""
+    if not B1.is_dir():
+        pytest.skip("the reference models are not there")
+    definition = net_definition("lenet")
+    net = build_net(definition, (1, 28, 28), 10, seed=0)
+    net.load_state_dict(load_state(B1 / "weights.safetensors"))
+    return Classifier(net, definition.preprocessing, None, definition.channels_last).eval().requires_grad_(False)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 8, 13, 24])
+def test_an_image_has_the_same_logits_and_gradient_to_the_last_bit_in_a_batch_of_any_size(trained_lenet, size):
+    images = levels(64, 1, 28)
+    labels = torch.arange(64) % 10
+
+    def gradients_and_logits(some: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        return image_gradient(trained_lenet, images[some], lambda logits: unmasked_margin(logits, labels[some]))
+
+    gradient, logits = gradients_and_logits(slice(None))
+    for first in range(0, 64, size):
+        some = slice(first, first + size)
+        found, own = gradients_and_logits(some)
+        assert torch.equal(own, logits[some])
+        assert torch.equal(found, gradient[some])
+
+
+def watched() -> tuple[Classifier, list[int]]:
+    """Return a classifier that names the brightest channel, and the sizes of the batches that its net has seen."""
+    sizes: list[int] = []
+    classifier = brightest()
+    classifier.net.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    return classifier, sizes
+
+
+def test_batches_are_filled_up_with_the_last_image_and_what_is_added_comes_not_back():
+    classifier, sizes = watched()
+    for count in (1, 7, 8, 9, 16):
+        images = levels(count)
+        torch.testing.assert_close(classifier.eval()(images), images.mean((2, 3)) / 255)
+    assert sizes == [8, 8, 8, 16, 16]
+    assert BATCH_MULTIPLE == 8
+    assert classifier(levels(0)).shape == (0, 3)
+    images = levels(3).requires_grad_(True)
+    classifier(images).sum().backward()
+    # what fills the batch up counts for nothing in the last image's gradient
+    torch.testing.assert_close(images.grad, torch.full_like(images, 1 / 255 / 36))
+
+
+def test_in_training_a_batch_is_what_it_is():
+    classifier, sizes = watched()
+    for count in (1, 7, 8):
+        assert len(classifier.train()(levels(count))) == count
+    assert sizes == [1, 7, 8]

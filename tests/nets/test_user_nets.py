@@ -102,6 +102,10 @@ def net_with(forward: str) -> str:
         (net_with("return images.flatten(1)[:, :4]"), "expected logits of shape (3, 3) for 3 images, found (3, 4)"),
         (net_with("return images.mean((1, 2, 3))"), "expected logits of shape (3, 3) for 3 images, found (3,)"),
         (net_with("return (images, images)"), "expected logits of shape (3, 3) for 3 images, found tuple"),
+        (net_with("return images.flatten(1)[:2, :3]"), "expected logits of shape (3, 3) for 3 images, found (2, 3)"),
+        (net_with("return images.flatten(1)[:1, :3]"), "expected logits of shape (3, 3) for 3 images, found (1, 3)"),
+        (net_with("return images.flatten(1)[1:, :3]"), "expected logits of shape (3, 3) for 3 images, found"),
+        (net_with("return images.flatten(1)[:, :3].repeat(2, 1)"), "expected logits of shape (3, 3) for 3 images"),
         (net_with("return images.flatten(1)[:, :3] / 0 * 0"), "its logits are NaN or infinite on plain images"),
         (net_with("return torch.tensor([[1.0, 2.0, 3.0]]).repeat(len(images), 1)"), "the net ignores its input"),
         (
