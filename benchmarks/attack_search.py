@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bangbench.attacks.chunk import directions
-from bangbench.attacks.fgs import FGS
-from bangbench.attacks.search import Flips, first_flip, perturb
+from bangbench.attacks.base import Direction, Flips
+from bangbench.attacks.fgs import Fgs
+from bangbench.attacks.search import perturb
 from bangbench.core.device import available_cores, cpu_threads
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.predict import batch_size_for, predict
@@ -25,6 +25,7 @@ _LIMITS = {"count": 1.15, "art": 3.0, "plain": 8.0, "foolbox": 15.0}
 _STEPS = 255
 _RUNS = 5
 _BATCH_SIZES = (25, 50, 100, 300)
+_FGS = Fgs()
 
 #: Returns for each image the first step that flips it, NaN where none does.
 Search = Callable[[Subject], Tensor]
@@ -47,8 +48,13 @@ def comparisons() -> list[Row]:
 
 def usable(found: Subject) -> Subject:
     """Return the images that have an FGS direction: peers do not know of blank ones, which the bench fails."""
-    blank = directions(found.classifier, FGS, found.images, found.labels, batch_size_for(CPU)).blank
+    blank = direction_of(found).blank
     return found._replace(images=found.images[~blank], labels=found.labels[~blank])
+
+
+def direction_of(found: Subject) -> Direction:
+    """Return the FGS directions of the subject's images."""
+    return _FGS.directions(found.classifier, found.images, found.labels, batch_size_for(CPU))
 
 
 def first(found: Subject, count: int) -> Subject:
@@ -58,18 +64,16 @@ def first(found: Subject, count: int) -> Subject:
 
 def own_flips(found: Subject) -> Flips:
     """Return what `bangbench attack --attack fgs` searches for, its direction included."""
-    _, classifier, images, labels = found
-    direction = directions(classifier, FGS, images, labels, batch_size_for(CPU))
-    return first_flip(classifier, images, labels, direction, FGS.grid)
+    return _FGS.along(found.classifier, found.images, found.labels, direction_of(found))
 
 
 @torch.no_grad()
 def plain(found: Subject) -> Tensor:
     """Try every step on every image."""
     _, classifier, images, labels = found
-    step = directions(classifier, FGS, images, labels, batch_size_for(CPU)).tensor
+    step = direction_of(found).tensor
     scales = torch.full((len(images),), torch.nan)
-    for scale in reversed(FGS.grid.scales):
+    for scale in reversed(_FGS.grid.scales):
         scales[predict(classifier, perturb(images, step, torch.tensor(scale))) != labels] = scale
     return scales
 
@@ -177,8 +181,8 @@ def _art_images(found: Subject, batch_size: int) -> Tensor:
 def _forwards(everything: Subject) -> Comparison:
     """Return the images that went through the net beside those that any search step by step needs."""
     flips = own_flips(everything)
-    direction = directions(everything.classifier, FGS, everything.images, everything.labels, batch_size_for(CPU))
-    needed = torch.where(flips.found, flips.scale, last_useful(everything.images, direction.tensor))
+    last = last_useful(everything.images, direction_of(everything).tensor)
+    needed = torch.where(flips.found, flips.scale, last)
     return counted(
         f"forward passes of the FGS search, {len(everything.images)} images, {everything.name}",
         flips.forwards,

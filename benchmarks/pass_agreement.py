@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from bangbench.attacks.base import ATTACKS
-from bangbench.attacks.chunk import directions
-from bangbench.attacks.search import first_flip
+from bangbench.attacks.base import Means, make_attack
 from bangbench.core.provenance import collect_provenance
 from bangbench.data.sources import open_source
 from bangbench.metrics import on_device
@@ -95,9 +93,7 @@ def adversarial_pairs(
     test = open_source(data, data_dir).load("test").first(limit)
     images, labels = torch.from_numpy(test.images).float(), torch.from_numpy(test.labels)
     right = predict(classifier, images) == labels
-    found_attack = ATTACKS.load(attack)
-    direction = directions(classifier, found_attack, images[right], labels[right], 250)
-    flips = first_flip(classifier, images[right], labels[right], direction, found_attack.grid)
+    flips = make_attack(attack).run(classifier, images[right], labels[right], Means(torch.Generator(), 250))
     return flips.adversarial[flips.found].numpy(), test.images[right.numpy()][flips.found.numpy()]
 
 

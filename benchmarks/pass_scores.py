@@ -6,9 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bangbench.attacks.chunk import directions
-from bangbench.attacks.fgs import FGS_UNMASKED
-from bangbench.attacks.search import first_flip
+from bangbench.attacks.fgs import FgsUnmasked
 from bangbench.core.device import available_cores, cpu_threads
 from bangbench.metrics.pass_score import pass_scores_all
 from bangbench.metrics.reference import PairScore, PresetName, pass_pair_presets
@@ -52,8 +50,8 @@ def fgs_pairs(count: int) -> tuple[str, Stack, Stack]:
     """Return adversarial and original images uint8 (N, 1, 28, 28) of the attack that flips nearly all."""
     name, classifier, images, labels = subject(count)
     with cpu_threads(None):
-        direction = directions(classifier, FGS_UNMASKED, images, labels, count)
-        flips = first_flip(classifier, images, labels, direction, FGS_UNMASKED.grid)
+        attack = FgsUnmasked()
+        flips = attack.along(classifier, images, labels, attack.directions(classifier, images, labels, count))
     original = images[flips.found].to(flips.adversarial.dtype)
     return name, flips.adversarial[flips.found].numpy(), original.numpy()
 
