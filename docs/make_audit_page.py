@@ -1,19 +1,25 @@
 """Write the reason codes and their sources into docs/audit.md, from `bangbench.audit.reasons`.
 
-``python docs/make_audit_page.py`` brings the page up to date, ``--check`` only says whether it is. What stands between
-a pair of marks is written here; all else on the page is written by hand and stays.
+``python docs/make_audit_page.py`` brings the page up to date, ``--check`` only says whether it is, ``--models`` audits
+the planted models of the tests as well, which takes minutes, and writes what became of them. What stands between a pair
+of marks is written here; all else on the page is written by hand and stays.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import runpy
+import tempfile
 from pathlib import Path
 from typing import get_args
 
 from bangbench.audit.reasons import REASONS, SOURCES, Group, Reason
 
 PAGE = Path(__file__).with_name("audit.md")
+
+#: The models that the audit is tried on.
+MODELS = Path(__file__).parents[1] / "tests/audit/planted_set.py"
 
 #: What a reader should know of a group before its codes.
 GROUPS: dict[str, str] = {
@@ -41,6 +47,34 @@ def section_of_codes() -> str:
 def section_of_sources() -> str:
     """Return the list of sources, papers with their links."""
     return "\n".join(f"- **{key}**: {_with_link(text)}" for key, text in SOURCES.items())
+
+
+def section_of_models() -> str:
+    """Audit the planted models, and return a table of them with what was found."""
+    planted = runpy.run_path(str(MODELS))
+    rows, caught, false = [], 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        planted["write_weights"](Path(folder))
+        for model in (*planted["BROKEN"], *planted["CLEAN"]):
+            record = planted["audited"](model, Path(folder), Path(folder))
+            codes, verdict = planted["alarms"](record), record.summary.verdict
+            caught += bool(set(codes) & set(model.codes)) and verdict != "sound"
+            false += not model.codes and verdict != "sound"
+            kind = "broken" if model.codes else "clean"
+            rows.append(
+                f"| {model.what} | {kind} | {', '.join(f'[{code}](#{code})' for code in codes) or '-'} | {verdict} |"
+            )
+    broken, clean = len(planted["BROKEN"]), len(planted["CLEAN"])
+    total = f"{caught} of {broken} broken models caught, {false} false alarms on {clean} clean ones"
+    return "\n".join(
+        [
+            f"{total} (40 digits, one budget, strength quick).",
+            "",
+            "| model | | found | verdict |",
+            "|---|---|---|---|",
+            *rows,
+        ]
+    )
 
 
 def _group(group: str) -> str:
@@ -87,9 +121,13 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def up_to_date(page: str) -> str:
-    """Return the page with the sections between its marks written anew; `SystemExit` where a mark is missing."""
-    for name, section in (("reason codes", section_of_codes()), ("sources", section_of_sources())):
+def up_to_date(page: str, models: str | None = None) -> str:
+    """Return the page with the sections between its marks written anew; `SystemExit` where a mark is missing.
+
+    models: what became of the planted models; None leaves what stands there.
+    """
+    sections = {"reason codes": section_of_codes(), "sources": section_of_sources()}
+    for name, section in (sections | ({"planted models": models} if models is not None else {})).items():
         begin, end = f"<!-- {name}: written by docs/make_audit_page.py -->", f"<!-- end of {name} -->"
         if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
             raise SystemExit(f"{PAGE.name}: expected the marks '{begin}' and '{end}' once each, in this order")
@@ -102,9 +140,12 @@ def main() -> None:
     """Write the page, or with ``--check`` exit with status 1 and a message where it is out of date."""
     parser = argparse.ArgumentParser(description="Bring the reason codes in docs/audit.md up to date.")
     parser.add_argument("--check", action="store_true", help="only say whether the page is up to date")
-    only_check = parser.parse_args().check
+    parser.add_argument("--models", action="store_true", help="audit the planted models, too")
+    given = parser.parse_args()
+    only_check = given.check
+    models = section_of_models() if given.models else None
     page = PAGE.read_text(encoding="utf-8")
-    wanted = up_to_date(page)
+    wanted = up_to_date(page, models)
     if page == wanted:
         return
     if only_check:

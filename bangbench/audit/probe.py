@@ -6,7 +6,7 @@ import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -75,8 +75,20 @@ def right_answers(subject: Subject, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def rounding_step(subject: Subject) -> float:
-    """Return the relative rounding step of the coarsest precision among the model's parameters and its logits."""
+    """Return the relative rounding step of the coarsest precision among parameters, logits and layers' outputs."""
     kinds = {value.dtype for value in subject.classifier.parameters() if value.is_floating_point()}
+
+    def look(module: nn.Module, given: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.is_floating_point():
+            kinds.add(output.dtype)
+
+    handle = nn.modules.module.register_module_forward_hook(look)
+    try:
+        forward(subject.classifier, subject.pixels[:2].float(), 2)
+    except ModelError:  # the check that asks will say so
+        pass
+    finally:
+        handle.remove()
     return max(torch.finfo(kind).eps for kind in (subject.logits.dtype, *kinds))
 
 

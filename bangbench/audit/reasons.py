@@ -57,10 +57,8 @@ _ALL = (
         "chance-accuracy",
         "preflight",
         "The accuracy lies clearly above that of a guess, or of always answering the commonest class.",
-        "The model knows next to nothing about these images, so that neither its accuracy nor any rate of attacks "
-        "means anything: what it answers right, it answers by chance.",
-        "Look for forgotten weights, labels in another order, other preprocessing, a training that collapsed (BANG on "
-        "batch statistics does).",
+        "The model knows next to nothing about these images: what it answers right, it answers by chance.",
+        "Look for forgotten weights, labels in another order, other preprocessing, a training that collapsed.",
         "Carlini 2019",
     ),
     _reason(
@@ -104,8 +102,7 @@ _ALL = (
         "depends-on-history",
         "preflight",
         "The same answers to the same batch, with the same random numbers, whatever the model was shown before.",
-        "The model remembers: it answers from earlier inputs or counts its calls, so that what an attack learns from "
-        "one pass does not hold in the next, and no answer is that of the image alone.",
+        "The model answers from earlier inputs or counts its calls: what an attack learns is gone in the next pass.",
         "Keep no state in forward(): no caches, counters, running statistics or generators of its own.",
         "Carlini 2019",
         "Croce 2021",
@@ -132,10 +129,8 @@ _ALL = (
         "knows-test-images",
         "preflight",
         "The accuracy stays when the images are moved by a grey level, a quarter of a pixel, a pixel.",
-        "The model knows these very images by heart and nothing beside them: the smallest change of an image, which "
-        "no one would see, costs it what it seems to know.",
-        "Look for test images in the training data or in the model, lookup tables and hashes of the input; measure on "
-        "images that the model has never seen.",
+        "The model knows these very images by heart: a change that no one would see costs it what it seems to know.",
+        "Look for test images in the model, lookup tables, hashes of the input; measure on images that it never saw.",
         "Carlini 2019",
     ),
     _reason(
