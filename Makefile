@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test parity bench format clean
+.PHONY: demo test test-avx2 test-sse2 parity bench format clean
 
 # The stamp files say what is installed; they are made again when the project's dependencies change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -24,7 +24,20 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
+	$(MAKE) test-avx2 test-sse2
+
+# The tests that every number rests on, once more as on a processor without AVX-512, and as on one without AVX. torch,
+# oneDNN, MKL, numba and OpenCV each choose their instructions, and each has a variable that limits the choice.
+EXACT = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto -m exact $$(grep -rl --include='*.py' mark.exact tests)
+
+test-avx2: $(VENV)/.installed-test
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 NUMBA_CPU_NAME=generic \
+		OPENCV_CPU_DISABLE=AVX512-SKX $(EXACT)
+
+test-sse2: $(VENV)/.installed-test
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE NUMBA_CPU_NAME=generic \
+		OPENCV_CPU_DISABLE=AVX512-SKX,AVX2,FMA3,FP16,AVX $(EXACT)
 
 parity: $(VENV)/.installed-test
 	$(BIN)/pytest -m parity

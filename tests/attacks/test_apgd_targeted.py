@@ -13,6 +13,11 @@ from bangbench.attacks.apgd import ApgdTargeted, TargetedSettings, apgd, apgd_ta
 from bangbench.attacks.ball import Ball
 from bangbench.attacks.base import Means
 
+pytestmark = pytest.mark.exact
+
+
+pytestmark = pytest.mark.exact
+
 
 def means(seed=0, batch_size=64):
     return Means(torch.Generator().manual_seed(seed), batch_size)

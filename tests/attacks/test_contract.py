@@ -18,6 +18,8 @@ from bangbench.attacks.run import attack
 from bangbench.attacks.spec import STANDARD_ATTACKS, AttackSpec
 from bangbench.core.errors import BenchError, UsageError
 
+pytestmark = pytest.mark.exact
+
 #: Enough for what is tested here.
 SMALLER = {"iterations": 20, "queries": 100, "largest_steps": 20}
 
@@ -173,6 +175,7 @@ def test_only_an_attack_that_says_so_needs_a_source(kind, scene):
     assert alone.adversarial.equal(scene.run(kind).adversarial)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("name", KINDS)
 def test_the_batch_size_changes_nothing(name, tools, five_classes):
     # logits without any rounding: nothing but the attack itself could depend on the batches
@@ -231,6 +234,7 @@ def test_the_direction_depends_on_the_label(line, scene):
     assert not other.tensor.equal(direction.tensor)
 
 
+@pytest.mark.exact
 def test_an_image_s_direction_does_not_depend_on_its_neighbours(line, scene):
     direction = line.direction(scene.classifier, scene.images, scene.labels)
     alone = line.direction(scene.classifier, scene.images[3:4], scene.labels[3:4])
