@@ -16,9 +16,6 @@ from bangbench.attacks.base import Means
 pytestmark = pytest.mark.exact
 
 
-pytestmark = pytest.mark.exact
-
-
 def means(seed=0, batch_size=64):
     return Means(torch.Generator().manual_seed(seed), batch_size)
 

@@ -18,8 +18,6 @@ from bangbench.attacks.run import attack
 from bangbench.attacks.spec import STANDARD_ATTACKS, AttackSpec
 from bangbench.core.errors import BenchError, UsageError
 
-pytestmark = pytest.mark.exact
-
 #: Enough for what is tested here.
 SMALLER = {"iterations": 20, "queries": 100, "largest_steps": 20}
 

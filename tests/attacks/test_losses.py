@@ -11,8 +11,6 @@ from bangbench.attacks.losses import DLR, TARGETED_DLR, UNMASKED_CROSS_ENTROPY, 
 
 pytestmark = pytest.mark.exact
 
-pytestmark = pytest.mark.exact
-
 #: Factors and shifts of logits drawn from a normal distribution.
 SIZES = {"plain": (1.0, 0.0), "tiny": (1e-30, 0.0), "huge": (1e30, 0.0), "negative": (10.0, -300.0)}
 
