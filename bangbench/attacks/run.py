@@ -52,7 +52,7 @@ _IN_PROCESS_IMAGES = 5000
 _TOTALS = ("unverified", "forwards", "seconds")
 
 
-class _Run(NamedTuple):
+class Run(NamedTuple):
     """One attack of a spec on an opened model: its name, what it needs, and the settings that its record keeps."""
 
     spec: AttackSpec
@@ -88,16 +88,21 @@ def attack(spec: AttackSpec, progress: Progress = SILENT) -> list[AttackRecord]:
     Raises `UsageError` for unknown names, `BenchError` for a model or data that cannot be used and for results of
     other settings in the way.
     """
-    attacks = _make_attacks(spec)
-    _check_used(spec, attacks)
-    opened = open_with_images(spec)
-    source = _open_source(spec, opened)
-    with (
-        folder_lock(results_folder(spec.root, opened.model.name), spec.patience, progress),
-        cpu_threads(spec.workers),
-        PassPool(spec.workers) as pool,
-    ):
-        return [_run_attack(run, progress) for run in _make_runs(spec, opened, source, attacks, pool, progress)]
+    _check_used(spec, _make_attacks(spec))
+    with PassPool(spec.workers) as pool:
+        runs = plan_attacks(spec, pool, progress)
+        folder = runs[0].record_path.parent
+        with folder_lock(folder, spec.patience, progress), cpu_threads(spec.workers):
+            check_writable(folder)
+            return [_run_attack(run, progress) for run in runs]
+
+
+def plan_attacks(spec: AttackSpec, pool: PassPool | None = None, progress: Progress = SILENT) -> list[Run]:
+    """Open what the attacks of `spec` need, and derive the settings and the key of each."""
+    attacks, opened = _make_attacks(spec), open_with_images(spec)
+    source = open_source_model(spec.against, spec, opened) if spec.against else None
+    usable_pool = pool if _pass_is_defined(opened, progress) else None
+    return [_make_run(spec, opened, source, name, found, usable_pool) for name, found in attacks.items()]
 
 
 def _make_attacks(spec: AttackSpec) -> dict[str, Attack]:
@@ -110,24 +115,6 @@ def _make_attacks(spec: AttackSpec) -> dict[str, Attack]:
         if not taken:
             raise UsageError(f"--option {item}: none of {', '.join(kinds)} has the setting '{setting}'")
     return {name: make_attack(name, spec.options_of(name, kind.Settings.model_fields)) for name, kind in kinds.items()}
-
-
-def _open_source(spec: AttackSpec, opened: Opened) -> Model | None:
-    return open_source_model(spec.against, spec, opened) if spec.against else None
-
-
-def _make_runs(
-    spec: AttackSpec,
-    opened: Opened,
-    source: Model | None,
-    attacks: Mapping[str, Attack],
-    pool: PassPool,
-    progress: Progress,
-) -> list[_Run]:
-    """Return the attacks of `spec` on the opened model, the folder of their results checked."""
-    check_writable(results_folder(spec.root, opened.model.name))
-    usable_pool = pool if _pass_is_defined(opened, progress) else None
-    return [_make_run(spec, opened, source, name, found, usable_pool) for name, found in attacks.items()]
 
 
 def _check_used(spec: AttackSpec, attacks: Mapping[str, Attack]) -> None:
@@ -159,7 +146,7 @@ def _pass_is_defined(opened: Opened, progress: Progress) -> bool:
 
 def _make_run(
     spec: AttackSpec, opened: Opened, source: Model | None, name: str, found: Attack, pool: PassPool | None
-) -> _Run:
+) -> Run:
     budgets = budgets_in_grey_levels(spec.budget, opened.data.images.shape[1]) if found.bounded else ()
     copied = source if "source" in found.needs else None
     target = Target(
@@ -179,10 +166,10 @@ def _make_run(
         settings |= {"budget": list(budgets)}
     if copied is not None:
         settings |= {"against": copied.name, "against_identity": copied.identity()} | copied.own_net("against_net")
-    return _Run(spec, opened, name, target, settings)
+    return Run(spec, opened, name, target, settings)
 
 
-def _run_attack(run: _Run, progress: Progress) -> AttackRecord:
+def _run_attack(run: Run, progress: Progress) -> AttackRecord:
     spec, path = run.spec, run.record_path
     finished = finished_record(path, AttackRecord, run.key, run.settings, spec.overwrite)
     if finished is not None and all(file.is_file() for file in _vouched_for(path, spec.save_images)):
@@ -210,7 +197,7 @@ def _vouched_for(path: Path, save_images: bool) -> list[Path]:
     return [path.with_suffix(suffix) for suffix in ((".parquet", ".npz") if save_images else (".parquet",))]
 
 
-def _attack_chunks(run: _Run, chunks: Chunks, progress: Progress) -> None:
+def _attack_chunks(run: Run, chunks: Chunks, progress: Progress) -> None:
     """Attack the chunks that are not there yet, in processes of their own where that is worth it."""
     count = len(run.opened.data.images)
     pending = tuple(number for number in range(len(range(0, count, CHUNK))) if not chunks.done(number))
@@ -229,16 +216,14 @@ def _attack_chunks(run: _Run, chunks: Chunks, progress: Progress) -> None:
 def attack_share(share: _Share, progress: Progress) -> None:
     """Attack one share of the chunks with one thread, in a process that opens model and data for itself."""
     with cpu_threads(1), PassPool(1) as pool:
-        opened = open_with_images(share.spec)
-        source = _open_source(share.spec, opened)
-        (run,) = _make_runs(share.spec, opened, source, _make_attacks(share.spec), pool, SILENT)  # all has been said
+        (run,) = plan_attacks(share.spec, pool)  # silently: what there is to say has been said
         if run.key != share.key:
             raise BenchError(f"{run.opened.model.name} or its data was changed meanwhile; run the command again")
         images = sum(len(run.opened.data.images[_part(number)]) for number in share.pending)
         _attack_pending(run, share.chunks, share.pending, progress, images)
 
 
-def _attack_pending(run: _Run, chunks: Chunks, pending: Sequence[int], progress: Progress, count: int) -> None:
+def _attack_pending(run: Run, chunks: Chunks, pending: Sequence[int], progress: Progress, count: int) -> None:
     """Attack the pending chunks; the bar counts them as the last of `count` images."""
     data = run.opened.data
     left = sum(len(data.images[_part(number)]) for number in pending)
@@ -257,16 +242,16 @@ def _part(number: int) -> slice:
     return slice(number * CHUNK, (number + 1) * CHUNK)
 
 
-def _label(run: _Run) -> str:
+def _label(run: Run) -> str:
     return f"{run.opened.model.name} {run.name}"
 
 
-def _workers(run: _Run) -> int:
+def _workers(run: Run) -> int:
     """Return how many processes may attack; a GPU serves one."""
     return (run.spec.workers or available_cores()) if run.opened.device.type == "cpu" else 1
 
 
-def _complete(run: _Run, record: AttackRecord, chunks: Chunks) -> AttackRecord:
+def _complete(run: Run, record: AttackRecord, chunks: Chunks) -> AttackRecord:
     """Join the chunks: write rows, examples, the images if asked for, and last the record that vouches for them."""
     path, images = run.record_path, run.opened.data.images
     columns = _joined(chunks, len(images))

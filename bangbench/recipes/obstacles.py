@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from bangbench.attacks.base import ATTACKS
-from bangbench.attacks.run import ENGINE
+from bangbench.attacks.run import plan_attacks
 from bangbench.attacks.spec import AttackSpec
 from bangbench.audit.run import make_plan as plan_audit
 from bangbench.audit.spec import AuditSpec
@@ -20,7 +20,7 @@ from bangbench.store.audits import AuditRecord
 from bangbench.store.layout import AUDIT, CARD, model_folder, pair_name, results_folder
 from bangbench.store.records import AttackRecord, ModelCard, NoiseRecord, Record, find_record
 from bangbench.store.reuse import differences
-from bangbench.training.run import Plan, finished_model, make_plan
+from bangbench.training.run import finished_model, make_plan
 from bangbench.training.spec import TrainSpec
 
 #: Settings that a record keeps in another form than they are asked for.
@@ -45,7 +45,6 @@ class Obstacle(NamedTuple):
 class _Place(NamedTuple):
     """What is where a model belongs: the finished model as planned, or an obstacle, or nothing finished."""
 
-    plan: Plan | None = None
     card: ModelCard | None = None
     obstacle: Obstacle | None = None
 
@@ -72,10 +71,11 @@ def in_the_way(tasks: Sequence[Task], pair: NoiseSpec | None, audits: Sequence[A
         found += _of_attacks(task.attack, places[task.train.name])
     if pair is not None:
         path = results_folder(pair.root, pair_name(pair.regular, pair.bang)) / RECORD
-        found += _look(path, NoiseRecord, pair, [places[pair.regular], places[pair.bang]], plan_noise)
+        found += _look(path, NoiseRecord, pair, [places[pair.regular], places[pair.bang]], partial(plan_noise, pair))
     for spec in audits:
         models = [places[name] for name in (spec.model, spec.against) if name is not None]
-        found += _look(results_folder(spec.root, spec.model) / f"{AUDIT}.json", AuditRecord, spec, models, plan_audit)
+        path = results_folder(spec.root, spec.model) / f"{AUDIT}.json"
+        found += _look(path, AuditRecord, spec, models, partial(plan_audit, spec))
     return found
 
 
@@ -89,21 +89,26 @@ def _place(spec: TrainSpec) -> _Place:
         if card is not None and card.key != plan.key:
             reason = differences(card.spec, plan.settings)
             return _Place(obstacle=Obstacle(path, reason, card.status == "done"))
-        return _Place(plan, finished_model(plan))
+        return _Place(finished_model(plan))
     except BenchError as error:
         return _Place(obstacle=Obstacle(path, str(error), finished=True))
 
 
 def _of_attacks(spec: AttackSpec, place: _Place) -> list[Obstacle]:
     found = []
+    runs = cache(lambda: {run.name: run for run in plan_attacks(spec)})  # opened once, and only where it is needed
     for name in dict.fromkeys(spec.attack):
         path = results_folder(spec.root, spec.model) / f"{name}.json"
-        found += _look(path, AttackRecord, spec, [place], None)
+        found += _look(path, AttackRecord, spec, [place], partial(_named, runs, name))
     return found
 
 
+def _named(runs: Callable[[], Mapping[str, _Planned]], name: str) -> _Planned:
+    return runs()[name]
+
+
 def _look(
-    path: Path, kind: type[Record], spec: Any, places: Sequence[_Place], plan: Callable[[Any], _Planned] | None
+    path: Path, kind: type[Record], spec: Spec, places: Sequence[_Place], plan: Callable[[], _Planned]
 ) -> list[Obstacle]:
     """Return the record at `path` if it is an obstacle to what `spec` asks for, measured on the models of `places`."""
     try:
@@ -114,13 +119,13 @@ def _look(
     return [Obstacle(path, reason, record.status == "done")] if record is not None and reason else []
 
 
-def _reason(record: Record, spec: Spec, places: Sequence[_Place], plan: Callable[[Any], _Planned] | None) -> str:
+def _reason(record: Record, spec: Spec, places: Sequence[_Place], plan: Callable[[], _Planned]) -> str:
     """Say how a measurement differs from what `spec` asks for; nothing where, as far as is known, it does not."""
     if any(place.obstacle is not None and place.obstacle.finished for place in places):
         return "measured on a model in the way"
-    if plan is None or any(place.card is None for place in places):
-        return _asked_otherwise(record, spec) or _other_version(record) or _other_inputs(record, spec, places)
-    planned = plan(spec)
+    if any(place.card is None for place in places):
+        return _asked_otherwise(record, spec)
+    planned = plan()
     return differences(record.spec, planned.settings) if planned.key != record.key else ""
 
 
@@ -130,26 +135,3 @@ def _asked_otherwise(record: Record, spec: Spec) -> str:
     asked = {name: value for name, value in asked.items() if value is not None or name == "limit"}
     before = {name: record.spec[name] for name in asked}
     return differences(before, asked) if before != asked else ""
-
-
-def _other_version(record: Record) -> str:
-    """Say whether an attack was measured by another version of it, or of the engine under all attacks."""
-    if not isinstance(record, AttackRecord):
-        return ""
-    now = {"version": ATTACKS.load(record.attack).version, "engine": ENGINE}
-    before = {name: record.spec.get(name) for name in now}
-    return differences(before, now) if before != now else ""
-
-
-def _other_inputs(record: Record, spec: Spec, places: Sequence[_Place]) -> str:
-    """Say whether an attack was on other weights or images than it would be, where the model is there."""
-    if not isinstance(record, AttackRecord) or not isinstance(spec, AttackSpec):
-        return ""
-    (place,) = places
-    if place.card is None or place.plan is None:
-        return ""
-    if record.model.weights_sha256 != place.card.model.weights_sha256:
-        return "the weights are not the same"
-    same_source = spec.data in (None, place.plan.spec.data)
-    images = place.plan.test.first(spec.limit).fingerprint
-    return "the images are not the same" if same_source and record.data.fingerprint != images else ""

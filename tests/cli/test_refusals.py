@@ -35,7 +35,7 @@ def message_of(result: CompletedProcess[str]) -> str:
         (("attack", "R0", "--data", "blobs.npz"), "'blobs.npz' is no data source by itself: did you mean 'npz:bl"),
         (("attack", "R0", "--device", "gpu"), "unknown device 'gpu': known: auto, cpu, cuda, cuda:N, mps"),
         (("attack", "R0", "--limit", "0"), "--limit: Input should be greater than or equal to 1"),
-        (("attack", "R0", "--attack", "fgs", "--budget", "0.3"), "--budget goes with attacks inside a ball only: pgd"),
+        (("attack", "R0", "--attack", "fgs", "--budget", "0.3"), "--budget goes with attacks inside a ball only: apgd"),
         (("attack", "R0", "--attack", "pgd", "--budget", "30"), "found '30'"),
         (("attack", "R0", "--attack", "pgd", "--against", "B1"), "--against goes with --attack transfer only"),
         (("attack", "R0", "--attack", "transfer"), "--attack transfer needs the model whose adversarial images it"),
