@@ -43,11 +43,12 @@ def behaviour_of(classifier: Classifier, input_shape: tuple[int, int, int]) -> s
     """
     device = next(classifier.parameters(), torch.empty(0)).device
     generator = torch.Generator().manual_seed(derive_seed(0, "behaviour"))
-    # smooth images and noisy ones: a net may look at edges alone, or average them away
-    coarse = torch.rand((_PROBES, *input_shape[:1], 4, 4), generator=generator)
+    # smooth images and noisy ones: a net may look at edges alone, or average them away; in float64, so that last bits
+    # decide no grey level
+    coarse = torch.rand((_PROBES, *input_shape[:1], 4, 4), generator=generator, dtype=torch.float64)
     images = torch.nn.functional.interpolate(coarse, size=input_shape[1:], mode="bilinear")
-    images[1::2] = (images[1::2] + torch.rand(images[1::2].shape, generator=generator)) / 2.0
-    images = (255.0 * images).round()
+    images[1::2] = (images[1::2] + torch.rand(images[1::2].shape, generator=generator, dtype=torch.float64)) / 2.0
+    images = (255.0 * images).round().float()
     with torch_default_seed(derive_seed(0, "behaviour"), device):
         logits = _precise_logits(classifier, images.to(device))
         if not torch.equal(logits, _precise_logits(classifier, images.to(device))):

@@ -86,6 +86,17 @@ def test_predictions_and_accuracy_over_many_batches(monkeypatch):
     assert accuracy_percent(brightest(), images, labels) == 70.0
 
 
+def test_no_batch_is_larger_than_asked_for():
+    classifier, sizes = watched()
+    images, labels = levels(10).to(torch.uint8), torch.zeros(10, dtype=torch.int64)
+    logits_of(classifier.train(), images, 4)
+    predict(classifier, images, 6)
+    assert sizes == [4, 4, 2, 6, 4]
+    sizes.clear()
+    accuracy_percent(classifier, images, labels, 8)
+    assert sizes == [8, 8]
+
+
 def test_accuracy_is_measured_without_dropout_and_training_goes_on_after_it():
     classifier = Classifier(nn.Sequential(brightest().net, nn.Dropout(1.0)), Preprocessing()).train()
     images = levels(8).to(torch.uint8)
@@ -117,6 +128,7 @@ def trained_lenet() -> Classifier:
     return Classifier(net, definition.preprocessing, None, definition.channels_last).eval().requires_grad_(False)
 
 
+@pytest.mark.exact
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 8, 13, 24])
 def test_an_image_has_the_same_logits_and_gradient_to_the_last_bit_in_a_batch_of_any_size(trained_lenet, size):

@@ -45,6 +45,7 @@ def gradient_of(function, logits, labels):
     return torch.autograd.grad(function(variable, labels).sum(), variable)[0]
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize(("classes", "size"), CASES)
 def test_the_powers_and_their_sum_are_those_of_a_plain_loop_in_float32(classes, size):
     logits, _ = draw(classes, size)
@@ -55,6 +56,7 @@ def test_the_powers_and_their_sum_are_those_of_a_plain_loop_in_float32(classes, 
     assert np.array_equal(total.numpy(), sums)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize(("classes", "size"), CASES)
 def test_the_loss_vanishes_exactly_where_the_loop_gives_the_true_class_a_probability_of_one(classes, size):
     logits, labels = draw(classes, size)
@@ -68,6 +70,7 @@ def test_the_loss_vanishes_exactly_where_the_loop_gives_the_true_class_a_probabi
         assert 10 < int(vanishes.sum()) < len(labels)
 
 
+@pytest.mark.exact
 def test_the_order_of_the_classes_decides_for_the_last_bit():
     """Small powers that are lost one by one beside a large one, and count together before it."""
     small = -17.0  # e^-17 is a little less than half the last bit of 1
@@ -77,6 +80,7 @@ def test_the_order_of_the_classes_decides_for_the_last_bit():
     assert loss_vanishes(last, torch.tensor([9])).tolist() == [False]
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize(("classes", "size"), CASES)
 def test_the_cross_entropys_gradient_is_exactly_p_less_the_true_class(classes, size):
     logits, labels = draw(classes, size)
@@ -89,6 +93,7 @@ def test_the_cross_entropys_gradient_is_exactly_p_less_the_true_class(classes, s
     torch.testing.assert_close(cross_entropy(logits, labels).double(), exact, rtol=1e-4, atol=3e-7)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize(("classes", "size"), CASES)
 def test_the_margins_gradient_is_exactly_the_softmax_of_the_wrong_classes_less_the_true_one(classes, size):
     logits, labels = draw(classes, size)
