@@ -21,7 +21,7 @@ Run = Callable[..., CompletedProcess[str]]
 
 MESSAGE = "bangbench: interrupted; what was finished is kept, run the same command again to go on\n"
 ATTACK = ("attack", "R0", "--attack", "fgs")
-AUDIT = ("audit", "B1", "--against", "R0", "--limit", 12, "--budget", 0.1, "--workers", 1)
+AUDIT = ("audit", "B1", "--against", "R0", "--limit", 12, "--budget", 0.1, "--strength", "quick", "--workers", 1)
 NOISE = ("noise-eval", "R0", "B1", "--sigma", 60, "--draws", 20, "--per-class", 10, "--batch-size", 10)
 REPRODUCE = ("reproduce", "small.toml")
 
