@@ -38,6 +38,8 @@ class UniformNoise(_RandomNoise):
 class GaussianNoise(_RandomNoise):
     """Normal noise that touches the ball's border."""
 
+    version = 2
+
     def find(self, classifier: Classifier, ball: Ball, means: Means) -> Found:
         """Return the first draws that are classified otherwise than as the labels."""
         return gaussian_noise(classifier, ball, means, self.settings.draws)
@@ -69,7 +71,8 @@ def uniform_levels(ball: Ball, generator: torch.Generator) -> Tensor:
 
 def gaussian_levels(ball: Ball, generator: torch.Generator) -> Tensor:
     """Return whole grey levels, float32 (N, C, H, W): rounded normal noise, the largest in each image the budget."""
-    normal = torch.randn(ball.images.shape, generator=generator)
+    # in float64: torch draws other float32 numbers on a processor without AVX
+    normal = torch.randn(ball.images.shape, generator=generator, dtype=torch.float64)
     # an image of a single pixel may draw 0, which no factor makes the budget
-    largest = normal.abs().amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    return (normal / largest).mul_(ball.budget).round_().to(ball.images.device)
+    largest = normal.abs().amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    return (normal / largest).mul_(ball.budget).round_().to(ball.images)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,13 @@ def test_uniform_noise_takes_every_level_of_the_budget_equally_often(budget):
     # five standard deviations
     assert (counts - expected).abs().max() < 5 * expected**0.5
     assert abs(float(levels.mean())) < 5 * (budget * (budget + 1) / 3 / levels.numel()) ** 0.5
+
+
+def test_the_draws_are_the_same_numbers_on_every_processor():
+    ball, generator = grey_ball((40, 1, 28, 28), 76), torch.Generator().manual_seed(3)
+    drawn = [uniform_levels(ball, generator), gaussian_levels(ball, generator)]
+    hashes = [hashlib.sha256(levels.numpy().tobytes()).hexdigest()[:16] for levels in drawn]
+    assert hashes == ["0392b456476325f1", "9ffbb882aeadfea7"]
 
 
 @pytest.mark.parametrize("budget", [1, 25, 76])
