@@ -238,13 +238,17 @@ def _budget_cell(model: AuditedModel, budget: int, line: str) -> Cell:
     return 100.0 * rates.flipped[line] / summary.correct, None, None
 
 
+#: What is said of an audit that knew of no strengths.
+_BEFORE_STRENGTHS = ", by an earlier version that tried less than strength standard (its robust accuracy is too high)"
+
+
 def _images_notes(models: Iterable[AuditedModel]) -> list[str]:
     """Say what was audited: how many images, how many of them correct, against which regular model."""
     told: dict[str, list[str]] = {}
     for model in models:
         record, summary = model.audit.record, model.audit.summary
         against = f", with images transferred from {short_name(record.against.name)}" if record.against else ""
-        tried = f", strength {summary.strength}" if summary.strength else ""
+        tried = f", strength {summary.strength}" if summary.strength else _BEFORE_STRENGTHS
         what = f"{summary.images:,} test images of {record.data.name}{against}{tried}"
         told.setdefault(what, []).append(f"{model.short} ({summary.correct:,} correct)")
     return [f"Audited on the first {what}: {', '.join(names)}." for what, names in told.items()]
