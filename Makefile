@@ -44,6 +44,8 @@ parity: $(VENV)/.installed-test
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
+	# by itself: it asks for an old requests and for torchvision, and uses neither
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps torchattacks
 	touch $@
 
 bench: $(VENV)/.installed-bench
