@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from bangbench.attacks.spec import Strength
-from bangbench.core.errors import BenchError, UsageError
+from bangbench.core.errors import BenchError
 from bangbench.core.registry import Registry
+from bangbench.core.spec import make_settings
 from bangbench.nets.classifier import Classifier
 
 #: What an attack cannot do without: gradients with respect to the image; another model to copy from.
@@ -164,12 +165,4 @@ ATTACKS: Registry[type[Attack]] = Registry(
 def make_attack(name: str, given: Mapping[str, Any] | None = None) -> Attack:
     """Return the attack `name` with the settings given; `UsageError` for one it does not have or out of range."""
     kind = ATTACKS.load(name)
-    try:
-        return kind(kind.Settings(**(given or {})))
-    except ValidationError as error:
-        first = error.errors()[0]
-        setting = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(kind.Settings.model_fields) or "none"
-            raise UsageError(f"attack '{name}' has no setting '{setting}' (it has: {known})") from error
-        raise UsageError(f"attack '{name}': {setting}: {first['msg']}") from error
+    return kind(make_settings(f"attack '{name}'", kind.Settings, given or {}))

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bangbench.core.errors import UsageError
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 #: What of earlier runs may be replaced: nothing (False), runs of other settings that never ended, whatever has other
 #: settings, or everything (True), so that it is computed again even with the same settings.
@@ -44,6 +49,19 @@ class Spec(BaseModel):
     def key(self, **inputs: Any) -> str:
         """Return a hash of the settings and of the fingerprints of what they are applied to."""
         return fingerprint_of({**self.settings(), **inputs})
+
+
+def make_settings(what: str, kind: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """Return settings of `kind`; `UsageError`, which begins with `what`, for one it does not have or out of range."""
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(kind.model_fields) or "none"
+            raise UsageError(f"{what} has no setting '{setting}' (it has: {known})") from error
+        raise UsageError(f"{what}: {setting}: {first['msg']}") from error
 
 
 def fingerprint_of(value: Any) -> str:

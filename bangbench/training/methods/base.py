@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bangbench.core.errors import BenchError, UsageError
+from bangbench.core.errors import BenchError
 from bangbench.core.registry import Registry
+from bangbench.core.spec import make_settings
 from bangbench.nets.classifier import Classifier
 
 METHODS: Registry[type[Method]] = Registry(
@@ -95,13 +96,5 @@ def attacks_shown(name: str) -> tuple[str, ...] | None:
 
 def make_method(name: str, given: Mapping[str, Any]) -> Method:
     """Return the method `name` with the settings given; `UsageError` for one it does not have or out of range."""
-    kind: type[Method] = METHODS.load(name)
-    try:
-        return kind(kind.Settings(**given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        setting = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(kind.Settings.model_fields) or "none"
-            raise UsageError(f"method '{name}' has no setting '{setting}' (it has: {known})") from error
-        raise UsageError(f"method '{name}': {setting}: {first['msg']}") from error
+    kind = METHODS.load(name)
+    return kind(make_settings(f"method '{name}'", kind.Settings, given))
