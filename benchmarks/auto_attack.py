@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from bangbench.attacks.ball import budgets_in_grey_levels
 from bangbench.attacks.opened import open_with_images
 from bangbench.attacks.spec import ModelSpec
-from bangbench.audit.battery import Orders, worst_case
-from bangbench.audit.parts import IMAGES, Part, Subjects, compute, gathered
-from bangbench.audit.subject import Subject, make_subject
+from bangbench.auditing.battery import Orders, worst_case
+from bangbench.auditing.parts import IMAGES, Part, Subjects, compute, gathered
+from bangbench.auditing.subject import Subject, make_subject
 from bangbench.core.provenance import collect_provenance
 from bangbench.nets.classifier import Classifier
 from bangbench.store.files import write_json

@@ -1,4 +1,4 @@
-"""Write the reason codes and their sources into docs/audit.md, from `bangbench.audit.reasons`.
+"""Write the reason codes and their sources into docs/audit.md, from `bangbench.auditing.reasons`.
 
 ``python docs/make_audit_page.py`` brings the page up to date, ``--check`` only says whether it is, ``--models`` audits
 the planted models of the tests as well, which takes minutes, and writes what became of them. What stands between a pair
@@ -14,12 +14,12 @@ import tempfile
 from pathlib import Path
 from typing import get_args
 
-from bangbench.audit.reasons import REASONS, SOURCES, Group, Reason
+from bangbench.auditing.reasons import REASONS, SOURCES, Group, Reason
 
 PAGE = Path(__file__).with_name("audit.md")
 
 #: The models that the audit is tried on.
-MODELS = Path(__file__).parents[1] / "tests/audit/planted_set.py"
+MODELS = Path(__file__).parents[1] / "tests/auditing/planted_set.py"
 
 #: What a reader should know of a group before its codes.
 GROUPS: dict[str, str] = {

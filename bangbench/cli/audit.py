@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bangbench.audit.spec import AuditSpec
+from bangbench.auditing.spec import AuditSpec
 from bangbench.cli.options import command
 from bangbench.cli.output import Output, complain
 from bangbench.store.audits import PREDICTIONS, WORST_CASE, AuditRecord, AuditSummary, BudgetRates, Check, ClaimVerdict
@@ -36,7 +36,7 @@ def run_audit(specs: list[AuditSpec], output: Output) -> None:
     gradients, from attacks with and without what masks them, and from stronger attacks within L_inf budgets; the worst
     case per image is the number that counts.
     """
-    from bangbench.audit.run import audit
+    from bangbench.auditing.run import audit
 
     records = []
     for spec in specs:
@@ -118,7 +118,7 @@ def claims_table(summary: AuditSummary) -> Table:
 
 def _claim_name(claim: ClaimVerdict, summary: AuditSummary) -> str:
     """Return the claim with the budget of its rate, where it has one."""
-    from bangbench.audit.claims import line_attacks
+    from bangbench.auditing.claims import line_attacks
 
     if claim.claim == PREDICTIONS:
         return "accuracy, noise"

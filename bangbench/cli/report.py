@@ -8,10 +8,10 @@ import typer
 
 from bangbench.cli.options import command
 from bangbench.cli.output import Output, complain
-from bangbench.report.spec import ReportSpec
+from bangbench.reporting.spec import ReportSpec
 
 if TYPE_CHECKING:
-    from bangbench.report.run import ReportResult
+    from bangbench.reporting.run import ReportResult
 
 
 def run_report(specs: list[ReportSpec], output: Output) -> None:
@@ -20,7 +20,7 @@ def run_report(specs: list[ReportSpec], output: Output) -> None:
     Everything is made from the records under results/ alone. With --compare or --against nothing is written: the
     answer is printed.
     """
-    from bangbench.report.run import report
+    from bangbench.reporting.run import report
 
     for spec in specs:
         if spec.compare is not None:
@@ -32,7 +32,7 @@ def run_report(specs: list[ReportSpec], output: Output) -> None:
 
 
 def _show_comparison(spec: ReportSpec, names: tuple[str, str], output: Output) -> None:
-    from bangbench.report.run import compare_models
+    from bangbench.reporting.run import compare_models
 
     text = compare_models(spec.root, *names)
     if output.json:
@@ -43,8 +43,8 @@ def _show_comparison(spec: ReportSpec, names: tuple[str, str], output: Output) -
 
 def _show_claims(spec: ReportSpec, output: Output) -> None:
     from bangbench.cli.tables import print_table
-    from bangbench.report.document import table_document
-    from bangbench.report.run import check_claims
+    from bangbench.reporting.document import table_document
+    from bangbench.reporting.run import check_claims
 
     tables = check_claims(spec.root, spec.models)
     if output.json:

@@ -10,7 +10,7 @@ from bangbench.cli.options import command
 from bangbench.cli.output import Output
 from bangbench.cli.report import show_report
 from bangbench.recipes.spec import ReproduceSpec
-from bangbench.report.spec import ReportSpec
+from bangbench.reporting.spec import ReportSpec
 
 
 def run_reproduce(specs: list[ReproduceSpec], output: Output) -> None:

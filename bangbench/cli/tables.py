@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bangbench.report.table import Table, cell_text, printed_columns
+from bangbench.reporting.table import Table, cell_text, printed_columns
 
 _UNLIMITED = 10_000
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 from bangbench.attacks.run import plan_attacks
 from bangbench.attacks.spec import AttackSpec
-from bangbench.audit.run import make_plan as plan_audit
-from bangbench.audit.spec import AuditSpec
+from bangbench.auditing.run import make_plan as plan_audit
+from bangbench.auditing.spec import AuditSpec
 from bangbench.core.errors import BenchError
 from bangbench.core.spec import Spec
 from bangbench.noise.plan import make_plan as plan_noise

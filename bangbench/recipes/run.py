@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from bangbench.attacks.base import ATTACKS
 from bangbench.attacks.run import attack
 from bangbench.attacks.spec import AttackSpec
-from bangbench.audit.run import audit
-from bangbench.audit.spec import AuditSpec
+from bangbench.auditing.run import audit
+from bangbench.auditing.spec import AuditSpec
 from bangbench.core.device import available_cores, choose_device
 from bangbench.core.errors import BenchError, unknown_name
 from bangbench.core.jobs import Job, run_jobs
@@ -24,8 +24,8 @@ from bangbench.noise.spec import NoiseSpec
 from bangbench.recipes.obstacles import Obstacle, Task, in_the_way
 from bangbench.recipes.recipe import Recipe, RecipeModel, load_recipe
 from bangbench.recipes.spec import ReproduceSpec
-from bangbench.report.run import ReportResult, report
-from bangbench.report.spec import ReportSpec
+from bangbench.reporting.run import ReportResult, report
+from bangbench.reporting.spec import ReportSpec
 from bangbench.store.audits import AuditRecord
 from bangbench.store.records import AttackRecord, ModelCard, NoiseRecord
 from bangbench.training.methods.base import make_method

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from bangbench.core.provenance import Provenance
-from bangbench.report.collect import FoundAttack
-from bangbench.report.figures import style
-from bangbench.report.groups import Group, ModelResults
-from bangbench.report.masking_rows import masking_table
-from bangbench.report.page.build import PageChapter, PageContent, PageFigure, build_page
-from bangbench.report.plot import Plot, Section
-from bangbench.report.rows import paper_table
+from bangbench.reporting.collect import FoundAttack
+from bangbench.reporting.figures import style
+from bangbench.reporting.groups import Group, ModelResults
+from bangbench.reporting.masking_rows import masking_table
+from bangbench.reporting.page.build import PageChapter, PageContent, PageFigure, build_page
+from bangbench.reporting.plot import Plot, Section
+from bangbench.reporting.rows import paper_table
 from bangbench.store.records import (
     AttackRecord,
     AttackSummary,

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from bangbench.audit.claims import all_claims, line_attacks
-from bangbench.audit.reasons import REASONS
+from bangbench.auditing.claims import all_claims, line_attacks
+from bangbench.auditing.reasons import REASONS
 from bangbench.cli.main import app
 from bangbench.core.provenance import Provenance
 from bangbench.data.digits import Digits

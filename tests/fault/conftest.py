@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from bangbench.cli.main import app
 from bangbench.core import device
 from bangbench.recipes import run as recipes
-from bangbench.report.run import ReportResult
+from bangbench.reporting.run import ReportResult
 
 #: A net that takes its time where the environment says so; what it computes does not depend on that.
 NET = """

@@ -20,7 +20,7 @@ from bangbench.training.methods.base import make_method
 
 
 def published(table: str) -> dict[str, Any]:
-    text = resources.files("bangbench.report").joinpath("published.toml").read_text(encoding="utf-8")
+    text = resources.files("bangbench.reporting").joinpath("published.toml").read_text(encoding="utf-8")
     found: dict[str, Any] = tomllib.loads(text)[table]
     return found
 

@@ -20,7 +20,7 @@ from bangbench.core.progress import SILENT, Progress, Silent
 from bangbench.recipes import run
 from bangbench.recipes.run import Played, reproduce
 from bangbench.recipes.spec import ReproduceSpec
-from bangbench.report.run import ReportResult, report
+from bangbench.reporting.run import ReportResult, report
 from bangbench.store.records import AttackRecord, read_record
 
 NET = """

@@ -1,0 +1,148 @@
+"""The report for scripts: report.json. Its schema is report.schema.json in this package, with a version number."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bangbench import __version__
+from bangbench.reporting.chapter import Chapter
+from bangbench.reporting.collect import FoundAudit
+from bangbench.reporting.plot import Plot
+from bangbench.reporting.table import Table, Value
+from bangbench.store.audits import AuditSummary
+from bangbench.store.records import DataInfo, ModelInfo
+
+#: Raised whenever a field changes its name or meaning, or is gone.
+DOCUMENT_SCHEMA: Literal[1] = 1
+
+JsonValue = float | int | str | None
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class TableDocument(_Part):
+    """One table: the same fields and numbers as its CSV file."""
+
+    name: str = Field(description="Stem of the table's files.")
+    title: str
+    notes: tuple[str, ...] = Field(description="What the numbers mean, in sentences.")
+    rows: tuple[dict[str, JsonValue], ...] = Field(
+        description="One object per row, by CSV header. null: not measured or not defined; 'inf': infinite."
+    )
+
+
+class FigureDocument(_Part):
+    """One figure and the files it was written to, relative to report.json."""
+
+    name: str
+    section: str
+    title: str
+    caption: str
+    alternative: str
+    files: tuple[str, ...]
+
+
+class AuditDocument(_Part):
+    """Whether a model's numbers mean what they seem to: verdicts, rates by budget and every check."""
+
+    against: str | None = Field(description="The regular model whose adversarial images were transferred.")
+    data: DataInfo = Field(description="The images of the audit, often fewer than those of the attacks.")
+    summary: AuditSummary
+
+
+class ModelDocument(_Part):
+    """A model, the attacks that were run on it, and its audit."""
+
+    model: ModelInfo
+    attacks: tuple[str, ...]
+    audit: AuditDocument | None = Field(None, description="null: not audited.")
+
+
+class GroupDocument(_Part):
+    """One experiment on one data set; numbers of different groups were measured on different images."""
+
+    name: str
+    data: DataInfo
+    models: tuple[ModelDocument, ...]
+    tables: tuple[TableDocument, ...]
+    figures: tuple[FigureDocument, ...]
+
+
+class ReportDocument(_Part):
+    """Everything a report says. Percent and grey levels (0 to 255), as the names of the fields say."""
+
+    schema_version: Literal[1] = Field(DOCUMENT_SCHEMA, alias="schema")
+    bangbench: str = Field(description="The version that wrote the report.")
+    groups: tuple[GroupDocument, ...]
+    problems: tuple[str, ...] = Field(description="One message for each record that could not be used.")
+    unfinished: tuple[str, ...] = Field(description="Runs without numbers yet.")
+
+
+def to_json(chapters: Sequence[Chapter], problems: tuple[str, ...], unfinished: tuple[str, ...]) -> str:
+    """Return report.json."""
+    document = ReportDocument(
+        schema_version=DOCUMENT_SCHEMA,
+        bangbench=__version__,
+        groups=tuple(map(_group, chapters)),
+        problems=problems,
+        unfinished=unfinished,
+    )
+    value = document.model_dump(mode="json", by_alias=True)
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def document_schema() -> str:
+    """Return the JSON Schema of report.json."""
+    return json.dumps(ReportDocument.model_json_schema(), indent=1) + "\n"
+
+
+def table_document(table: Table) -> TableDocument:
+    """Return a table with its numbers, without its layout."""
+    fields = [field for column in table.columns for field in column.fields]
+    rows = []
+    for row in table.rows:
+        cells = zip(table.columns, row.cells, strict=True)
+        values = [_json_value(value) for column, cell in cells if column.fields for value in cell]
+        rows.append(dict(zip(fields, values, strict=True)))
+    return TableDocument(name=table.name, title=table.title, notes=table.notes, rows=tuple(rows))
+
+
+def _group(chapter: Chapter) -> GroupDocument:
+    group = chapter.group
+    return GroupDocument(
+        name=group.name,
+        data=group.data,
+        models=tuple(
+            ModelDocument(model=model.model, attacks=tuple(sorted(model.attacks)), audit=_audit(model.audit))
+            for model in group.models
+        ),
+        tables=tuple(map(table_document, chapter.all_tables)),
+        figures=tuple(_figure(figure.plot, figure.files) for figure in chapter.figures),
+    )
+
+
+def _audit(found: FoundAudit | None) -> AuditDocument | None:
+    if found is None:
+        return None
+    against = found.record.against
+    return AuditDocument(
+        against=None if against is None else against.name, data=found.record.data, summary=found.summary
+    )
+
+
+def _figure(plot: Plot, files: tuple[str, ...]) -> FigureDocument:
+    described = {name: getattr(plot, name) for name in ("name", "section", "title", "caption", "alternative")}
+    return FigureDocument(**described, files=files)
+
+
+def _json_value(value: Value) -> JsonValue:
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return value
