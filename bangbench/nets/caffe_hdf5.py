@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bangbench.core.errors import BenchError
 from bangbench.store.files import sha256_of
+
+#: Layers that a message names.
+_MOST_NAMED = 8
 
 
 class CaffeNet(NamedTuple):
@@ -72,20 +76,25 @@ class CaffeModel(NamedTuple):
 
 
 def read_caffe_model(path: Path) -> CaffeModel:
-    """Read a `.caffemodel.h5`; `BenchError` for a damaged file or a net that is neither LeNet nor CIFAR-10 quick."""
-    layers = _read_layers(path)
-    shapes = {name: blobs[0].shape for name, blobs in layers.items()}
-    for known in _KNOWN_NETS:
-        if shapes == known.shapes:
-            _check_biases(path, layers)
-            digest = sha256_of(path)
-            return CaffeModel(known, _state(known, layers), digest, RELEASED.get(digest))
-    found = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "no layers"
+    """Read a `.caffemodel.h5`; `BenchError` for a damaged file or a net that is neither LeNet nor CIFAR-10 quick.
+
+    No value is read before all shapes are those of one of the two: 2 MB at most.
+    """
+    with _opened(path) as stream:
+        layers = _layers(stream)
+        shapes = {name: blobs[0].shape for name, blobs in layers.items()}
+        for known in _KNOWN_NETS:
+            if shapes == known.shapes:
+                _check_biases(path, layers)
+                digest = sha256_of(path)
+                return CaffeModel(known, _state(known, layers), digest, RELEASED.get(digest))
+    found = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:_MOST_NAMED]) or "no layers"
     names = " or ".join(known.net for known in _KNOWN_NETS)
     raise BenchError(f"{path}: expected the layers of {names}, found {found}")
 
 
-def _read_layers(path: Path) -> dict[str, list[NDArray[np.float32]]]:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         import h5py
     except ImportError as error:
@@ -94,24 +103,41 @@ def _read_layers(path: Path) -> dict[str, list[NDArray[np.float32]]]:
         raise BenchError(f"model file {path} does not exist")
     try:
         with h5py.File(path, "r") as stream:
-            groups = stream["data"]
-            filled = {name: group for name, group in groups.items() if len(group)}
-            return {name: [np.asarray(group[key]) for key in sorted(group)] for name, group in filled.items()}
-    except (OSError, KeyError, RuntimeError, AttributeError, TypeError) as error:
-        raise BenchError(f"{path}: not a whole Caffe HDF5 model ({error}); copy it again") from error
+            yield stream
+    except BenchError:
+        raise
+    except Exception as error:  # a damaged file can make HDF5 raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BenchError(f"{path}: not a whole Caffe HDF5 model ({reason}); copy it again") from error
 
 
-def _check_biases(path: Path, layers: dict[str, list[NDArray[np.float32]]]) -> None:
+def _layers(stream: Any) -> dict[str, list[Any]]:
+    """Return the data sets of each layer, unread; those outside this file and those that are no numbers are refused."""
+    filled = {name: stream["data"][name] for name in stream["data"] if len(stream["data"][name])}
+    return {name: [_plain(group, key) for key in sorted(group)] for name, group in filled.items()}
+
+
+def _plain(group: Any, key: str) -> Any:
+    import h5py
+
+    blob = group[key] if isinstance(group.get(key, getlink=True), h5py.HardLink) else None
+    if not isinstance(blob, h5py.Dataset) or blob.external or blob.is_virtual or blob.dtype.kind != "f":
+        raise ValueError(f"{group.name}/{key}: expected floating-point numbers kept in this file")
+    return blob
+
+
+def _check_biases(path: Path, layers: dict[str, list[Any]]) -> None:
     for name, blobs in layers.items():
         found = [blob.shape for blob in blobs[1:]]
         if found != [blobs[0].shape[:1]]:
-            raise BenchError(f"{path}: {name}: expected a bias of shape {blobs[0].shape[:1]}, found {found or 'none'}")
+            raise BenchError(
+                f"{path}: {name}: expected a bias of shape {blobs[0].shape[:1]}, found {found[:_MOST_NAMED] or 'none'}"
+            )
 
 
-def _state(known: CaffeNet, layers: dict[str, list[NDArray[np.float32]]]) -> dict[str, Tensor]:
+def _state(known: CaffeNet, layers: dict[str, list[Any]]) -> dict[str, Tensor]:
     state = {}
     for caffe_name, name in known.layers.items():
-        weight, bias = layers[caffe_name]
-        state[f"{name}.weight"] = torch.from_numpy(weight.astype(np.float32))
-        state[f"{name}.bias"] = torch.from_numpy(bias.astype(np.float32))
+        for blob, part in zip(layers[caffe_name], ("weight", "bias"), strict=True):
+            state[f"{name}.{part}"] = torch.from_numpy(np.asarray(blob).astype(np.float32))
     return state

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from bangbench.core.errors import BenchError
+from bangbench.core.memory import check_memory
 from bangbench.store.files import write_bytes
 
 State = Mapping[str, Tensor]
+
+_FLOATING = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+_WHOLE = frozenset({torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
 
 
 def save_state(path: Path, state: State, metadata: dict[str, str] | None = None) -> None:
@@ -26,43 +30,106 @@ def save_state(path: Path, state: State, metadata: dict[str, str] | None = None)
 def load_state(path: Path) -> dict[str, Tensor]:
     """Read tensors from `.safetensors`, or from a `.pt`/`.pth` state dict; code in a pickle is never run.
 
+    Both kinds hold their values uncompressed: what is read takes at most as much memory as the file is long. Tensors
+    may claim more elements than they have values: look at no content before `apply_state` has compared the shapes.
     Raises `BenchError` for a missing, truncated or foreign file, and for a pickle that holds more than tensors.
     """
     if not path.is_file():
         raise BenchError(f"weights {path} do not exist")
+    check_memory(path.stat().st_size, f"weights {path}")
     if path.suffix in {".pt", ".pth"}:
         return _load_pickled_state(path)
     try:
         return load_file(path)
-    except (SafetensorError, ValueError) as error:
-        raise BenchError(f"{path}: not a whole safetensors file ({error}); copy or train it again") from error
+    except Exception as error:  # a damaged header can make the reader raise anything
+        raise BenchError(
+            f"{path}: not a whole safetensors file ({_first_line(error)}); copy or train it again"
+        ) from error
 
 
 def apply_state(net: nn.Module, state: State, where: str) -> None:
-    """Load `state` into `net`; `BenchError` says which weights are missing, foreign, misshapen, NaN or infinite."""
+    """Load `state` into `net`; `BenchError` says which weights are missing, foreign, misshapen, NaN or infinite.
+
+    Only tensors whose name, shape and kind are those that the net has are looked into: others may be of any size. A
+    value that is finite in the file and is not in the type of the net counts as infinite.
+    """
     expected = net.state_dict()
     problems = [f"{name} is missing" for name in expected if name not in state]
     problems += [f"{name} does not belong to this net" for name in state if name not in expected]
-    for name, tensor in state.items():
-        if name in expected and tensor.shape != expected[name].shape:
-            problems.append(f"{name} is {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}")
-        elif tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            problems.append(f"{name} holds NaN or infinite values")
+    problems += [
+        problem for name in expected if name in state for problem in _misfit(name, state[name], expected[name])
+    ]
+    if not problems:
+        problems = [
+            f"{name} holds NaN or infinite values" for name in expected if not _finite(state[name], expected[name])
+        ]
     if problems:
         raise BenchError(f"{where}: the weights do not fit: {'; '.join(problems[:4])}")
     net.load_state_dict(dict(state))
 
 
+def check_tensor(name: str, state: State, expected: Tensor, where: str) -> Tensor:
+    """Return one tensor of `state`; `BenchError` unless it is there, like `expected` in shape and kind, and finite."""
+    if name not in state:
+        raise BenchError(f"{where}: expected a tensor '{name}', found {', '.join(list(state)[:4]) or 'none'}")
+    found = state[name]
+    problems = [*_misfit(name, found, expected)]
+    if not problems and not _finite(found, expected):
+        problems = [f"{name} holds NaN or infinite values"]
+    if problems:
+        raise BenchError(f"{where}: {problems[0]}; copy or train it again")
+    return found
+
+
+def _misfit(name: str, found: Tensor, expected: Tensor) -> Iterator[str]:
+    """Yield what is wrong with a tensor's kind or shape; its content is not looked at."""
+    kinds = _FLOATING if expected.is_floating_point() else _WHOLE
+    if found.layout != torch.strided or found.is_quantized or found.is_nested or found.device.type == "meta":
+        yield f"{name} is no plain tensor (sparse, quantised, nested or without values); save it as a dense one"
+    elif found.shape != expected.shape:
+        yield f"{name} is {tuple(found.shape)}, expected {tuple(expected.shape)}"
+    elif found.dtype not in kinds:
+        kind = "floating-point numbers of 16 bits or more" if expected.is_floating_point() else "whole numbers"
+        yield f"{name} holds {str(found.dtype).removeprefix('torch.')}, expected {kind}"
+
+
+def _finite(found: Tensor, expected: Tensor) -> bool:
+    return not expected.is_floating_point() or bool(found.to(expected.dtype).isfinite().all())
+
+
 def _load_pickled_state(path: Path) -> dict[str, Tensor]:
     try:
+        _check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can make the unpickler raise anything
         raise BenchError(
-            f"{path}: not a whole state dict of tensors only (truncated, or a pickle that holds more, whose code is "
-            "never run); save net.state_dict() to a new file"
+            f"{path}: not a whole state dict of tensors only (truncated, written before PyTorch 1.6, or a pickle that "
+            f"holds more, whose code is never run: {_first_line(error)}); save net.state_dict() to a new file"
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BenchError(f"{path}: expected a state dict (name -> tensor), found {type(state).__name__}")
-    return state
+    return {str(name): tensor for name, tensor in state.items()}
+
+
+def _check_archive(path: Path) -> None:
+    """Raise an error unless the file is a zip, nothing in it compressed or named twice, and every checksum right.
+
+    The older formats let a small file ask for any amount of memory.
+    """
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
+            raise ValueError("expected tensors that are not compressed, as torch.save writes them")
+        if len({entry.filename for entry in entries}) < len(entries):
+            raise ValueError("two entries have one name")
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise ValueError("its entries are longer than the file")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} is wrong")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

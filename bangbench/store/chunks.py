@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import shutil
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 
 from bangbench.core.errors import BenchError, write_errors_explained
 from bangbench.core.locks import is_locked_here
-from bangbench.store.files import write_atomically
+from bangbench.store.arrays import open_arrays
+from bangbench.store.files import write_bytes
+
+_DIGEST_BYTES = 32
 
 
 class Chunks:
-    """The finished chunks of one run, ``FOLDER/000007-KEY.npz``.
+    """The finished chunks of one run, ``FOLDER/000007-KEY.npz``: arrays behind the SHA-256 of their bytes and name.
 
     folder: belongs to the chunks alone; key: hash of everything that decides what the chunks hold. Files in the
     folder that are not chunks of this key (another run's, half-written ones) are never taken for them, and are removed
@@ -37,23 +40,28 @@ class Chunks:
         return self.folder / f"{number:06d}{self._suffix}"
 
     def done(self, number: int) -> bool:
-        """Return whether a chunk is there and whole; one that is damaged has to be computed again."""
+        """Return whether a chunk is there and whole, bit for bit; a damaged one has to be computed again."""
         try:
-            self._load(number)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+            self._content(number)
+        except BenchError:
             return False
         return True
 
     def write(self, number: int, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Keep a finished chunk, atomically: arrays by name, of any numeric or boolean type."""
-        write_atomically(self.path(number), lambda temporary: _save(temporary, arrays))
+        stream = io.BytesIO()
+        np.savez(stream, **arrays)  # type: ignore[arg-type]  # the stub checks allow_pickle's type against them
+        content = stream.getvalue()
+        write_bytes(self.path(number), self._digest(number, content) + content)
 
     def read(self, number: int) -> dict[str, NDArray[Any]]:
-        """Return the arrays of a finished chunk; `BenchError` where it is missing or damaged."""
-        try:
-            return self._load(number)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise BenchError(f"{self.path(number)}: not a whole chunk ({error}); run the command again") from error
+        """Return the arrays of a finished chunk; `BenchError` where it is missing or damaged.
+
+        What is read is what a run of this key wrote, so the file's size bounds the memory.
+        """
+        stream, path = io.BytesIO(self._content(number)), self.path(number)
+        with open_arrays(stream, str(path), "not a whole chunk ({}); run the command again") as arrays:
+            return {name: arrays.read(name) for name in arrays.names}
 
     def clear(self) -> None:
         """Remove the chunks, and the folder unless another command's files are in it, which this one has not locked."""
@@ -67,17 +75,23 @@ class Chunks:
         with suppress(OSError):
             self.folder.rmdir()
 
-    def _load(self, number: int) -> dict[str, NDArray[Any]]:
-        with self.path(number).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+    def _content(self, number: int) -> bytes:
+        """Return the bytes behind the checksum, which is compared with them; `BenchError` where it differs."""
+        path = self.path(number)
+        try:
+            found = path.read_bytes()
+        except OSError as error:
+            raise BenchError(f"{path}: not a whole chunk ({error}); run the command again") from error
+        digest, content = found[:_DIGEST_BYTES], found[_DIGEST_BYTES:]
+        if digest != self._digest(number, content):
+            raise BenchError(f"{path}: not a whole chunk (its checksum differs); run the command again")
+        return content
+
+    def _digest(self, number: int, content: bytes) -> bytes:
+        return hashlib.sha256(f"{number:06d}{self._suffix}\n".encode() + content).digest()
 
     def _remove(self, unwanted: Callable[[str], bool]) -> None:
         with write_errors_explained(self.folder):
             for path in self.folder.iterdir():
                 if path.is_file() and unwanted(path.name):
                     path.unlink(missing_ok=True)
-
-
-def _save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    with path.open("wb") as stream:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]  # the stub checks allow_pickle's type against them

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bangbench.core.errors import BenchError
-from bangbench.store.files import write_bytes
+from bangbench.store.arrays import open_arrays
+from bangbench.store.files import read_file, write_bytes
 
 Pixels = NDArray[np.uint8]
 Whole = NDArray[np.int64]
 
 _AXES = 4
+_MOST_BYTES = 256 << 20
 
 
 class Examples(NamedTuple):
@@ -67,14 +67,12 @@ def write_examples(path: Path, examples: Examples) -> None:
 
 
 def read_examples(path: Path) -> Examples | None:
-    """Return the examples in a file, or None where there is none; `BenchError` for a damaged one."""
+    """Return the examples in a file of at most 256 MiB, or None where there is none; `BenchError` for a damaged one."""
     if not path.exists():
         return None
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            found = Examples(**{name: archive[name] for name in Examples._fields})
-    except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise BenchError(f"{path}: not a whole file of examples ({error}); make the measurement again") from error
+    stream = io.BytesIO(read_file(path, _MOST_BYTES))
+    with open_arrays(stream, str(path), "not a whole file of examples ({}); make the measurement again") as arrays:
+        found = Examples(**{name: arrays.read(name) for name in Examples._fields})
     _check_shapes(path, found)
     return found
 
@@ -82,11 +80,12 @@ def read_examples(path: Path) -> Examples | None:
 def _check_shapes(path: Path, found: Examples) -> None:
     """Raise `BenchError` unless there are uint8 images of one shape and one value of everything else per image."""
     images: tuple[NDArray[Any], ...] = (found.original, found.adversarial)
-    values: tuple[NDArray[Any], ...] = (found.indices, found.flipped, found.labels, found.predictions, found.ranks)
+    values: tuple[NDArray[Any], ...] = (found.indices, found.labels, found.predictions, found.ranks)
     shape = found.original.shape
     whole = len(shape) == _AXES and all(array.shape == shape and array.dtype == np.uint8 for array in images)
-    if not whole or any(array.shape != shape[:1] for array in values):
+    whole = whole and all(array.shape == shape[:1] and array.dtype == np.int64 for array in values)
+    if not whole or found.flipped.shape != shape[:1] or found.flipped.dtype != np.bool_:
         raise BenchError(
-            f"{path}: expected uint8 originals and adversarial images of one shape (N, C, H, W) and N values of "
-            "everything else; make the measurement again"
+            f"{path}: expected uint8 originals and adversarial images of one shape (N, C, H, W), N flags and N whole "
+            "numbers of everything else; make the measurement again"
         )

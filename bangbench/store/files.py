@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bangbench.core.errors import write_errors_explained
+from bangbench.core.errors import BenchError, write_errors_explained
 
 _HOUR = 3600.0
 
@@ -68,6 +68,25 @@ def _remove_leftovers(folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _HOUR:
                 path.unlink()
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """Return the bytes of a regular file of at most `most` bytes; neither a pipe nor a device is ever opened.
+
+    Raises `BenchError` for anything else, a longer file, and one that cannot be read.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise BenchError(f"{path}: cannot be read: expected a file, found a folder, a pipe or a device")
+        with path.open("rb") as stream:
+            content = stream.read(most + 1)
+    except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
+        raise BenchError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(content) > most:
+        raise BenchError(
+            f"{path}: cannot be read: expected at most {most:,} bytes, found more; it is damaged or foreign"
+        )
+    return content
 
 
 def sha256_of(path: Path) -> str:

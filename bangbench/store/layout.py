@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from bangbench.core.errors import UsageError
@@ -43,16 +44,18 @@ def stage_file(folder: Path, iteration: int) -> Path:
 
 
 def results_folder(root: Path, name: str) -> Path:
-    """Return the folder of a model's (or a pair's) results."""
+    """Return the folder of a model's (or of models beside each other) results."""
     return root / "results" / check_name(name)
 
 
-def pair_name(regular: str, bang: str) -> str:
-    """Return the name of a pair's results: ``table1/R0-vs-B1`` for ``table1/R0`` and ``table1/B1``."""
-    folder, _, first = regular.rpartition("/")
-    other_folder, _, second = bang.rpartition("/")
-    second = second if folder == other_folder else bang.replace("/", "-")
-    return f"{folder}/{first}-vs-{second}" if folder else f"{first}-vs-{second}"
+def versus_name(names: Sequence[str]) -> str:
+    """Return the name of the results of models beside each other: ``table1/R0-vs-B1`` for ``table1/R0``, ``table1/B1``.
+
+    It lies in the folder of the first, the reference; a model of another folder is named with it.
+    """
+    folder = names[0].rpartition("/")[0]
+    parts = [name.rpartition("/")[2] if name.rpartition("/")[0] == folder else name.replace("/", "-") for name in names]
+    return f"{folder}/{'-vs-'.join(parts)}" if folder else "-vs-".join(parts)
 
 
 def trained_models(root: Path) -> list[str]:

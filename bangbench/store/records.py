@@ -69,7 +69,8 @@ class Preprocessing(BaseModel):
 class ModelInfo(BaseModel):
     """What is known of a model: enough for a table row, copied into every record about the model.
 
-    weights_sha256, code_sha256, behaviour: what it is: its weights, the source of its net where that is not the
+    transformed: the method changed the net for good, and is needed to open the model. weights_sha256, code_sha256,
+    behaviour: what it is: its weights, the source of its net where that is not the
     bench's own, and its logits on fixed images.
     """
 
@@ -87,6 +88,7 @@ class ModelInfo(BaseModel):
     iterations: int | None = None
     data: str | None = None
     published: str | None = None
+    transformed: bool = False
     weights_sha256: str | None = None
     code_sha256: str | None = None
     behaviour: str | None = None
@@ -178,15 +180,17 @@ class AttackRecord(Record):
     summary: AttackSummary | None = None
 
 
-Role = Literal["regular", "bang"]
-ROLES: tuple[Role, ...] = ("regular", "bang")
+#: One number, or whatever else it is, for each model, stage and sigma.
+Percents = tuple[tuple[tuple[float, ...], ...], ...]
+Draws = tuple[tuple[tuple[int, ...], ...], ...]
+Intervals = tuple[tuple[tuple[tuple[float, float], ...], ...], ...]
 
 
 class NoiseSummary(BaseModel):
-    """Flipped draws in percent: [stage][sigma] for each model, and the number of images per class.
+    """Flipped draws in percent, [model][stage][sigma] in the order of the record's models, and the images per class.
 
     With a precision (percentage points), drawing stops for a cell once its interval is narrower: `draws` is then the
-    most that an image can have, `draws_used` what it had, [stage][sigma], and `flipped_interval` (low, high) in
+    most that an image can have, `draws_used` what it had, [model][stage][sigma], and `flipped_interval` (low, high) in
     percent, at a level for all cells together. In a reduced arithmetic, `compared` copies were predicted in float32 as
     well, and `differing` of them are flipped in one arithmetic and not in the other. A field that does not apply is not
     written.
@@ -199,12 +203,12 @@ class NoiseSummary(BaseModel):
     draws: int
     images: int
     images_per_class: tuple[int, ...]
-    flipped_percent: dict[Role, tuple[tuple[float, ...], ...]]
+    flipped_percent: Percents
     forwards: int
     seconds: float
     precision: float | None = None
-    draws_used: dict[Role, tuple[tuple[int, ...], ...]] | None = None
-    flipped_interval: dict[Role, tuple[tuple[tuple[float, float], ...], ...]] | None = None
+    draws_used: Draws | None = None
+    flipped_interval: Intervals | None = None
     arithmetic: str | None = None
     compared: int | None = None
     differing: int | None = None
@@ -217,15 +221,18 @@ class NoiseSummary(BaseModel):
             if 0 < len(lacking) < len(names):
                 raise ValueError(f"expected {', '.join(names)} together, found no {', '.join(lacking)}")
         for surfaces in (self.draws_used, self.flipped_interval):
-            if surfaces is not None and any(not self._fits(surfaces.get(role, ())) for role in ROLES):
-                raise ValueError("expected draws and intervals for every stage and sigma of both models, found others")
-        taken = [draws for rows in (self.draws_used or {}).values() for row in rows for draws in row]
+            if surfaces is not None and not self._fits(surfaces):
+                raise ValueError("expected draws and intervals for every model, stage and sigma, found others")
+        taken = [draws for rows in self.draws_used or () for row in rows for draws in row]
         if any(not 1 <= draws <= self.draws for draws in taken):
             raise ValueError(f"expected 1 to {self.draws} draws in every cell, found {min(taken)} to {max(taken)}")
         return self
 
-    def _fits(self, surface: Sequence[Sequence[object]]) -> bool:
-        return len(surface) == len(self.stages) and all(len(row) == len(self.sigmas) for row in surface)
+    def _fits(self, surfaces: Sequence[Sequence[Sequence[object]]]) -> bool:
+        return len(surfaces) == len(self.flipped_percent) and all(
+            len(surface) == len(self.stages) and all(len(row) == len(self.sigmas) for row in surface)
+            for surface in surfaces
+        )
 
     @model_serializer(mode="wrap")
     def _without_what_does_not_apply(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -234,13 +241,22 @@ class NoiseSummary(BaseModel):
 
 
 class NoiseRecord(Record):
-    """results/PAIR/noise.json, beside noise.parquet with one row per (model, stage, sigma, image)."""
+    """results/NAMES/noise.json, beside noise.parquet with one row per (model, stage, sigma, image).
+
+    models: of different names, by which the table calls them; the first is the reference that the others are held to.
+    """
 
     kind: Literal["noise"] = "noise"
-    regular: ModelInfo
-    bang: ModelInfo
+    models: tuple[ModelInfo, ...] = Field(min_length=1)
     data: DataInfo
     summary: NoiseSummary | None = None
+
+    @model_validator(mode="after")
+    def _as_many(self) -> NoiseRecord:
+        found = len(self.models) if self.summary is None else len(self.summary.flipped_percent)
+        if found != len(self.models):
+            raise ValueError(f"expected percentages of {len(self.models)} models, found {found}")
+        return self
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)

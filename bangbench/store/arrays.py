@@ -1,0 +1,105 @@
+"""Arrays in .npz files, read so that neither a damaged nor a hostile file can do more than be refused."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from bangbench.core.errors import BenchError
+from bangbench.core.memory import check_memory
+
+_ENCRYPTED = 0x1
+
+
+class Header(NamedTuple):
+    """What an array announces of itself."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of the array."""
+        count = self.dtype.itemsize
+        for side in self.shape:  # whole numbers of any size, which numpy's product would let overflow
+            count *= side
+        return count
+
+
+class Arrays:
+    """The arrays of an open .npz file, by name; each is looked at in its header before it is read.
+
+    Nothing is read that a header does not announce: an array takes its own bytes, which must fit into half of the
+    memory available. Pickled objects are never read.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, where: str) -> None:
+        self._archive = archive
+        self._where = where
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        for entry in archive.infolist():
+            name = entry.filename.removesuffix(".npy")
+            if name in self._entries:
+                raise BenchError(f"{where}: holds two arrays '{name}', of which only one can be meant")
+            self._entries[name] = entry
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of all arrays, in the order of the file."""
+        return list(self._entries)
+
+    def header(self, name: str) -> Header:
+        """Return shape and type of one array (`KeyError` where it is missing) without reading its values."""
+        with self._open(name) as stream:
+            return self._header(name, stream)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return one array (`KeyError` where it is missing); `BenchError` for pickled objects and damage."""
+        with self._open(name) as stream:
+            header = self._header(name, stream)
+            check_memory(header.size, f"{self._where}: '{name}'")
+            content = stream.read(header.size)
+            if len(content) != header.size or stream.read(1):  # reading on to the end checks the sum as well
+                raise ValueError(f"'{name}': expected {header.size} bytes after its header, found another number")
+        # a copy that can be written to, as torch asks for
+        array = np.frombuffer(bytearray(content), header.dtype)
+        return array.reshape(header.shape, order="F" if header.fortran_order else "C")
+
+    def _open(self, name: str) -> IO[bytes]:
+        entry = self._entries[name]
+        if entry.flag_bits & _ENCRYPTED:
+            raise BenchError(f"{self._where}: '{name}' is encrypted; write the file with numpy.savez")
+        return self._archive.open(entry)
+
+    def _header(self, name: str, stream: IO[bytes]) -> Header:
+        version = npy.read_magic(stream)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        header = Header(*read(stream))
+        if header.dtype.hasobject:
+            raise BenchError(
+                f"{self._where}: '{name}' holds pickled Python objects, which could run code when read, so they are "
+                "not; save it as an array of numbers"
+            )
+        found = self._entries[name].file_size - stream.tell()
+        if found != header.size or min(header.shape, default=0) < 0:
+            raise ValueError(f"'{name}': expected {header.size} bytes as its header says, found {found}")
+        return header
+
+
+@contextmanager
+def open_arrays(stream: IO[bytes], where: str, advice: str) -> Iterator[Arrays]:
+    """Yield the arrays of an .npz file; `BenchError` names `where` and ends with `advice` whatever is wrong with it."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            yield Arrays(archive, where)
+    except BenchError:
+        raise
+    except Exception as error:  # a damaged archive or header can raise nearly anything
+        raise BenchError(f"{where}: {advice.format(' '.join(str(error).split()) or type(error).__name__)}") from error
