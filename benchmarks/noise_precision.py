@@ -1,4 +1,4 @@
-"""`python -m benchmarks.noise_precision REGULAR BANG`: `noise-eval --precision` against all draws, cell by cell.
+"""`python -m benchmarks.noise_precision MODEL MODEL...`: `noise-eval --precision` against all draws, cell by cell.
 
 Runs both in one root, prints how much sooner the one with a precision is done, and whether every percentage of the
 full run lies inside the interval that the other one states. The full run takes 20 million forward passes for one
@@ -8,6 +8,7 @@ stage; it can be interrupted and goes on.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,20 @@ from bangbench.store.records import NoiseSummary
 def main() -> None:
     """Measure the noise evolution twice and compare."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.noise_precision")
-    parser.add_argument("regular")
-    parser.add_argument("bang")
+    parser.add_argument("models", nargs="+")
     parser.add_argument("--root", type=Path, required=True, help="directory for the two results")
     parser.add_argument("--data-dir", type=Path, default=None)
     parser.add_argument("--precision", type=float, default=1.0, help="percentage points")
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=None, help="write the comparison to this JSON file")
     arguments = parser.parse_args()
-    common: dict[str, Any] = {"regular": arguments.regular, "bang": arguments.bang, "data_dir": arguments.data_dir}
+    common: dict[str, Any] = {"models": arguments.models, "data_dir": arguments.data_dir}
     common |= {"draws": arguments.draws, "device": "cpu"}
-    stopped = _summary(NoiseSpec(**common, root=arguments.root / "stopped", precision=arguments.precision))
-    full = _summary(NoiseSpec(**common, root=arguments.root / "full"))
-    result = compare(stopped, full)
+    stopped = evolve(NoiseSpec(**common, root=arguments.root / "stopped", precision=arguments.precision))
+    full = evolve(NoiseSpec(**common, root=arguments.root / "full"))
+    if stopped.summary is None or full.summary is None:
+        raise SystemExit("expected finished results, found an unfinished one; run the command again")
+    result = compare([info.name for info in full.models], stopped.summary, full.summary)
     console = Console(width=120, highlight=False)
     for cell in result["cells"]:
         console.print(
@@ -51,20 +53,13 @@ def main() -> None:
         write_json(arguments.out, {"schema": 1, "provenance": provenance, **result})
 
 
-def _summary(spec: NoiseSpec) -> NoiseSummary:
-    summary = evolve(spec).summary
-    if summary is None:
-        raise SystemExit("expected a finished result, found an unfinished one; run the command again")
-    return summary
-
-
-def compare(stopped: NoiseSummary, full: NoiseSummary) -> dict[str, Any]:
+def compare(names: Sequence[str], stopped: NoiseSummary, full: NoiseSummary) -> dict[str, Any]:
     """Return every cell of a run with a precision beside the full run's, and how much sooner it was done."""
     if stopped.flipped_interval is None or stopped.draws_used is None:
         raise ValueError("expected a run with a precision first, found one with all draws")
     cells = [
         {
-            "model": model,
+            "model": name,
             "stage": stage,
             "sigma": sigma,
             "flipped": stopped.flipped_percent[model][row][column],
@@ -73,7 +68,7 @@ def compare(stopped: NoiseSummary, full: NoiseSummary) -> dict[str, Any]:
             "draws": stopped.draws_used[model][row][column],
             "full": full.flipped_percent[model][row][column],
         }
-        for model in stopped.flipped_percent
+        for model, name in enumerate(names)
         for row, stage in enumerate(stopped.stages)
         for column, sigma in enumerate(stopped.sigmas)
     ]

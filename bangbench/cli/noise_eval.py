@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
 import typer
 from rich.table import Table
 
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
 from bangbench.noise.spec import NoiseSpec
-from bangbench.store.records import ROLES, NoiseRecord, NoiseSummary, Role
+from bangbench.store.records import NoiseRecord, NoiseSummary
 
 
 def run_noise(specs: list[NoiseSpec], output: Output) -> None:
-    """Follow the robustness of a regular and a BANG model to Gaussian noise through their training.
+    """Follow the robustness of models to Gaussian noise through their training, the first being the reference.
 
-    Every model and stage sees the same noisy copies of the same images: those that both models classify correctly at
+    Every model and stage sees the same noisy copies of the same images: those that all models classify correctly at
     every stage.
     """
     from bangbench.noise.run import evolve
@@ -28,26 +30,35 @@ def run_noise(specs: list[NoiseSpec], output: Output) -> None:
 
 
 def noise_summary(record: NoiseRecord) -> Table:
-    """Return the flipped draws of both models at the last stage."""
+    """Return the flipped draws of all models at the last stage."""
     summary = record.summary
     if summary is None:
         return Table(title="unfinished")
     stopped = summary.precision is not None
+    names = " and ".join(info.name for info in record.models)
     table = Table(
-        title=f"{record.regular.name} and {record.bang.name} at iteration {summary.stages[-1]}: noisy copies not "
+        title=f"{names} at iteration {summary.stages[-1]}: noisy copies not "
         f"classified correctly, {summary.images} images, {_draws(summary)}",
         title_justify="left",
         caption=_arithmetic(summary),
         caption_justify="left",
     )
     extra = ("interval", "draws") if stopped else ()
-    for header in ("sigma (grey levels)", "regular %", *extra, "BANG %", *extra, "difference"):
-        table.add_column(header, justify="right")
+    table.add_column("sigma (grey levels)", justify="right")
+    for model, info in enumerate(record.models):
+        for header in (f"{info.name} %", *extra, *(("difference",) if model else ())):
+            table.add_column(header, justify="right")
     for place, sigma in enumerate(summary.sigmas):
-        regular, bang = (summary.flipped_percent[role][-1][place] for role in ROLES)
-        first, second = (_stopping(summary, role, place) for role in ROLES)
-        table.add_row(f"{sigma:g}", f"{regular:.2f}", *first, f"{bang:.2f}", *second, f"{bang - regular:+.2f}")
+        cells = (_cells(summary, model, place) for model in range(len(record.models)))
+        table.add_row(f"{sigma:g}", *itertools.chain.from_iterable(cells))
     return table
+
+
+def _cells(summary: NoiseSummary, model: int, place: int) -> tuple[str, ...]:
+    """Return a model's percentage at the last stage, how it was stopped, and what it is above the reference's."""
+    reference, percent = (summary.flipped_percent[which][-1][place] for which in (0, model))
+    difference = (f"{percent - reference:+.2f}",) if model else ()
+    return (f"{percent:.2f}", *_stopping(summary, model, place), *difference)
 
 
 def _draws(summary: NoiseSummary) -> str:
@@ -56,12 +67,12 @@ def _draws(summary: NoiseSummary) -> str:
     return f"up to {summary.draws} draws each, stopped at intervals narrower than {summary.precision:g} points"
 
 
-def _stopping(summary: NoiseSummary, role: Role, place: int) -> tuple[str, ...]:
+def _stopping(summary: NoiseSummary, model: int, place: int) -> tuple[str, ...]:
     """Return the interval and the draws of a model at the last stage; nothing where every draw was taken."""
     if summary.flipped_interval is None or summary.draws_used is None:
         return ()
-    low, high = summary.flipped_interval[role][-1][place]
-    return f"[{low:.2f}, {high:.2f}]", str(summary.draws_used[role][-1][place])
+    low, high = summary.flipped_interval[model][-1][place]
+    return f"[{low:.2f}, {high:.2f}]", str(summary.draws_used[model][-1][place])
 
 
 def _arithmetic(summary: NoiseSummary) -> str | None:
@@ -80,6 +91,6 @@ def add(app: typer.Typer) -> None:
         "noise-eval",
         NoiseSpec,
         run_noise,
-        arguments=("regular", "bang"),
+        arguments=("models",),
         example="bangbench noise-eval table1/R0 table1/B1 --draws 50",
     )

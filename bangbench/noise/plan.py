@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +18,7 @@ from bangbench.nets.models import Given, Model, open_model
 from bangbench.noise.arithmetic import check_arithmetic
 from bangbench.noise.count import Noise
 from bangbench.noise.spec import NoiseSpec
-from bangbench.store.layout import pair_name
+from bangbench.store.layout import versus_name
 from bangbench.store.records import DataInfo, Preprocessing
 
 #: Counted up whenever the same settings could count other copies: what an earlier version left is not used.
@@ -28,8 +30,7 @@ class Plan(NamedTuple):
 
     spec: NoiseSpec
     device: torch.device
-    regular: Model
-    bang: Model
+    models: tuple[Model, ...]
     stages: tuple[int, ...]
     test: Dataset
     data: DataInfo
@@ -38,14 +39,14 @@ class Plan(NamedTuple):
     key: str
 
     @property
-    def pair(self) -> str:
+    def name(self) -> str:
         """Return the name of the results."""
-        return pair_name(self.regular.name, self.bang.name)
+        return versus_name([model.name for model in self.models])
 
     @property
     def classifiers(self) -> list[Classifier]:
-        """Return the regular model at each stage, then the BANG model."""
-        return [model.stage_classifier(stage) for model in (self.regular, self.bang) for stage in self.stages]
+        """Return the first model at each stage, then the others in their order."""
+        return [model.stage_classifier(stage) for model in self.models for stage in self.stages]
 
 
 def make_plan(spec: NoiseSpec) -> Plan:
@@ -54,24 +55,26 @@ def make_plan(spec: NoiseSpec) -> Plan:
     check_arithmetic(spec.arithmetic, device)
     preprocessing = spec.model_dump(include={"input_scale", "mean", "std"}, exclude_none=True)
     given = Given(None, Preprocessing(**preprocessing), spec.random_weights)
-    regular, bang = (
-        open_model(reference, spec.root, device, spec.data_dir, spec.data, given)
-        for reference in (spec.regular, spec.bang)
+    models = tuple(
+        open_model(reference, spec.root, device, spec.data_dir, spec.data, given) for reference in spec.models
     )
-    if preprocessing and ":" not in regular.info.net + bang.info.net:
+    if preprocessing and not any(":" in model.info.net for model in models):
         raise UsageError("--input-scale, --mean and --std go with a module:factory model only")
-    stages = _common_stages(regular, bang)
-    source_text = _data_of(spec, regular, bang)
+    _check_names(models)
+    stages = _common_stages(models)
+    source_text = _data_of(spec, models)
     source = open_source(source_text, spec.data_dir)
     test = source.load("test")
-    _check_fit(regular, bang, test, source_text)
+    _check_fit(models, test, source_text)
     data = data_info(test, source.name, source_text)
     noise = Noise(spec.sigmas(test.images.shape[1]), spec.draws, spec.seed, spec.clip)
     settings = spec.settings() | {"sigma": list(noise.sigmas), "data": source_text}
-    settings |= {"version": VERSION} | regular.own_net("regular_net") | bang.own_net("bang_net")
-    models = [[model.identity(), model.stages_fingerprint()] for model in (regular, bang)]
-    key = fingerprint_of({**settings, "models": models, "images": test.fingerprint})
-    return Plan(spec, device, regular, bang, stages, test, data, noise, settings, key)
+    settings["version"] = VERSION
+    for place, model in enumerate(models, start=1):
+        settings |= model.own_net(f"net_{place}")
+    identities = [[model.identity(), model.stages_fingerprint()] for model in models]
+    key = fingerprint_of({**settings, "identities": identities, "images": test.fingerprint})
+    return Plan(spec, device, models, stages, test, data, noise, settings, key)
 
 
 def stages_of(model: Model) -> tuple[int, ...]:
@@ -79,37 +82,48 @@ def stages_of(model: Model) -> tuple[int, ...]:
     return model.stages or (model.info.iterations or 0,)
 
 
-def _common_stages(regular: Model, bang: Model) -> tuple[int, ...]:
-    first, second = stages_of(regular), stages_of(bang)
-    if first == second:
-        return first
+def _check_names(models: Sequence[Model]) -> None:
+    """Raise `UsageError` for two models of one name, which a table could not tell apart."""
+    for name, count in Counter(model.name for model in models).items():
+        if count > 1:
+            raise UsageError(
+                f"expected models of different names, found {count} called {name}; give each once, and copies of one "
+                "net in files or folders of different names"
+            )
+
+
+def _common_stages(models: Sequence[Model]) -> tuple[int, ...]:
+    every = {model.name: stages_of(model) for model in models}
+    union = {stage for stages in every.values() for stage in stages}
     lacking = [
-        f"{one.name} has no stage {', '.join(map(str, missing[:5]))}{', ...' if len(missing) > 5 else ''}"
-        for one, missing in ((regular, sorted({*second} - {*first})), (bang, sorted({*first} - {*second})))
-        if missing
+        f"{name} has no stage {', '.join(map(str, missing[:5]))}{', ...' if len(missing) > 5 else ''}"
+        for name, stages in every.items()
+        if (missing := sorted(union - {*stages}))
     ]
+    if not lacking:
+        return stages_of(models[0])
     raise BenchError(
-        f"expected the same stages of both models, found that {' and '.join(lacking)}; "
-        "train the pair alike (the same --iterations and --stages)"
+        f"expected the same stages of all models, found that {' and '.join(lacking)}; "
+        "train them alike (the same --iterations and --stages)"
     )
 
 
-def _data_of(spec: NoiseSpec, regular: Model, bang: Model) -> str:
-    known = sorted({text for text in (regular.data, bang.data) if text is not None})
+def _data_of(spec: NoiseSpec, models: Sequence[Model]) -> str:
+    known = {model.data: model.name for model in models if model.data is not None}
     if spec.data is not None:
         return spec.data
     if not known:
-        raise UsageError("neither model says what images it was trained on: add --data")
+        raise UsageError("no model says what images it was trained on: add --data")
     if len(known) > 1:
+        trained = ", ".join(f"{name} was trained on {data}" for data, name in known.items())
         raise UsageError(
-            f"{regular.name} was trained on {regular.data}, {bang.name} on {bang.data}: a pair is trained alike; "
-            "add --data to say which images to use"
+            f"{trained}: models beside each other are trained alike; add --data to say which images to use"
         )
-    return known[0]
+    return next(iter(known))
 
 
-def _check_fit(regular: Model, bang: Model, test: Dataset, source: str) -> None:
-    takes = {model.name: (model.info.input_shape, model.info.classes) for model in (regular, bang)}
+def _check_fit(models: Sequence[Model], test: Dataset, source: str) -> None:
+    takes = {model.name: (model.info.input_shape, model.info.classes) for model in models}
     found = (test.images.shape[1:], len(test.class_names))
     wrong = [
         f"{name} takes images of shape {shape} in {classes} classes"

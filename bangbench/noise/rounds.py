@@ -115,7 +115,7 @@ def count_share(share: Share, progress: Progress) -> None:
     """Count one share of the chunks, in a process of its own that opens models and data for itself."""
     plan = make_plan(share.spec)
     if plan.key != share.key:
-        raise BenchError(f"{plan.regular.name} or {plan.bang.name} was changed meanwhile; run the command again")
+        raise BenchError(f"a model of {plan.name} was changed meanwhile; run the command again")
     with cpu_threads(1):
         _count_chunks(plan, plan.classifiers, share, progress)
 
@@ -127,7 +127,7 @@ def looks_of(plan: Plan, images: int) -> Looks | None:
     """
     if plan.spec.precision is None:
         return None
-    cells = 2 * len(plan.stages) * len(plan.noise.sigmas)
+    cells = len(plan.models) * len(plan.stages) * len(plan.noise.sigmas)
     return plan_looks(images, cells, plan.spec.precision, plan.noise.draws)
 
 
@@ -184,9 +184,9 @@ def _count_chunks(
 def _label(plan: Plan, this: Round) -> str:
     """Return what the bar of a round is called."""
     if plan.spec.precision is None:
-        return plan.pair
+        return plan.name
     draws = f"draws {this.first + 1} to {this.first + this.draws}"
-    return f"{plan.pair}, {draws}, {int(this.cells.sum())} of {this.cells.size} cells"
+    return f"{plan.name}, {draws}, {int(this.cells.sum())} of {this.cells.size} cells"
 
 
 def _number(this: Round, chosen: NDArray[np.int64], part: int) -> int:

@@ -1,4 +1,4 @@
-"""`evolve`: from a pair of models to its noise evolution on disk."""
+"""`evolve`: from models to their noise evolution on disk."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ SCHEMA = pa.schema(
 
 
 def evolve(spec: NoiseSpec, progress: Progress = SILENT) -> NoiseRecord:
-    """Measure the noise evolution of a pair, or go on with it, or return it if it is there (protocol section 7).
+    """Measure the noise evolution of models, or go on with it, or return it if it is there (protocol section 7).
 
-    Raises `UsageError` for unknown models and data, `BenchError` for a pair that was not trained alike, for data that
+    Raises `UsageError` for unknown models and data, `BenchError` for models that were not trained alike, for data that
     does not fit the models, and for results of other settings that are in the way.
     """
     plan = make_plan(spec)
-    folder = results_folder(spec.root, plan.pair)
+    folder = results_folder(spec.root, plan.name)
     with folder_lock(folder, spec.patience, progress):
         finished = finished_record(folder / RECORD, NoiseRecord, plan.key, plan.settings, spec.overwrite)
         if finished is not None and (folder / TABLE).is_file():
@@ -87,8 +87,7 @@ def _started(plan: Plan) -> NoiseRecord:
         key=plan.key,
         spec=plan.settings,
         provenance=collect_provenance(describe_device(plan.device)),
-        regular=plan.regular.info,
-        bang=plan.bang.info,
+        models=tuple(model.info for model in plan.models),
         data=plan.data,
     )
 
@@ -105,7 +104,7 @@ def _choose_images(plan: Plan, classifiers: Sequence[Classifier], progress: Prog
     finally:
         progress.finish()
     chosen = select_images(correct, plan.test.labels, plan.spec.per_class)
-    names = f"{plan.regular.name} and {plan.bang.name}"
+    names = " and ".join(model.name for model in plan.models)
     if len(chosen) == 0:
         raise BenchError(f"no test image is classified correctly at all stages of {names}; train them longer")
     scarce = {
@@ -125,11 +124,11 @@ def _per_class(plan: Plan, chosen: NDArray[np.int64]) -> tuple[int, ...]:
 
 
 def _columns(plan: Plan, chosen: NDArray[np.int64], counted: Total) -> dict[str, Any]:
-    """Return the table's columns: the counts (2, stages, sigmas, images) in C order."""
+    """Return the table's columns: the counts (models, stages, sigmas, images) in C order."""
     flipped, draws = _surfaces(plan, counted.flipped), _surfaces(plan, counted.draws)
     model, stage, sigma, image = np.indices(flipped.shape, dtype=np.int32).reshape(4, -1)
     return {
-        "model": pa.DictionaryArray.from_arrays(model, ["regular", "bang"]),
+        "model": pa.DictionaryArray.from_arrays(model, [one.name for one in plan.models]),
         "stage": np.array(plan.stages, dtype=np.int32)[stage],
         "sigma": np.array(plan.noise.sigmas, dtype=np.float32)[sigma],
         "index": chosen[image],
@@ -149,7 +148,7 @@ def _summary(plan: Plan, chosen: NDArray[np.int64], counted: Total, seconds: flo
         draws=plan.noise.draws,
         images=len(chosen),
         images_per_class=_per_class(plan, chosen),
-        flipped_percent=_by_role(100.0 * flipped / (len(chosen) * draws)),
+        flipped_percent=(100.0 * flipped / (len(chosen) * draws)).tolist(),
         forwards=int(draws.sum()) * len(chosen) + counted.compared,
         seconds=seconds,
         **({} if looks is None else _stopped(looks, flipped, draws, len(chosen))),
@@ -158,11 +157,11 @@ def _summary(plan: Plan, chosen: NDArray[np.int64], counted: Total, seconds: flo
 
 
 def _stopped(looks: Looks, flipped: NDArray[np.int64], draws: NDArray[np.int64], images: int) -> dict[str, Any]:
-    """Return the summary's fields about a run with a precision; flipped, draws: (2, stages, sigmas)."""
+    """Return the summary's fields about a run with a precision; flipped, draws: (models, stages, sigmas)."""
     return {
         "precision": looks.precision,
-        "draws_used": _by_role(draws),
-        "flipped_interval": _by_role(cell_intervals(flipped, images * draws, looks.error)),
+        "draws_used": draws.tolist(),
+        "flipped_interval": cell_intervals(flipped, images * draws, looks.error).tolist(),
     }
 
 
@@ -172,10 +171,5 @@ def _arithmetic(plan: Plan, counted: Total) -> dict[str, Any]:
 
 
 def _surfaces(plan: Plan, values: NDArray[Any]) -> NDArray[Any]:
-    """Return values (classifiers, ...) as (2, stages, ...): regular, then BANG."""
-    return values.reshape(2, len(plan.stages), *values.shape[1:])
-
-
-def _by_role(surfaces: NDArray[Any]) -> dict[str, Any]:
-    regular, bang = surfaces.tolist()
-    return {"regular": regular, "bang": bang}
+    """Return values (classifiers, ...) as (models, stages, ...)."""
+    return values.reshape(len(plan.models), len(plan.stages), *values.shape[1:])

@@ -1,4 +1,4 @@
-"""Which test images take part: those that no stage of either model gets wrong without noise."""
+"""Which test images take part: those that no stage of any model gets wrong without noise."""
 
 from __future__ import annotations
 

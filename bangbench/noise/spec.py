@@ -19,7 +19,7 @@ COLOUR_SIGMAS = tuple(4.0 * step for step in range(1, 11))
 
 
 class NoiseSpec(Spec):
-    """One pair of models, trained alike, whose robustness to Gaussian noise is followed through training.
+    """Models, trained alike, whose robustness to Gaussian noise is followed through training.
 
     The batch size is a circumstance: the draws do not depend on it, and predictions do only where two logits agree to
     float32 rounding. The number of processes changes nothing: on a CPU each computes with one thread.
@@ -29,8 +29,10 @@ class NoiseSpec(Spec):
     #: Settings that older records lack: left out at their defaults, or those records would have other keys.
     left_out_at_default: ClassVar[tuple[str, ...]] = ("precision", "arithmetic", "input_scale", "mean", "std")
 
-    regular: str = Field(description="The regular model: a name under models/, a folder, a file, or factory@WEIGHTS.")
-    bang: str = Field(description="The BANG model, trained like the regular one.")
+    models: tuple[str, ...] = Field(
+        description="Two models or more, trained alike, the first the reference: names under models/, folders, files, "
+        "or factory@WEIGHTS."
+    )
     data: str | None = Field(
         None,
         description="digits, mnist, cifar10, npz:FILE, folder:DIR or folder:FILE.zip (default: what the models were "
@@ -64,6 +66,13 @@ class NoiseSpec(Spec):
     std: tuple[float, ...] | None = Field(None, description="Own nets: per-channel standard deviation after scaling.")
     batch_size: Positive | None = Field(None, description="Images per forward pass.")
     workers: Positive | None = Field(None, description="Processes that count (default: one per core; on a GPU 1).")
+
+    @field_validator("models")
+    @classmethod
+    def _several(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) < 2:
+            raise ValueError(f"expected two models or more, the first the reference, found {len(value)}")
+        return value
 
     @field_validator("sigma")
     @classmethod

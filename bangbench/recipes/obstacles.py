@@ -17,7 +17,7 @@ from bangbench.noise.plan import make_plan as plan_noise
 from bangbench.noise.run import RECORD
 from bangbench.noise.spec import NoiseSpec
 from bangbench.store.audits import AuditRecord
-from bangbench.store.layout import AUDIT, CARD, model_folder, pair_name, results_folder
+from bangbench.store.layout import AUDIT, CARD, model_folder, results_folder, versus_name
 from bangbench.store.records import AttackRecord, ModelCard, NoiseRecord, Record, find_record
 from bangbench.store.reuse import differences
 from bangbench.training.run import finished_model, make_plan
@@ -59,7 +59,7 @@ class _Planned(Protocol):
     def settings(self) -> dict[str, Any]: ...
 
 
-def in_the_way(tasks: Sequence[Task], pair: NoiseSpec | None, audits: Sequence[AuditSpec]) -> list[Obstacle]:
+def in_the_way(tasks: Sequence[Task], noise: NoiseSpec | None, audits: Sequence[AuditSpec]) -> list[Obstacle]:
     """Return the records of other settings where these tasks, noise evolution and audits belong.
 
     What is measured on a model that is still to be trained can only be compared by what was asked for: should the
@@ -69,9 +69,10 @@ def in_the_way(tasks: Sequence[Task], pair: NoiseSpec | None, audits: Sequence[A
     found = [place.obstacle for place in places.values() if place.obstacle is not None]
     for task in tasks:
         found += _of_attacks(task.attack, places[task.train.name])
-    if pair is not None:
-        path = results_folder(pair.root, pair_name(pair.regular, pair.bang)) / RECORD
-        found += _look(path, NoiseRecord, pair, [places[pair.regular], places[pair.bang]], partial(plan_noise, pair))
+    if noise is not None:
+        path = results_folder(noise.root, versus_name(noise.models)) / RECORD
+        models = [places[name] for name in noise.models]
+        found += _look(path, NoiseRecord, noise, models, partial(plan_noise, noise))
     for spec in audits:
         models = [places[name] for name in (spec.model, spec.against) if name is not None]
         path = results_folder(spec.root, spec.model) / f"{AUDIT}.json"

@@ -1,4 +1,4 @@
-"""A recipe: which models are trained, how they are attacked, which pair meets noise. Read from TOML."""
+"""A recipe: which models are trained, how they are attacked, which meet noise. Read from TOML."""
 
 from __future__ import annotations
 
@@ -49,10 +49,12 @@ class Recipe(BaseModel):
         for identifier in ids:
             if ids.count(identifier) > 1:
                 raise ValueError(f"two models have the id '{identifier}'")
-        for role in ("regular", "bang") if self.noise is not None else ():
-            chosen = (self.noise or {}).get(role)
-            if chosen not in ids:
-                raise ValueError(f"[noise] {role}: expected the id of a model ({', '.join(ids)}), found {chosen!r}")
+        if self.noise is not None:
+            models = self.noise.get("models")
+            if not isinstance(models, list) or not all(model in ids for model in models):
+                raise ValueError(
+                    f"[noise] models: expected a list of ids of models ({', '.join(ids)}), found {models!r}"
+                )
         against = (self.audit or {}).get("against", ids[0])
         if against not in ids:
             raise ValueError(f"[audit] against: expected the id of a model ({', '.join(ids)}), found {against!r}")

@@ -65,12 +65,12 @@ def reproduce(spec: ReproduceSpec, progress: Progress = SILENT) -> Played:
     tasks = [_task(recipe, model, spec, workers=1 if on_cpu or jobs > 1 else None) for model in chosen]
     for task in tasks:
         _check_names(task)
-    pair = _noise_spec(recipe, spec, {model.id for model in chosen})
+    evolution = _noise_spec(recipe, spec, {model.id for model in chosen})
     auditing = _audit_specs(recipe, spec, chosen)
     if not spec.overwrite:
-        _refuse_to_replace(in_the_way(tasks, pair, auditing), progress)
+        _refuse_to_replace(in_the_way(tasks, evolution, auditing), progress)
     results = _play_tasks(tasks, jobs, recipe.name, progress)
-    noise = evolve(pair.model_copy(update={"workers": jobs}), progress) if pair is not None else None
+    noise = evolve(evolution.model_copy(update={"workers": jobs}), progress) if evolution is not None else None
     audits = _play_audits(auditing, jobs, recipe.name, progress)
     names = tuple(recipe.model_name(model.id) for model in chosen)
     return Played(results, noise, audits, report(ReportSpec(root=spec.root, models=names), progress))
@@ -153,11 +153,10 @@ def _check_names(task: Task) -> None:
 
 
 def _noise_spec(recipe: Recipe, spec: ReproduceSpec, chosen: set[str]) -> NoiseSpec | None:
-    if recipe.noise is None or not spec.noise or not {recipe.noise["regular"], recipe.noise["bang"]} <= chosen:
+    if recipe.noise is None or not spec.noise or not {*recipe.noise["models"]} <= chosen:
         return None
     settings: dict[str, Any] = dict(recipe.noise)
-    for role in ("regular", "bang"):
-        settings[role] = recipe.model_name(settings[role])
+    settings["models"] = tuple(recipe.model_name(identifier) for identifier in recipe.noise["models"])
     if spec.draws is not None:
         settings["draws"] = spec.draws
     return _make(NoiseSpec, recipe, spec, settings)

@@ -203,14 +203,14 @@ def _noise_claim(group: Group, found: FoundNoise, reference: FigureReference, wh
     if figure.sigma not in summary.sigmas:
         return _not_measured(pair_title(found), cell, "percent", paper)
     place = summary.sigmas.index(figure.sigma)
-    surface = summary.flipped_percent["regular"] if which == 0 else summary.flipped_percent["bang"]
+    surface = summary.flipped_percent[which]
     interval = None
     if found.rows is not None:
         estimate = mean_interval(found.rows.percent[which, -1, place])
         if estimate is not None and estimate.interval is not None:
             interval = estimate.interval[0] - paper, estimate.interval[1] - paper
     claim = _claim(pair_title(found), cell, "percent", (paper, surface[-1][place]), interval, same_data)
-    audit = audit_of(group, (found.record.regular, found.record.bang)[which])
+    audit = audit_of(group, found.record.models[which])
     return claim._replace(images=summary.images, audit=verdict_on(audit, PREDICTIONS))
 
 

@@ -12,7 +12,7 @@ from bangbench.reporting.per_image import AttackRows, NoiseRows, read_attack_row
 from bangbench.reporting.training_log import TrainingLog, read_training_log
 from bangbench.store.audits import AuditRecord, AuditSummary
 from bangbench.store.examples import Examples, examples_file, read_examples
-from bangbench.store.layout import AUDIT, CARD, REPORT_DOCUMENT, RESERVED, model_folder, pair_name
+from bangbench.store.layout import AUDIT, CARD, REPORT_DOCUMENT, RESERVED, model_folder, versus_name
 from bangbench.store.records import (
     AttackRecord,
     AttackSummary,
@@ -114,9 +114,11 @@ def collect(root: Path, models: tuple[str, ...]) -> Collected:
     records = list(_records(chosen, problems))
     attacks = tuple(_with_images(record, problems) for record in records if isinstance(record, FoundAttack))
     audits = tuple(record for record in records if isinstance(record, FoundAudit))
-    evolutions = [_with_counts(record, problems) for record in records if isinstance(record, FoundNoise)]
+    evolutions = [
+        pair for record in records if isinstance(record, FoundNoise) for pair in _pairs(_with_counts(record, problems))
+    ]
     measured = [found.name for found in attacks] + [found.name for found in audits]
-    evolved = [info.name for found in evolutions for info in (found.record.regular, found.record.bang)]
+    evolved = [info.name for found in evolutions for info in found.record.models]
     cards = _of_models(
         [*measured, *evolved], lambda name: find_record(model_folder(root, name) / CARD, ModelCard), problems
     )
@@ -155,7 +157,7 @@ def _record_files(results: Path) -> dict[str, list[Path]]:
 
 
 def _with_pairs(models: tuple[str, ...]) -> set[str]:
-    return {*models, *(pair_name(regular, bang) for regular, bang in permutations(models, 2))}
+    return {*models, *(versus_name(pair) for pair in permutations(models, 2))}
 
 
 def _records(files: list[tuple[str, Path]], problems: list[str]) -> Iterator[_Found]:
@@ -190,9 +192,28 @@ def _with_counts(found: FoundNoise, problems: list[str]) -> FoundNoise:
     return found
 
 
+def _pairs(found: FoundNoise) -> Iterator[FoundNoise]:
+    """Yield the reference of a noise evolution beside each of its other models."""
+    summary, rows = found.summary, found.rows
+    for place in range(1, len(found.record.models)):
+        both = [0, place]
+        chosen = {
+            name: tuple(values[place] for place in both)
+            for name in ("flipped_percent", "draws_used", "flipped_interval")
+            if (values := getattr(summary, name)) is not None
+        }
+        part = summary.model_copy(update=chosen)
+        models = tuple(found.record.models[place] for place in both)
+        yield found._replace(
+            record=found.record.model_copy(update={"models": models, "summary": part}),
+            summary=part,
+            rows=None if rows is None else rows._replace(draws=rows.draws[both], flipped=rows.flipped[both]),
+        )
+
+
 def _with_cards(found: FoundNoise, cards: Mapping[str, ModelCard]) -> FoundNoise:
     """Return a noise evolution with what is known of the training of its models."""
-    regular, bang = found.record.regular, found.record.bang
+    regular, bang = found.record.models
     return found._replace(cards=(card_of(cards, regular.name, regular), card_of(cards, bang.name, bang)))
 
 
@@ -256,14 +277,13 @@ def _no_summary(path: Path) -> BenchError:
 
 
 def _check_surfaces(path: Path, summary: NoiseSummary) -> None:
-    """Raise `BenchError` unless both surfaces have a number for each stage and sigma."""
+    """Raise `BenchError` unless every model's surface has a number for each stage and sigma."""
     stages, sigmas = len(summary.stages), len(summary.sigmas)
     if not summary.images_per_class:
         raise BenchError(f"{path}: expected the number of images of each class, found none; measure it again")
-    for kind in ("regular", "bang"):
-        surface = summary.flipped_percent.get(kind, ())
+    for surface in summary.flipped_percent:
         if not stages or not sigmas or len(surface) != stages or {len(line) for line in surface} != {sigmas}:
             raise BenchError(
-                f"{path}: expected {kind} percentages for {stages} stages x {sigmas} sigmas (1 x 1 at least), "
+                f"{path}: expected percentages for {stages} stages x {sigmas} sigmas (1 x 1 at least), "
                 "found another number of them; measure it again"
             )

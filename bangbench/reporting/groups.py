@@ -154,7 +154,7 @@ def _weights(part: _Part) -> dict[str, set[str | None]]:
     for attack in part.attacks:
         found[attack.name].add(attack.record.model.weights_sha256)
     for evolution in part.noise:
-        for info in (evolution.record.regular, evolution.record.bang):
+        for info in evolution.record.models:
             found[info.name].add(info.weights_sha256)
     return found
 

@@ -22,12 +22,12 @@ from bangbench.reporting.table import (
 )
 from bangbench.reporting.verdicts import audit_notes, audit_of, show_rate, verdict_on
 from bangbench.store.audits import PREDICTIONS
-from bangbench.store.records import NoiseSummary, Role
+from bangbench.store.records import NoiseSummary
 
 PAPER_DRAWS = 1000
 PAPER_IMAGES_PER_CLASS = 100
 
-_KINDS: tuple[tuple[str, Role], ...] = (("Regular", "regular"), ("BANG", "bang"))
+_KINDS = (("Regular", "regular"), ("BANG", "bang"))
 
 _INTERVALS = (
     "intervals: Clopper and Pearson's, from the copies of all images together, at the Bonferroni level for all models, "
@@ -66,12 +66,12 @@ def _columns(group: Group) -> tuple[Column, ...]:
     return (*_NAMES, _STRENGTH, *several, _DIFFERENCE)
 
 
-def _percent_column(title: str, kind: Role, show: Show) -> Column:
+def _percent_column(title: str, kind: str, show: Show) -> Column:
     fields = f"{kind}_flipped_percent", f"{kind}_audit_verdict"
     return Column(f"{title} flipped (%)", f"{title}\nflipped %", fields, show)
 
 
-def _interval_fields(kind: Role) -> tuple[str, str]:
+def _interval_fields(kind: str) -> tuple[str, str]:
     return f"{kind}_flipped_low_percent", f"{kind}_flipped_high_percent"
 
 
@@ -133,12 +133,12 @@ def noise_table(group: Group) -> Table | None:
 
 
 def _names(group: Group) -> list[str]:
-    return [info.name for found in group.noise for info in (found.record.regular, found.record.bang)]
+    return [info.name for found in group.noise for info in found.record.models]
 
 
 def pair_title(found: FoundNoise) -> str:
     """Return the pair as a table names it: R0 vs B1; with their folders where these differ."""
-    regular, bang = found.record.regular.name, found.record.bang.name
+    regular, bang = (info.name for info in found.record.models)
     if prefix_of(regular) != prefix_of(bang):
         return f"{regular} vs {bang}"
     return f"{short_name(regular)} vs {short_name(bang)}"
@@ -146,7 +146,7 @@ def pair_title(found: FoundNoise) -> str:
 
 def last_stage(found: FoundNoise) -> int | None:
     """Return the iteration of the last stage; None where it is not known, as for imported weights."""
-    unknown = found.summary.stages == (0,) and found.record.regular.iterations is None
+    unknown = found.summary.stages == (0,) and found.record.models[0].iterations is None
     return None if unknown else found.summary.stages[-1]
 
 
@@ -155,8 +155,7 @@ def _rows(group: Group, found: FoundNoise) -> list[Row]:
     names: tuple[Cell, ...] = (
         (pair_title(found),),
         ("measured",),
-        (record.regular.name,),
-        (record.bang.name,),
+        *((info.name,) for info in record.models),
         (record.data.name,),
         (last_stage(found),),
         (summary.images,),
@@ -165,7 +164,7 @@ def _rows(group: Group, found: FoundNoise) -> list[Row]:
     rows = []
     for place, sigma in enumerate(summary.sigmas):
         percents = _percent_cells(group, found, place)
-        regular, bang = (summary.flipped_percent[kind][-1][place] for _, kind in _KINDS)
+        regular, bang = (surface[-1][place] for surface in summary.flipped_percent)
         cells: tuple[Cell, ...]
         if _is_stopped(group):
             intervals = _interval_cells(summary, place)
@@ -179,17 +178,16 @@ def _rows(group: Group, found: FoundNoise) -> list[Row]:
 
 def _percent_cells(group: Group, found: FoundNoise, place: int) -> list[Cell]:
     """Return the flipped copies of both models at the last stage under one sigma, with the audits' verdicts."""
-    infos = found.record.regular, found.record.bang
     return [
-        (found.summary.flipped_percent[kind][-1][place], verdict_on(audit_of(group, info), PREDICTIONS))
-        for (_, kind), info in zip(_KINDS, infos, strict=True)
+        (surface[-1][place], verdict_on(audit_of(group, info), PREDICTIONS))
+        for surface, info in zip(found.summary.flipped_percent, found.record.models, strict=True)
     ]
 
 
 def _interval_cells(summary: NoiseSummary, place: int) -> list[Cell]:
     if summary.flipped_interval is None:
         return [(None, None)] * len(_KINDS)
-    return [summary.flipped_interval[kind][-1][place] for _, kind in _KINDS]
+    return [surface[-1][place] for surface in summary.flipped_interval]
 
 
 def _notes(found: FoundNoise) -> list[str]:

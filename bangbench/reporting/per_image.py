@@ -44,9 +44,9 @@ class AttackRows(NamedTuple):
 
 
 class NoiseRows(NamedTuple):
-    """Flipped draws of each image, (2, stages, sigmas, N), first regular, then BANG.
+    """Flipped draws of each image, (models, stages, sigmas, N), in the order of the record's models.
 
-    draws: of each image in a cell, (2, stages, sigmas).
+    draws: of each image in a cell, (models, stages, sigmas).
     """
 
     draws: Whole
@@ -54,7 +54,7 @@ class NoiseRows(NamedTuple):
 
     @property
     def percent(self) -> Numbers:
-        """Return the flipped draws of each image in percent, (2, stages, sigmas, N)."""
+        """Return the flipped draws of each image in percent, (models, stages, sigmas, N)."""
         return 100.0 * self.flipped / self.draws[..., np.newaxis]
 
 
@@ -85,7 +85,7 @@ def read_noise_rows(path: Path, summary: NoiseSummary) -> NoiseRows | None:
     if not path.exists():
         return None
     table = read_table(path)
-    shape = (2, len(summary.stages), len(summary.sigmas), summary.images)
+    shape = (len(summary.flipped_percent), len(summary.stages), len(summary.sigmas), summary.images)
     if table.num_rows != np.prod(shape):
         raise BenchError(
             f"{path}: expected {np.prod(shape):,} rows for the record beside it, found {table.num_rows:,}; "
@@ -97,22 +97,22 @@ def read_noise_rows(path: Path, summary: NoiseSummary) -> NoiseRows | None:
 
 
 def cell_draws(summary: NoiseSummary) -> Whole:
-    """Return how many draws each image had, (2, stages, sigmas), first regular, then BANG."""
+    """Return how many draws each image had, (models, stages, sigmas), in the order of the record's models."""
     if summary.draws_used is None:
-        return np.full((2, len(summary.stages), len(summary.sigmas)), summary.draws)
-    return np.array([summary.draws_used["regular"], summary.draws_used["bang"]])
+        return np.full(np.shape(summary.flipped_percent), summary.draws)
+    return np.array(summary.draws_used)
 
 
 def _check_percentages(path: Path, flipped: Whole, summary: NoiseSummary) -> None:
-    """Raise `BenchError` unless the counts, (2, stages, sigmas, images), give the percentages of the record."""
+    """Raise `BenchError` unless the counts, (models, stages, sigmas, images), give the percentages of the record."""
     found = 100.0 * flipped.sum(axis=-1) / (summary.images * cell_draws(summary))
-    expected = np.array([summary.flipped_percent["regular"], summary.flipped_percent["bang"]])
+    expected = np.array(summary.flipped_percent)
     wrong = np.argwhere(np.abs(found - expected) > _TOLERANCE)
     if len(wrong):
         which, stage, sigma = place = tuple(wrong[0])
         raise BenchError(
             f"{path}: does not belong to the record beside it: expected {expected[place]:.4f} % flipped of "
-            f"{('regular', 'BANG')[which]} at stage {summary.stages[stage]} and sigma {summary.sigmas[sigma]:g}, "
+            f"model {which + 1} at stage {summary.stages[stage]} and sigma {summary.sigmas[sigma]:g}, "
             f"found {found[place]:.4f} %; make the measurement again"
         )
 

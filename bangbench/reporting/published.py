@@ -160,10 +160,8 @@ def published_figure(regular: RowReference | None, bang: RowReference | None) ->
 
 def pair_figure(found: FoundNoise) -> FigureReference | None:
     """Return the figure about a pair of models as they were measured, or None."""
-    record, (regular, bang) = found.record, found.cards
-    return published_figure(
-        published_row(record.regular, record.data, regular), published_row(record.bang, record.data, bang)
-    )
+    models = zip(found.record.models, found.cards, strict=True)
+    return published_figure(*(published_row(info, found.record.data, card) for info, card in models))
 
 
 def is_published_data(measured_on: DataInfo, dataset: str) -> bool:

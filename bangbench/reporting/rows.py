@@ -95,7 +95,7 @@ def paper_table(group: Group) -> Table:
 def group_title(group: Group) -> str:
     """Return what was measured: the group, its nets, the data and the number of images."""
     nets = {model.model.net for model in group.models}
-    nets |= {info.net for found in group.noise for info in (found.record.regular, found.record.bang)}
+    nets |= {info.net for found in group.noise for info in found.record.models}
     return f"{group.name}: {', '.join(sorted(nets))} on {group.data.name}, {group.data.images:,} test images"
 
 

@@ -136,7 +136,7 @@ def how_to_audit(group: Group, names: Sequence[str]) -> str:
 
 def measured_names(group: Group) -> list[str]:
     """Return every model of a group, those too of which only a noise evolution was measured."""
-    evolved = (info.name for found in group.noise for info in (found.record.regular, found.record.bang))
+    evolved = (info.name for found in group.noise for info in found.record.models)
     return list(dict.fromkeys([*(model.name for model in group.models), *evolved]))
 
 

@@ -133,8 +133,8 @@ CHANGES: list[tuple[Spec, dict[str, Any]]] = [
     (TrainSpec(name="R0"), {"threads": 2}),
     (AttackSpec(model="R0"), {"data": "digits", "limit": 1, "save_images": True, "weights": Path("w.pt")}),
     (AttackSpec(model="R0"), {"input_scale": 2.0, "mean": (0.5,), "std": (0.5,)}),
-    (NoiseSpec(regular="R0", bang="B1"), {"sigma": (1.0,), "draws": 1, "per_class": 1, "seed": 1, "clip": False}),
-    (NoiseSpec(regular="R0", bang="B1"), {"precision": 0.5, "arithmetic": "bfloat16"}),
+    (NoiseSpec(models=("R0", "B1")), {"sigma": (1.0,), "draws": 1, "per_class": 1, "seed": 1, "clip": False}),
+    (NoiseSpec(models=("R0", "B1")), {"precision": 0.5, "arithmetic": "bfloat16"}),
 ]
 
 
@@ -147,7 +147,7 @@ def test_every_setting_of_a_command_changes_its_key(spec: Spec, field: str, valu
     assert spec.model_copy(update={field: value}).key() != spec.key()
 
 
-@pytest.mark.parametrize("spec", [TrainSpec(name="R0"), AttackSpec(model="R0"), NoiseSpec(regular="R0", bang="B1")])
+@pytest.mark.parametrize("spec", [TrainSpec(name="R0"), AttackSpec(model="R0"), NoiseSpec(models=("R0", "B1"))])
 def test_where_and_how_fast_to_compute_does_not_change_a_key(spec: Spec) -> None:
     elsewhere = {"root": Path("/x"), "data_dir": Path("/y"), "device": "cuda", "overwrite": True, "wait": False}
     assert spec.model_copy(update=elsewhere).key() == spec.key()

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from bangbench.cli.main import app
 from bangbench.core import device
+from bangbench.nets.trust import remember_code
 from bangbench.recipes import run as recipes
 from bangbench.reporting.run import ReportResult
 
@@ -55,8 +56,7 @@ learning_rate = 0.1
 attack = ["fgs"]
 limit = 30
 [noise]
-regular = "R0"
-bang = "B1"
+models = ["R0", "B1"]
 sigma = [60]
 draws = 2
 per_class = 2
@@ -168,6 +168,7 @@ def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """Return the working directory: a copy of `trained`."""
     shutil.copytree(trained, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
+    remember_code("net.py:make")  # trained elsewhere: a copy of the folder is to be trusted again
     return tmp_path / "here"
 
 
@@ -181,6 +182,7 @@ def undisturbed(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
         shutil.copytree(trained, folder)
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.chdir(folder)
+            remember_code("net.py:make")
             result = run(*arguments, "--quiet")
         assert result.returncode == 0, result.stderr
         return folder

@@ -25,8 +25,8 @@ def spec_of(tmp_path: Path):
         )
 
     def make(first: str = "", second: str = "", **settings) -> NoiseSpec:
-        both = {"regular": f"{tmp_path}/net.py:make{first}", "bang": f"{tmp_path}/net.py:make{second}"}
-        return NoiseSpec(**{**both, "data": "digits", "root": tmp_path, "device": "cpu", **settings})
+        both = tuple(f"{tmp_path}/net.py:make{weights}" for weights in (first, second))
+        return NoiseSpec(**{"models": both, "data": "digits", "root": tmp_path, "device": "cpu", **settings})
 
     return make
 
@@ -36,15 +36,21 @@ def test_nets_without_weights_are_refused_unless_that_is_meant(spec_of, tmp_path
         make_plan(spec_of())
     with pytest.raises(UsageError, match="given without weights"):
         make_plan(spec_of(first=f"@{tmp_path}/first.safetensors"))
-    assert make_plan(spec_of(random_weights=True)).regular.name == "make"
+    with_one = spec_of(f"@{tmp_path}/first.safetensors", random_weights=True)
+    assert [model.name for model in make_plan(with_one).models] == ["first", "make"]
+
+
+def test_two_models_of_one_name_are_refused(spec_of):
+    with pytest.raises(UsageError, match="expected models of different names, found 2 called make"):
+        make_plan(spec_of(random_weights=True))
 
 
 def test_each_net_has_its_own_weights_and_both_the_same_preprocessing(spec_of, tmp_path):
     own = (f"@{tmp_path}/first.safetensors", f"@{tmp_path}/second.safetensors")
     plan, plain = make_plan(spec_of(*own, input_scale=100.0)), make_plan(spec_of(*own))
-    assert (plan.regular.name, plan.bang.name) == ("first", "second")
+    assert [model.name for model in plan.models] == ["first", "second"]
     image = torch.full((1, 1, 28, 28), 10.0)
-    first, second = (model.classifier(image)[0, 0].item() for model in (plan.regular, plan.bang))
+    first, second = (model.classifier(image)[0, 0].item() for model in plan.models)
     assert (first, second) == pytest.approx((78.4, 156.8), rel=1e-4)
     assert plan.key != plain.key
     assert "input_scale" not in plain.settings

@@ -13,14 +13,14 @@ PLAIN = {
     "draws": 9,
     "images": 4,
     "images_per_class": [2, 2],
-    "flipped_percent": {"regular": [[1.0], [2.0]], "bang": [[0.0], [1.0]]},
+    "flipped_percent": [[[1.0], [2.0]], [[0.0], [1.0]]],
     "forwards": 40,
     "seconds": 1.0,
 }
 STOPPED = {
     "precision": 0.5,
-    "draws_used": {"regular": [[3], [9]], "bang": [[3], [5]]},
-    "flipped_interval": {"regular": [[[0.5, 1.5]], [[1.0, 3.0]]], "bang": [[[0.0, 0.4]], [[0.5, 1.5]]]},
+    "draws_used": [[[3], [9]], [[3], [5]]],
+    "flipped_interval": [[[[0.5, 1.5]], [[1.0, 3.0]]], [[[0.0, 0.4]], [[0.5, 1.5]]]],
 }
 REDUCED = {"arithmetic": "bfloat16", "compared": 80, "differing": 2}
 
@@ -42,17 +42,17 @@ def test_a_part_of_what_belongs_together_is_refused(name):
 @pytest.mark.parametrize(
     "change",
     [
-        {"draws_used": {"regular": [[3], [9]]}},
-        {"draws_used": {"regular": [[3], [9]], "bang": [[3]]}},
-        {"flipped_interval": {"regular": [[], []], "bang": [[], []]}},
+        {"draws_used": [[[3], [9]]]},
+        {"draws_used": [[[3], [9]], [[3]]]},
+        {"flipped_interval": [[[], []], [[], []]]},
     ],
 )
 def test_draws_and_intervals_of_other_stages_and_sigmas_are_refused(change):
-    with pytest.raises(ValidationError, match="for every stage and sigma of both models"):
+    with pytest.raises(ValidationError, match="for every model, stage and sigma"):
         NoiseSummary.model_validate(PLAIN | STOPPED | change)
 
 
 @pytest.mark.parametrize("draws", [0, 10])
 def test_draws_that_no_cell_can_have_taken_are_refused(draws):
     with pytest.raises(ValidationError, match="expected 1 to 9 draws in every cell"):
-        NoiseSummary.model_validate(PLAIN | STOPPED | {"draws_used": {"regular": [[3], [9]], "bang": [[3], [draws]]}})
+        NoiseSummary.model_validate(PLAIN | STOPPED | {"draws_used": [[[3], [9]], [[3], [draws]]]})

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("models")
 
 def spec_of(root: Path, **settings) -> NoiseSpec:
     small = {"sigma": (60.0, 240.0), "draws": DRAWS, "per_class": 3, "precision": PRECISION}
-    return NoiseSpec(**{"regular": "demo/R0", "bang": "demo/B1", "root": root, "device": "cpu", **small, **settings})
+    return NoiseSpec(**{"models": ("demo/R0", "demo/B1"), "root": root, "device": "cpu", **small, **settings})
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def counts_of(root: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def used(record: NoiseRecord) -> np.ndarray:
-    return np.array([record.summary.draws_used[role] for role in ("regular", "bang")])
+    return np.array(record.summary.draws_used)
 
 
 def test_a_stopped_cell_has_the_first_draws_of_a_full_run(tmp_path):
@@ -63,18 +63,18 @@ def test_every_cell_is_narrower_than_asked_for_or_has_all_draws_and_was_not_befo
     summary = evolve(spec_of(tmp_path, precision=precision)).summary
     flipped, draws = counts_of(tmp_path)
     ends, error, _ = plan_looks(summary.images, 2 * len(summary.stages) * len(summary.sigmas), precision, summary.draws)
-    for role, counted, taken in zip(("regular", "bang"), flipped, draws[..., 0], strict=True):
+    for model, (counted, taken) in enumerate(zip(flipped, draws[..., 0], strict=True)):
         for stage, sigma in np.ndindex(2, 2):
             total, last = int(counted[stage, sigma].sum()), int(taken[stage, sigma])
-            low, high = summary.flipped_interval[role][stage][sigma]
+            low, high = summary.flipped_interval[model][stage][sigma]
             assert [low, high] == cell_intervals(np.array(total), last * IMAGES, error).tolist()
             assert high - low < precision or last == DRAWS
-            assert low <= summary.flipped_percent[role][stage][sigma] <= high
-            assert summary.flipped_percent[role][stage][sigma] == pytest.approx(100 * total / (last * IMAGES))
+            assert low <= summary.flipped_percent[model][stage][sigma] <= high
+            assert summary.flipped_percent[model][stage][sigma] == pytest.approx(100 * total / (last * IMAGES))
             before = ends.index(last) - 1
             if before >= 0:
                 evolve(spec_of(tmp_path / "before", precision=None, draws=ends[before], overwrite=True))
-                earlier = int(counts_of(tmp_path / "before")[0][("regular", "bang").index(role), stage, sigma].sum())
+                earlier = int(counts_of(tmp_path / "before")[0][model, stage, sigma].sum())
                 low, high = cell_intervals(np.array(earlier), ends[before] * IMAGES, error)
                 assert high - low >= precision
 

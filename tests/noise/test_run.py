@@ -28,7 +28,7 @@ PAIR = Path("results/demo/R0-vs-B1")
 
 def spec_of(root: Path, **settings) -> NoiseSpec:
     small = {"sigma": (60.0, 240.0), "draws": 6, "per_class": 3}
-    return NoiseSpec(**{"regular": "demo/R0", "bang": "demo/B1", "root": root, "device": "cpu", **small, **settings})
+    return NoiseSpec(**{"models": ("demo/R0", "demo/B1"), "root": root, "device": "cpu", **small, **settings})
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_the_table_has_one_row_per_model_stage_sigma_and_image(finished, digits,
     assert list(table.columns) == ["model", "stage", "sigma", "index", "label", "draws", "flipped"]
     assert len(table) == 2 * 2 * 2 * 30
     assert not table.duplicated(["model", "stage", "sigma", "index"]).any()
-    assert sorted(table["model"].unique()) == ["bang", "regular"]
+    assert sorted(table["model"].unique()) == ["demo/B1", "demo/R0"]
     assert (table["label"] == digits.labels[table["index"]]).all()
     assert (table["draws"] == 6).all()
     assert table["flipped"].between(0, 6).all()
@@ -52,7 +52,7 @@ def test_the_summary_is_the_percentage_of_the_table(finished, tmp_path):
     summary = finished.summary
     assert summary is not None
     percent = 100 * table.groupby(["model", "stage", "sigma"], observed=True)["flipped"].mean() / 6
-    for model, surface in summary.flipped_percent.items():
+    for model, surface in zip(("demo/R0", "demo/B1"), summary.flipped_percent, strict=True):
         for stage, row in zip(STAGES, surface, strict=True):
             for sigma, value in zip((60.0, 240.0), row, strict=True):
                 assert value == pytest.approx(percent[model, stage, sigma])
@@ -60,7 +60,7 @@ def test_the_summary_is_the_percentage_of_the_table(finished, tmp_path):
     assert summary.images == 30
     assert summary.images_per_class == (3,) * 10
     assert summary.forwards == 2 * 2 * 2 * 30 * 6
-    assert summary.flipped_percent["regular"][0][1] > summary.flipped_percent["bang"][0][1] > 0
+    assert summary.flipped_percent[0][0][1] > summary.flipped_percent[1][0][1] > 0
 
 
 def test_only_images_that_both_models_get_right_at_all_stages_take_part(finished, models, digits, tmp_path):
@@ -75,6 +75,22 @@ def test_only_images_that_both_models_get_right_at_all_stages_take_part(finished
     assert sorted(set(table["index"].to_pylist())) == sorted(np.concatenate(expected).tolist())
 
 
+def test_more_models_than_two_lie_beside_each_other_and_the_common_images_get_the_same_counts(
+    models, digits, tmp_path, stub
+):
+    models["other/C2"] = stub("other/C2", digits, 0.05)
+    record = evolve(spec_of(tmp_path, models=("demo/R0", "demo/B1", "other/C2")))
+    table = read_table(tmp_path / "results/demo/R0-vs-B1-vs-other-C2/noise.parquet").to_pandas()
+    assert list(table["model"].unique()) == ["demo/R0", "demo/B1", "other/C2"]
+    assert record.summary.forwards == 3 * 2 * 2 * 30 * 6
+    evolve(spec_of(tmp_path))
+    pair = read_table(tmp_path / PAIR / "noise.parquet").to_pandas()
+    keys = ["model", "stage", "sigma", "index"]
+    both = pair.merge(table.astype({"model": str}), on=keys, suffixes=("", "_of_three"))
+    assert len(both) > 100
+    assert (both["flipped"] == both["flipped_of_three"]).all()
+
+
 def test_the_record_says_what_was_asked_for_with_defaults_filled_in(models, tmp_path):
     record = evolve(spec_of(tmp_path, sigma=None, draws=1, per_class=1, batch_size=9))
     assert record == read_record(tmp_path / PAIR / "noise.json", NoiseRecord)
@@ -82,7 +98,7 @@ def test_the_record_says_what_was_asked_for_with_defaults_filled_in(models, tmp_
     assert record.spec["sigma"] == [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
     assert record.spec["data"] == "digits"
     assert "batch_size" not in record.spec
-    assert (record.regular.name, record.bang.name) == ("demo/R0", "demo/B1")
+    assert [info.name for info in record.models] == ["demo/R0", "demo/B1"]
     assert (record.data.name, record.data.source, record.data.images) == ("digits", "digits", 500)
 
 
@@ -181,7 +197,7 @@ def test_models_without_stages_are_measured_at_their_last_iteration(models, digi
 
 def test_different_stages_are_refused_and_named(models, digits, tmp_path, stub):
     models["demo/B1"] = stub("demo/B1", digits, 0.02, stages=(500, 750, 1500))
-    message = r"demo/R0 has no stage 750, 1500 and demo/B1 has no stage 1000; train the pair alike"
+    message = r"demo/R0 has no stage 750, 1500 and demo/B1 has no stage 1000; train them alike"
     with pytest.raises(BenchError, match=message):
         evolve(spec_of(tmp_path))
     assert list(tmp_path.iterdir()) == []
@@ -197,7 +213,7 @@ def test_models_of_other_images_than_the_data_are_refused(models, tmp_path):
 
 def test_a_pair_trained_on_different_data_needs_to_be_told_which_images(models, tmp_path):
     models["demo/B1"] = models["demo/B1"]._replace(data="mnist")
-    with pytest.raises(UsageError, match=r"demo/R0 was trained on digits, demo/B1 on mnist: .* add --data"):
+    with pytest.raises(UsageError, match=r"demo/R0 was trained on digits, demo/B1 was trained on mnist: .* add --data"):
         evolve(spec_of(tmp_path))
     assert evolve(spec_of(tmp_path, data="digits")).data.name == "digits"
 
@@ -205,7 +221,7 @@ def test_a_pair_trained_on_different_data_needs_to_be_told_which_images(models, 
 def test_a_pair_of_unknown_data_needs_to_be_told_which_images(models, tmp_path):
     for name, model in models.items():
         models[name] = model._replace(data=None)
-    with pytest.raises(UsageError, match="neither model says what images it was trained on: add --data"):
+    with pytest.raises(UsageError, match="no model says what images it was trained on: add --data"):
         evolve(spec_of(tmp_path))
 
 
@@ -231,7 +247,7 @@ def test_a_pair_that_gets_everything_wrong_is_refused(models, digits, tmp_path, 
 def test_the_json_on_disk_is_plain(finished, tmp_path):
     value = json.loads((tmp_path / PAIR / "noise.json").read_text())
     assert value["kind"] == "noise"
-    assert len(value["summary"]["flipped_percent"]["bang"]) == len(STAGES)
+    assert len(value["summary"]["flipped_percent"][1]) == len(STAGES)
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +263,7 @@ def trained(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("precision", [None, 20.0])
 def test_two_processes_count_what_one_does(trained, tmp_path, monkeypatch, precision):
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-    small = {"regular": "pair/R0", "bang": "pair/B1", "root": tmp_path, "sigma": (100.0,), "draws": 3, "per_class": 2}
+    small = {"models": ("pair/R0", "pair/B1"), "root": tmp_path, "sigma": (100.0,), "draws": 3, "per_class": 2}
     small["precision"] = precision  # two rounds, of two draws and of one
     monkeypatch.setattr(rounds, "_CHUNK_COPIES", 1)
     alone = evolve(NoiseSpec(**small, workers=1))

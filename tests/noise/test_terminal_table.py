@@ -19,7 +19,7 @@ def printed(record) -> str:
 
 def record_of(root, **settings):
     small = {"sigma": (60.0, 240.0), "draws": 12, "per_class": 3, "root": root, "device": "cpu"}
-    return evolve(NoiseSpec(regular="demo/R0", bang="demo/B1", **small, **settings))
+    return evolve(NoiseSpec(models=("demo/R0", "demo/B1"), **small, **settings))
 
 
 def words(text: str) -> str:
@@ -44,12 +44,12 @@ def test_with_a_precision_the_interval_and_the_draws_stand_beside_each_value(mod
     assert "30 images, up to 12 draws each, stopped at intervals narrower than 12 points" in words(text)
     for place, row in enumerate(rows_of(text)):
         expected = [f"{summary.sigmas[place]:g}"]
-        for role in ("regular", "bang"):
-            low, high = summary.flipped_interval[role][-1][place]
-            percent, draws = summary.flipped_percent[role][-1][place], summary.draws_used[role][-1][place]
+        for model in range(2):
+            low, high = summary.flipped_interval[model][-1][place]
+            percent, draws = summary.flipped_percent[model][-1][place], summary.draws_used[model][-1][place]
             expected += [f"{percent:.2f}", f"[{low:.2f}, {high:.2f}]", str(draws)]
         assert row[:-1] == expected
-    assert len({draws for lines in summary.draws_used.values() for line in lines for draws in line}) > 1
+    assert len({draws for lines in summary.draws_used for line in lines for draws in line}) > 1
 
 
 def test_what_a_reduced_arithmetic_changed_stands_below(models, tmp_path):

@@ -34,9 +34,9 @@ def test_every_spec_of_a_built_in_recipe_is_valid(name: str) -> None:
         assert task.attack.attack == STANDARD_ATTACKS
         defaults = net_definition(task.train.net).method_defaults.get(task.train.method, {})
         make_method(task.train.method, {**defaults, **task.train.method_settings()})
-    pair = run._noise_spec(recipe, spec, {model.id for model in recipe.model})
-    assert pair is not None
-    assert pair.regular == f"{name}/R0"
+    noise = run._noise_spec(recipe, spec, {model.id for model in recipe.model})
+    assert noise is not None
+    assert noise.models[0] == f"{name}/R0"
 
 
 @pytest.mark.parametrize("table", ["table1", "table2"])
@@ -66,7 +66,7 @@ def test_the_noise_evolutions_are_those_of_the_figures(
 ) -> None:
     recipe, shown = load_recipe(table), published(figure)
     assert recipe.noise is not None
-    assert (recipe.noise["regular"], recipe.noise["bang"]) == (shown["regular"], shown["bang"])
+    assert recipe.noise["models"] == [shown["regular"], shown["bang"]]
     assert tuple(recipe.noise["sigma"]) == sigmas
     assert sigmas[-1] == shown["sigma"]
     assert (recipe.noise["draws"], recipe.noise["per_class"]) == (1000, 100)
@@ -110,14 +110,14 @@ MODEL = '[[model]]\nid = "A"\n'
         (b'title = "x"\nmodel = []\n[train]\n', r"bad\.toml: model: Tuple should have at least 1 item"),
         (f'title = "x"\nsurprise = 1\n[train]\n{MODEL}'.encode(), r"surprise: Extra inputs are not permitted"),
         (f'title = "x"\n[train]\n{MODEL}{MODEL}'.encode(), r"bad\.toml: two models have the id 'A'"),
-        (f'title = "x"\n[train]\n{MODEL}[noise]\nregular = "A"\n'.encode(), r"\[noise\] bang: expected the id of a m"),
+        (f'title = "x"\n[train]\n{MODEL}[noise]\ndraws = 1\n'.encode(), r"\[noise\] models: expected a list of ids"),
         (
             f'title = "x"\n[train]\n{MODEL}[audit]\nagainst = "C"\n'.encode(),
             r"\[audit\] against: expected the id of a mo",
         ),
         (
-            f'title = "x"\n[train]\n{MODEL}[noise]\nregular = "A"\nbang = "C"\n'.encode(),
-            r"\[noise\] bang: expected the id of a model \(A\), found 'C'",
+            f'title = "x"\n[train]\n{MODEL}[noise]\nmodels = ["A", "C"]\n'.encode(),
+            r"\[noise\] models: expected a list of ids of models \(A\), found \['A', 'C'\]",
         ),
     ],
 )

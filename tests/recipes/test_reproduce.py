@@ -46,8 +46,7 @@ learning_rate = 0.1
 attack = ["fgs", "hc1"]
 
 [noise]
-regular = "R0"
-bang = "B1"
+models = ["R0", "B1"]
 sigma = [40, 80]
 draws = 2
 per_class = 2

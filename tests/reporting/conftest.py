@@ -12,7 +12,7 @@ from bangbench.core.provenance import Provenance
 from bangbench.core.statistics import wilson_interval
 from bangbench.reporting.collect import FoundNoise
 from bangbench.store.audits import AuditRecord, AuditSummary, BudgetRates, Check, ClaimVerdict
-from bangbench.store.layout import CARD, model_folder, pair_name, results_folder
+from bangbench.store.layout import CARD, model_folder, results_folder, versus_name
 from bangbench.store.records import (
     AttackRecord,
     AttackSummary,
@@ -107,12 +107,14 @@ class Records(NamedTuple):
             key="k",
             spec=spec,
             provenance=PROVENANCE,
-            regular=model_info(regular, data=data_info(data).name),
-            bang=model_info(bang, **({"data": data_info(data).name} | bang_model)),
+            models=(
+                model_info(regular, data=data_info(data).name),
+                model_info(bang, **({"data": data_info(data).name} | bang_model)),
+            ),
             data=data_info(data),
             summary=None if status != "done" else noise_summary(**changes),
         )
-        path = results_folder(self.root, pair_name(regular, bang)) / "noise.json"
+        path = results_folder(self.root, versus_name((regular, bang))) / "noise.json"
         write_record(path, record)
         return path
 
@@ -147,7 +149,7 @@ class Records(NamedTuple):
         path = self.noise(regular, bang, **changes)
         record = NoiseRecord.model_validate_json(path.read_text(encoding="utf-8"))
         assert record.summary is not None
-        return FoundNoise(pair_name(regular, bang), path, record, record.summary)
+        return FoundNoise(versus_name((regular, bang)), path, record, record.summary)
 
 
 def model_info(name: str, **changes: Any) -> ModelInfo:
@@ -327,7 +329,7 @@ def noise_summary(**changes: Any) -> NoiseSummary:
         "draws": 1000,
         "images": 1000,
         "images_per_class": (100,) * 10,
-        "flipped_percent": {"regular": regular, "bang": bang},
+        "flipped_percent": (regular, bang),
         "forwards": 1000,
         "seconds": 1.5,
     }

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.reporting.collect import collect
+from bangbench.store.records import NoiseRecord, read_record, write_record
+from bangbench.store.tables import write_table
 
 
 def test_attacks_and_noise_of_models_with_and_without_a_prefix_are_found(records):
@@ -67,13 +71,34 @@ def test_records_that_cannot_be_used_are_named_and_the_others_are_read(records):
 
 @pytest.mark.parametrize("surface", [(), ((1.0, 2.0),), ((1.0,), (2.0, 3.0))])
 def test_a_noise_record_with_holes_in_its_surfaces_is_named(records, surface):
-    percent = {"regular": ((1.0,), (2.0,)), "bang": surface}
+    percent = (((1.0,), (2.0,)), surface)
     path = records.noise("R0", "B1", stages=(500, 1000), sigmas=(10.0,), flipped_percent=percent)
 
     found = collect(records.root, ())
 
     assert found.noise == ()
-    assert found.problems[0].startswith(f"{path}: expected bang percentages for 2 stages x 1 sigmas")
+    assert found.problems[0].startswith(f"{path}: expected percentages for 2 stages x 1 sigmas")
+
+
+def test_more_models_than_two_are_shown_as_the_first_beside_each_other_one(records):
+    path = records.noise("R0", "B1", stages=(500,), sigmas=(10.0,), draws=4, images=1, flipped_percent=2 * (((0.0,),),))
+    record = read_record(path, NoiseRecord)
+    models = (*record.models, record.models[1].model_copy(update={"name": "B2"}))
+    percent = (((0.0,),), ((25.0,),), ((75.0,),))
+    summary = record.summary.model_copy(update={"flipped_percent": percent})
+    write_record(path, record.model_copy(update={"models": models, "summary": summary}))
+    counts = {"flipped": np.array([0, 1, 3], dtype=np.int32)}
+    write_table(path.with_suffix(".parquet"), counts, pa.schema([("flipped", pa.int32())]))
+
+    found = collect(records.root, ())
+
+    assert found.problems == ()
+    assert [[info.name for info in pair.record.models] for pair in found.noise] == [["R0", "B1"], ["R0", "B2"]]
+    assert [pair.summary.flipped_percent for pair in found.noise] == [
+        (percent[0], percent[1]),
+        (percent[0], percent[2]),
+    ]
+    assert [pair.rows.flipped.ravel().tolist() for pair in found.noise] == [[0, 1], [0, 3]]
 
 
 def test_a_started_run_is_mentioned_and_not_tabulated(records):

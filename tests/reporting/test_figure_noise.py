@@ -35,14 +35,11 @@ def with_rows(found, seed=0):
         update={
             "images": images,
             "draws": draws,
-            "flipped_percent": {name: tuple(map(tuple, percent[row].tolist())) for row, name in enumerate(NAMES)},
+            "flipped_percent": percent.tolist(),
         }
     )
     rows = NoiseRows(np.full(flipped.shape[:3], draws), flipped)
     return found._replace(summary=summary, rows=rows)
-
-
-NAMES = ("regular", "bang")
 
 
 def meshes(figure):
@@ -82,7 +79,7 @@ def test_figures_can_be_sent_to_another_process(records):
 
 
 def test_both_models_share_a_colour_scale_and_the_difference_is_centred(records):
-    percent = {"regular": ((1.0, 20.0), (2.0, 24.0)), "bang": ((1.5, 8.0), (3.0, 4.0))}
+    percent = (((1.0, 20.0), (2.0, 24.0)), ((1.5, 8.0), (3.0, 4.0)))
     found = records.found_noise("R0", "B1", stages=(500, 1000), sigmas=(50.0, 100.0), flipped_percent=percent)
 
     regular, bang, difference = meshes(draw(plots_of(found)[0]))
@@ -111,7 +108,7 @@ def test_the_axes_of_the_surfaces_are_labelled_with_units(records):
 
 
 def test_surfaces_without_any_flips_are_drawn(records):
-    percent = dict.fromkeys(NAMES, ((0.0,), (0.0,)))
+    percent = 2 * (((0.0,), (0.0,)),)
     found = records.found_noise("R0", "B1", stages=(300, 600), sigmas=(10.0,), flipped_percent=percent)
 
     surfaces, lines = plots_of(found)
@@ -137,7 +134,7 @@ def test_lines_are_drawn_at_thirds_of_the_sigmas_that_flip_anything(records):
     # the largest percentages per sigma: 0.1, 0.4, 0.9 flip next to nothing, six do
     row = (0.1, 0.4, 0.9, 1.5, 4.0, 9.0, 14.0, 20.0, 25.0)
     found = records.found_noise(
-        "x/R0", "x/B1", stages=(1, 2), sigmas=range(10, 100, 10), flipped_percent=dict.fromkeys(NAMES, (row, row))
+        "x/R0", "x/B1", stages=(1, 2), sigmas=range(10, 100, 10), flipped_percent=2 * ((row, row),)
     )
 
     evolution = evolution_of(found)
@@ -256,7 +253,7 @@ def test_a_single_stage_is_drawn_against_sigma_with_error_bars(records):
 
 
 def test_one_stage_one_sigma_and_no_single_images_are_drawn(records):
-    percent = dict.fromkeys(NAMES, ((0.0,),))
+    percent = 2 * (((0.0,),),)
     found = records.found_noise("R0", "B1", stages=(300,), sigmas=(10.0,), flipped_percent=percent)
 
     (plot,) = noise_plots(group_of(found))
@@ -275,7 +272,7 @@ def test_images_that_are_all_alike_have_neither_a_band_nor_an_interval_in_words(
     found = with_rows(records.found_noise("R0", "B1", stages=(500, 1000), sigmas=(100.0,)))
     never = found._replace(
         rows=found.rows._replace(flipped=np.zeros_like(found.rows.flipped)),
-        summary=found.summary.model_copy(update={"flipped_percent": dict.fromkeys(NAMES, ((0.0,), (0.0,)))}),
+        summary=found.summary.model_copy(update={"flipped_percent": 2 * (((0.0,), (0.0,)),)}),
     )
 
     plot = plots_of(never)[1]
@@ -298,8 +295,8 @@ def test_models_of_unknown_iterations_are_called_the_final_ones(records):
 
 def test_models_at_iteration_0_that_is_known_are_not_called_final(records):
     found = records.found_noise("x/R0", "x/B1", stages=(0,), sigmas=(100.0,))
-    regular = found.record.regular.model_copy(update={"iterations": 0})
-    found = found._replace(record=found.record.model_copy(update={"regular": regular}))
+    regular = found.record.models[0].model_copy(update={"iterations": 0})
+    found = found._replace(record=found.record.model_copy(update={"models": (regular, found.record.models[1])}))
 
     (plot,) = noise_plots(group_of(found))
 

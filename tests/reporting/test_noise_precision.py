@@ -21,26 +21,26 @@ from bangbench.reporting.table import cell_text
 from bangbench.store.tables import write_table
 
 IMAGES = 8
-DRAWS = {"regular": ((3, 8), (5, 20)), "bang": ((3, 3), (8, 12))}
+DRAWS = (((3, 8), (5, 20)), ((3, 3), (8, 12)))
 STOPPED = "up to 20 draws each, stopped at 95 % simultaneous intervals narrower than 2.5 points (the paper: 1,000)"
 
 
 def counts_of(seed: int = 3) -> np.ndarray:
     """Return flipped draws of each image, (2, stages, sigmas, images), more at the second sigma."""
-    draws = np.array([DRAWS["regular"], DRAWS["bang"]])[..., None]
+    draws = np.array(DRAWS)[..., None]
     return np.random.default_rng(seed).binomial(np.broadcast_to(draws, (2, 2, 2, IMAGES)), [[0.1], [0.6]])
 
 
 def stopped(flipped: np.ndarray) -> dict[str, object]:
     """Return a summary's fields for these counts."""
-    draws = np.array([DRAWS["regular"], DRAWS["bang"]])
+    draws = np.array(DRAWS)
     percent = 100 * flipped.sum(-1) / (IMAGES * draws)
     ends = np.stack([np.maximum(percent - 1.25, 0), percent + 1.25], axis=-1)
     return {
         "stages": (500, 1000), "sigmas": (50.0, 100.0), "draws": 20, "images": IMAGES, "precision": 2.5,
         "draws_used": DRAWS,
-        "flipped_percent": dict(zip(DRAWS, percent.tolist(), strict=True)),
-        "flipped_interval": dict(zip(DRAWS, ends.tolist(), strict=True)),
+        "flipped_percent": percent.tolist(),
+        "flipped_interval": ends.tolist(),
     }  # fmt: skip
 
 
@@ -67,9 +67,9 @@ def group(records, flipped):
 def percent_of_images(flipped: np.ndarray) -> np.ndarray:
     """Return each image's percentage, one cell at a time."""
     result = np.empty(flipped.shape)
-    for model, role in enumerate(DRAWS):
+    for model, draws in enumerate(DRAWS):
         for stage, sigma in np.ndindex(2, 2):
-            result[model, stage, sigma] = 100 * flipped[model, stage, sigma] / DRAWS[role][stage][sigma]
+            result[model, stage, sigma] = 100 * flipped[model, stage, sigma] / draws[stage][sigma]
     return result
 
 
@@ -81,9 +81,9 @@ def test_the_percentages_of_single_images_are_of_the_draws_of_their_cell(group, 
 
 def test_counts_that_another_number_of_draws_belongs_to_are_refused(group, flipped):
     (found,) = group.noise
-    draws = {"regular": ((3, 8), (5, 20)), "bang": ((3, 3), (8, 18))}
+    draws = (((3, 8), (5, 20)), ((3, 3), (8, 18)))
     other = found.summary.model_copy(update={"draws_used": draws})
-    with pytest.raises(BenchError, match="flipped of BANG at stage 1000 and sigma 100"):
+    with pytest.raises(BenchError, match="flipped of model 2 at stage 1000 and sigma 100"):
         read_noise_rows(found.path.with_suffix(".parquet"), other)
 
 
@@ -97,7 +97,7 @@ def test_the_table_has_draws_and_interval_of_both_models(group):
     ]  # fmt: skip
     pairs = zip(table.columns, table.rows[1].cells, strict=True)
     texts = [cell_text(column, cell) for column, cell in pairs if column.show is not None]
-    regular, bang = (found.summary.flipped_percent[role][-1][1] for role in DRAWS)
+    regular, bang = (surface[-1][1] for surface in found.summary.flipped_percent)
     assert texts[:4] == ["R0 vs B1", "8", "100", "20"]
     assert texts[4:6] == [f"{regular:.2f}", f"[{regular - 1.25:.2f}, {regular + 1.25:.2f}]"]
     assert texts[6:8] == ["12", f"{bang:.2f}"]

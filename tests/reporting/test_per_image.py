@@ -28,7 +28,7 @@ def noise_of(records, counts, draws=4):
     percent = 100.0 * counts.mean(axis=-1) / draws
     found = records.found_noise(
         "R0", "B1", stages=(10, 20), sigmas=(50.0,), draws=draws, images=counts.shape[-1],
-        flipped_percent={"regular": percent[0].tolist(), "bang": percent[1].tolist()},
+        flipped_percent=percent.tolist(),
     )  # fmt: skip
     return write(found.path.with_suffix(".parquet"), flipped=counts.ravel()), found.summary
 
@@ -50,7 +50,9 @@ def test_counts_that_do_not_give_the_percentages_of_the_record_are_not_its_own(r
     counts[1, 1, 0] = moved[:3]
     write(path, flipped=counts.ravel())
 
-    said = "does not belong to the record beside it: expected 16.6667 % flipped of BANG at stage 20 and sigma 50, found"
+    said = (
+        "does not belong to the record beside it: expected 16.6667 % flipped of model 2 at stage 20 and sigma 50, found"
+    )
     with pytest.raises(BenchError, match=f"{re.escape(str(path))}: {said} .*; make the measurement again"):
         read_noise_rows(path, summary)
 

@@ -296,7 +296,7 @@ def test_the_noise_table_has_the_last_stage_and_the_published_end_of_figure_3(re
     records.noise(
         "table1/R0", "table1/B1", stages=(500, 1000), sigmas=(50.0, 100.0), draws=50, images=990,
         images_per_class=(100,) * 9 + (90,),
-        flipped_percent={"regular": ((9.0, 8.0), (5.0, 25.0)), "bang": ((7.0, 6.0), (1.0, 5.5))},
+        flipped_percent=(((9.0, 8.0), (5.0, 25.0)), ((7.0, 6.0), (1.0, 5.5))),
     )  # fmt: skip
 
     table = noise_table(only_group(records))

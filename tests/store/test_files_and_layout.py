@@ -18,7 +18,7 @@ from bangbench.store.files import (
     write_json,
     write_text,
 )
-from bangbench.store.layout import check_name, model_folder, pair_name, results_folder, stage_file, trained_models
+from bangbench.store.layout import check_name, model_folder, results_folder, stage_file, trained_models, versus_name
 
 
 @pytest.fixture
@@ -184,17 +184,18 @@ def test_the_names_of_other_folders_are_taken(name: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("regular", "bang", "expected"),
+    ("names", "expected"),
     [
-        ("R0", "B1", "R0-vs-B1"),
-        ("table1/R0", "table1/B1", "table1/R0-vs-B1"),
-        ("table1/R0", "table2/B1", "table1/R0-vs-table2-B1"),
-        ("R0", "table1/B1", "R0-vs-table1-B1"),
-        ("table1/R0", "B1", "table1/R0-vs-B1"),
+        (("R0", "B1"), "R0-vs-B1"),
+        (("table1/R0", "table1/B1"), "table1/R0-vs-B1"),
+        (("table1/R0", "table2/B1"), "table1/R0-vs-table2-B1"),
+        (("R0", "table1/B1"), "R0-vs-table1-B1"),
+        (("table1/R0", "B1"), "table1/R0-vs-B1"),
+        (("table1/R0", "table1/B1", "x/B2", "table1/B3"), "table1/R0-vs-B1-vs-x-B2-vs-B3"),
     ],
 )
-def test_a_pair_lies_beside_its_regular_model_under_a_valid_name(regular: str, bang: str, expected: str) -> None:
-    assert check_name(pair_name(regular, bang)) == expected
+def test_models_beside_each_other_lie_in_the_folder_of_the_first(names: tuple[str, ...], expected: str) -> None:
+    assert check_name(versus_name(names)) == expected
 
 
 def test_places_are_those_of_the_design() -> None:

@@ -72,7 +72,7 @@ NOISE = NoiseSummary(
     draws=5,
     images=2,
     images_per_class=(1, 1),
-    flipped_percent={"regular": ((1.0, 2.0),), "bang": ((0.0, 1.0),)},
+    flipped_percent=(((1.0, 2.0),), ((0.0, 1.0),)),
     forwards=40,
     seconds=1.0,
 )
@@ -86,7 +86,7 @@ def attack_record(**changes: Any) -> AttackRecord:
 def all_kinds() -> list[Record]:
     shared = {"schema": 1, "status": "done", "key": "k", "spec": SETTINGS, "provenance": PROVENANCE}
     card = ModelCard(**shared, model=MODEL, train_data=DATA, stages=(500, 1000), accuracy=99.1, seconds=3.0)
-    noise = NoiseRecord(**shared, regular=MODEL, bang=MODEL, data=DATA, summary=NOISE)
+    noise = NoiseRecord(**shared, models=(MODEL, MODEL), data=DATA, summary=NOISE)
     return [attack_record(), attack_record(status="started", summary=None), card, noise]
 
 

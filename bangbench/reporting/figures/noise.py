@@ -95,7 +95,7 @@ def _plots_of_pair(found: FoundNoise) -> list[Plot]:
 
 def _audited(group: Group, found: FoundNoise) -> tuple[str, ...]:
     """Return what the audits say of the predictions of both models, where one of them is audited."""
-    infos = found.record.regular, found.record.bang
+    infos = found.record.models
     if not any(audit_of(group, info) for info in infos):
         return ()
     told = ", ".join(f"{short_name(info.name)} {verdict_on(audit_of(group, info), PREDICTIONS)}" for info in infos)
@@ -106,17 +106,16 @@ def evolution_of(found: FoundNoise) -> Evolution:
     """Return what the figures of a pair show."""
     record, summary = found.record, found.summary
     order = np.argsort(summary.sigmas, kind="stable")
-    surfaces = [summary.flipped_percent["regular"], summary.flipped_percent["bang"]]
     interval = None
     if found.rows is not None and summary.images > 1:
         low, high = t_interval_ends(found.rows.percent[:, :, order])
         interval = np.maximum(low, 0.0), np.minimum(high, 100.0)
     reference = _reference(found)
     return Evolution(
-        names=(short_name(record.regular.name), short_name(record.bang.name)),
+        names=(short_name(record.models[0].name), short_name(record.models[1].name)),
         stages=summary.stages,
         sigmas=tuple(float(summary.sigmas[place]) for place in order),
-        percent=np.array(surfaces, dtype=np.float64)[:, :, order],
+        percent=np.array(summary.flipped_percent, dtype=np.float64)[:, :, order],
         interval=interval,
         published=_ends(reference.figure)
         if reference is not None and is_published_data(record.data, reference.dataset)

@@ -78,7 +78,7 @@ def models_of(group: Group) -> list[ModelInfo]:
     """Return every model of a group once, those too of which only a noise evolution was measured."""
     models = {model.name: model.model for model in group.models}
     for found in group.noise:
-        for info in (found.record.regular, found.record.bang):
+        for info in found.record.models:
             models.setdefault(info.name, info)
     return list(models.values())
 

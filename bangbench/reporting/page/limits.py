@@ -96,9 +96,7 @@ def _unknown_training(group: Group) -> list[str]:
 def _models(group: Group) -> list[ModelResults]:
     """Return every model of a group once, with the card of its training but without what was measured of it."""
     cards = {
-        info.name: card
-        for found in group.noise
-        for info, card in zip((found.record.regular, found.record.bang), found.cards, strict=True)
+        info.name: card for found in group.noise for info, card in zip(found.record.models, found.cards, strict=True)
     }
     cards |= {model.name: model.card for model in group.models}
     return [ModelResults(info.name, info, {}, card=cards[info.name]) for info in models_of(group)]
