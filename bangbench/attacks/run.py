@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +19,12 @@ from bangbench.attacks.examples import choose_examples
 from bangbench.attacks.opened import Opened, open_source_model, open_with_images
 from bangbench.attacks.rows import SCHEMA, parquet_columns, summarise
 from bangbench.attacks.spec import AttackSpec
-from bangbench.core.device import available_cores, cpu_threads
+from bangbench.core.device import cpu_threads
 from bangbench.core.errors import BenchError, UsageError
-from bangbench.core.jobs import Job, run_jobs
 from bangbench.core.locks import folder_lock
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
+from bangbench.core.shares import Share, Work, processes_for, share_out
 from bangbench.core.spec import fingerprint_of
 from bangbench.metrics.checks import check_channels, check_size
 from bangbench.metrics.pass_score import PassPool
@@ -73,13 +75,11 @@ class Run(NamedTuple):
         return results_folder(self.spec.root, self.opened.model.name) / f"{self.name}.json"
 
 
-class _Share(NamedTuple):
-    """A part of the work on one attack: the pending chunks of the run with this key."""
+class Opening(NamedTuple):
+    """What another process needs to work on one attack: the spec of that attack alone, and where its chunks go."""
 
     spec: AttackSpec
-    key: str
     chunks: Chunks
-    pending: tuple[int, ...]
 
 
 def attack(spec: AttackSpec, progress: Progress = SILENT) -> list[AttackRecord]:
@@ -201,33 +201,34 @@ def _attack_chunks(run: Run, chunks: Chunks, progress: Progress) -> None:
     """Attack the chunks that are not there yet, in processes of their own where that is worth it."""
     count = len(run.opened.data.images)
     pending = tuple(number for number in range(len(range(0, count, CHUNK))) if not chunks.done(number))
-    workers = min(len(pending), _workers(run))
-    if workers > 1 and len(pending) * CHUNK > _IN_PROCESS_IMAGES:
+    device = run.opened.device.type
+    asked = run.spec.workers if device == "cpu" else 1  # beside a GPU they are the threads of PASS
+    processes = processes_for(len(pending), len(pending) * CHUNK, _IN_PROCESS_IMAGES, asked, device)
+    if processes > 1:
         own = run.spec.options_of(run.name, run.target.attack.Settings.model_fields)
         option = tuple(f"{setting}={value}" for setting, value in own.items())
-        spec = run.spec.model_copy(update={"attack": (run.name,), "option": option})
-        shares = [_Share(spec, run.key, chunks, pending[first::workers]) for first in range(workers)]
-        jobs = [Job("the attack", attack_share, share, stretches=1, announced=False) for share in shares]
-        run_jobs(jobs, workers, _label(run), progress)
+        opening = Opening(run.spec.model_copy(update={"attack": (run.name,), "option": option}), chunks)
+        share_out(Share(open_work, opening, run.key, run.opened.model.name, pending), processes, _label(run), progress)
     else:
         _attack_pending(run, chunks, pending, progress, count)
 
 
-def attack_share(share: _Share, progress: Progress) -> None:
-    """Attack one share of the chunks with one thread, in a process that opens model and data for itself."""
+@contextmanager
+def open_work(opening: Opening) -> Iterator[Work]:
+    """Open model and data of an attack in a process of its own, which computes with one thread."""
     with cpu_threads(1), PassPool(1) as pool:
-        (run,) = plan_attacks(share.spec, pool)  # silently: what there is to say has been said
-        if run.key != share.key:
-            raise BenchError(f"{run.opened.model.name} or its data was changed meanwhile; run the command again")
-        images = sum(len(run.opened.data.images[_part(number)]) for number in share.pending)
-        _attack_pending(run, share.chunks, share.pending, progress, images)
+        (run,) = plan_attacks(opening.spec, pool)  # silently: what there is to say has been said
+        yield Work(run.key, partial(_attack_pending, run, opening.chunks))
 
 
-def _attack_pending(run: Run, chunks: Chunks, pending: Sequence[int], progress: Progress, count: int) -> None:
-    """Attack the pending chunks; the bar counts them as the last of `count` images."""
+def _attack_pending(
+    run: Run, chunks: Chunks, pending: Sequence[int], progress: Progress, count: int | None = None
+) -> None:
+    """Attack the pending chunks; the bar counts them as the last of `count` images (None: as all of them)."""
     data = run.opened.data
     left = sum(len(data.images[_part(number)]) for number in pending)
-    progress.start(_label(run), count, count - left, unit="image")
+    total = left if count is None else count
+    progress.start(_label(run), total, total - left, unit="image")
     try:
         for number in pending:
             images, labels = data.images[_part(number)], data.labels[_part(number)]
@@ -244,11 +245,6 @@ def _part(number: int) -> slice:
 
 def _label(run: Run) -> str:
     return f"{run.opened.model.name} {run.name}"
-
-
-def _workers(run: Run) -> int:
-    """Return how many processes may attack; a GPU serves one."""
-    return (run.spec.workers or available_cores()) if run.opened.device.type == "cpu" else 1
 
 
 def _complete(run: Run, record: AttackRecord, chunks: Chunks) -> AttackRecord:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,13 +21,12 @@ from bangbench.auditing.examine import Inquiry, averaged_subject, computed, conc
 from bangbench.auditing.parts import Part, Subjects
 from bangbench.auditing.spec import AuditSpec
 from bangbench.auditing.subject import Subject, make_subject
-from bangbench.core.device import available_cores, cpu_threads
-from bangbench.core.errors import BenchError
-from bangbench.core.jobs import Job, run_jobs
+from bangbench.core.device import cpu_threads
 from bangbench.core.locks import folder_lock
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
 from bangbench.core.seeds import derive_seed, torch_default_seed
+from bangbench.core.shares import Share, Work, processes_for, share_out
 from bangbench.core.spec import fingerprint_of
 from bangbench.nets.models import Model
 from bangbench.nets.predict import to_device
@@ -59,16 +61,15 @@ class Plan(NamedTuple):
         return results_folder(self.spec.root, self.opened.model.name)
 
 
-class Share(NamedTuple):
-    """Parts of the audit with this key that one process computes; numbered, in order, by their chunks.
+class Opening(NamedTuple):
+    """What another process needs to work on the parts of an audit, whose places are the numbers of their chunks.
 
     passes: as in `Inquiry`; attacked: bool (N,), the images to attack, of which a random model may have others in
     every process.
     """
 
     spec: AuditSpec
-    key: str
-    parts: tuple[tuple[int, Part], ...]
+    parts: tuple[Part, ...]
     orders: Orders
     passes: int
     attacked: NDArray[np.bool_]
@@ -158,47 +159,51 @@ def _regular(plan: Plan) -> Subject | None:
 
 def _compute_all(plan: Plan, inquiry: Inquiry, chunks: Chunks, progress: Progress) -> None:
     """Compute the parts that are not there yet, in processes where that is worth it."""
-    numbered = list(enumerate(inquiry.parts))
-    pending = [(number, part) for number, part in numbered if not chunks.done(number)]
-    if 0 < len(pending) < len(numbered):
-        progress.note(f"going on: {len(numbered) - len(pending)} of {len(numbered)} parts are done")
-    audited = inquiry.subjects.audited
-    label, workers = f"{plan.opened.model.name} audit", min(len(pending), _processes(plan))
-    attacked = audited.attacked.cpu().numpy()
-    everything = Share(plan.spec, plan.key, tuple(pending), inquiry.orders, inquiry.passes, attacked, chunks)
-    if workers > 1 and audited.correct * audited.pixels[0].numel() > _IN_PROCESS_PIXELS:
-        # the parts of each process in turn, so that all have as many of the long ones
-        shares = [everything._replace(parts=everything.parts[first::workers]) for first in range(workers)]
-        jobs = [Job(label, compute_share, share, stretches=1, announced=False) for share in shares]
-        run_jobs(jobs, workers, label, progress)
-        return
-    progress.start(label, len(numbered), len(numbered) - len(pending), unit="part")
+    total = len(inquiry.parts)
+    pending = tuple(number for number in range(total) if not chunks.done(number))
+    if 0 < len(pending) < total:
+        progress.note(f"going on: {total - len(pending)} of {total} parts are done")
+    audited, name = inquiry.subjects.audited, plan.opened.model.name
+    pixels, device = audited.correct * audited.pixels[0].numel(), plan.opened.device.type
+    processes = processes_for(len(pending), pixels, _IN_PROCESS_PIXELS, plan.spec.workers, device)
+    if processes > 1:
+        attacked = audited.attacked.cpu().numpy()
+        opening = Opening(plan.spec, inquiry.parts, inquiry.orders, inquiry.passes, attacked, chunks)
+        share_out(Share(open_work, opening, plan.key, name, pending), processes, f"{name} audit", progress)
+    else:
+        _compute(inquiry, inquiry.parts, chunks, f"{name} audit", pending, progress, total)
+
+
+@contextmanager
+def open_work(opening: Opening) -> Iterator[Work]:
+    """Open models and images of an audit in a process of its own, which computes with one thread."""
+    plan = make_plan(opening.spec)
+    with cpu_threads(1):
+        audited = averaged_subject(_subject(plan, plan.opened.model), opening.passes)
+        audited = audited._replace(attacked=to_device(opening.attacked, plan.opened.device))
+        inquiry = Inquiry(Subjects(audited, _regular(plan)), opening.orders, opening.passes, ())
+        label = f"{plan.opened.model.name} audit"
+        yield Work(plan.key, partial(_compute, inquiry, opening.parts, opening.chunks, label))
+
+
+def _compute(
+    inquiry: Inquiry,
+    parts: Sequence[Part],
+    chunks: Chunks,
+    label: str,
+    pending: Sequence[int],
+    progress: Progress,
+    total: int | None = None,
+) -> None:
+    """Compute the pending parts; the bar counts them as the last of `total` (None: as all of them)."""
+    count = len(pending) if total is None else total
+    progress.start(label, count, count - len(pending), unit="part")
     try:
-        _compute(everything, inquiry, progress)
+        for number in pending:
+            chunks.write(number, computed(inquiry, parts[number]))
+            progress.advance()
     finally:
         progress.finish()
-
-
-def compute_share(share: Share, progress: Progress) -> None:
-    """Compute one share of the parts, in a process of its own that opens models and images for itself."""
-    plan = make_plan(share.spec)
-    if plan.key != share.key:
-        raise BenchError(f"{plan.opened.model.name} was changed meanwhile; run the command again")
-    with cpu_threads(1):
-        progress.start(plan.opened.model.name, len(share.parts))
-        audited = averaged_subject(_subject(plan, plan.opened.model), share.passes)
-        audited = audited._replace(attacked=to_device(share.attacked, plan.opened.device))
-        _compute(share, Inquiry(Subjects(audited, _regular(plan)), share.orders, share.passes, ()), progress)
-
-
-def _compute(share: Share, inquiry: Inquiry, progress: Progress) -> None:
-    for number, part in share.parts:
-        share.chunks.write(number, computed(inquiry, part))
-        progress.advance()
-
-
-def _processes(plan: Plan) -> int:
-    return plan.spec.workers or (available_cores() if plan.opened.device.type == "cpu" else 1)
 
 
 def _no_transfer(plan: Plan) -> str:

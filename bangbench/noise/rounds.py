@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bangbench.core.device import available_cores, cpu_threads
-from bangbench.core.errors import BenchError
-from bangbench.core.jobs import Job, run_jobs
+from bangbench.core.device import cpu_threads
 from bangbench.core.progress import Progress
+from bangbench.core.shares import Share, Work, processes_for, share_out
 from bangbench.core.spec import fingerprint_of
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.predict import batch_size_for, to_device
@@ -50,15 +51,24 @@ class Round(NamedTuple):
         return int(self.cells.sum()) * self.draws
 
 
-class Share(NamedTuple):
-    """A part of the work: the chunks `pending` of one round over the images `chosen`, of the run with this key."""
+class Opening(NamedTuple):
+    """What a process needs to work on one round over the images `chosen`: a chunk of theirs is a piece."""
 
     spec: NoiseSpec
-    key: str
     chosen: NDArray[np.int64]
     round: Round
-    pending: tuple[int, ...]
     chunks: Chunks
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Return the numbers of the round's chunks: no round has more chunks than images."""
+        count = len(range(0, len(self.chosen), self.round.chunk_images))
+        return tuple(self.round.place * len(self.chosen) + part for part in range(count))
+
+    def indices(self, number: int) -> NDArray[np.int64]:
+        """Return the test indices of one chunk."""
+        first = (number - self.round.place * len(self.chosen)) * self.round.chunk_images
+        return self.chosen[first : first + self.round.chunk_images]
 
 
 class Total(NamedTuple):
@@ -98,7 +108,8 @@ def count_rounds(
     drawn, cells, differing, first = np.zeros(size, dtype=np.int64), np.ones(size, dtype=np.bool_), 0, 0
     looks = looks_of(plan, len(chosen))
     for place, end in enumerate((plan.noise.draws,) if looks is None else looks.ends):
-        counts = _count_round(plan, classifiers, _share(plan, chosen, chunks, (place, first, end), cells), progress)
+        this = _round(plan, (place, first, end), cells)
+        counts = _count_round(plan, classifiers, Opening(plan.spec, chosen, this, chunks), progress)
         flipped += counts.flipped
         differing += 0 if counts.differing is None else int(counts.differing.sum())
         drawn[cells], first = end, end
@@ -111,13 +122,12 @@ def count_rounds(
     return Total(flipped, drawn, None if plan.spec.arithmetic == "float32" else differing)
 
 
-def count_share(share: Share, progress: Progress) -> None:
-    """Count one share of the chunks, in a process of its own that opens models and data for itself."""
-    plan = make_plan(share.spec)
-    if plan.key != share.key:
-        raise BenchError(f"a model of {plan.name} was changed meanwhile; run the command again")
+@contextmanager
+def open_work(opening: Opening) -> Iterator[Work]:
+    """Open models and images of a noise evolution in a process of its own, which computes with one thread."""
+    plan = make_plan(opening.spec)
     with cpu_threads(1):
-        _count_chunks(plan, plan.classifiers, share, progress)
+        yield Work(plan.key, partial(_count_chunks, plan, plan.classifiers, opening))
 
 
 def looks_of(plan: Plan, images: int) -> Looks | None:
@@ -131,52 +141,51 @@ def looks_of(plan: Plan, images: int) -> Looks | None:
     return plan_looks(images, cells, plan.spec.precision, plan.noise.draws)
 
 
-def _share(
-    plan: Plan, chosen: NDArray[np.int64], chunks: Chunks, span: tuple[int, int, int], cells: NDArray[np.bool_]
-) -> Share:
-    """Return the whole of a round: `span` is its place, its first draw and the one after its last."""
+def _round(plan: Plan, span: tuple[int, int, int], cells: NDArray[np.bool_]) -> Round:
+    """Return a round: `span` is its place, its first draw and the one after its last."""
     place, first, end = span
     least = 1 if plan.spec.precision is None else -(-_CHUNK_COPIES // (end - first))
-    this = Round(place, first, end - first, cells, max(CHUNK_IMAGES, least))
-    numbers = [_number(this, chosen, part) for part in range(len(range(0, len(chosen), this.chunk_images)))]
-    return Share(plan.spec, plan.key, chosen, this, tuple(numbers), chunks)
+    return Round(place, first, end - first, cells, max(CHUNK_IMAGES, least))
 
 
-def _count_round(plan: Plan, classifiers: Sequence[Classifier], share: Share, progress: Progress) -> Counts:
+def _count_round(plan: Plan, classifiers: Sequence[Classifier], opening: Opening, progress: Progress) -> Counts:
     """Return the counts of a round; computes the chunks that are not there yet."""
-    pending = tuple(number for number in share.pending if not share.chunks.done(number))
-    images = len(share.chosen)
-    left = sum(len(_part(share, number)) for number in pending)
+    this, chunks, images = opening.round, opening.chunks, len(opening.chosen)
+    pending = tuple(number for number in opening.numbers if not chunks.done(number))
+    left = sum(len(opening.indices(number)) for number in pending)
     if left < images and (left or plan.spec.precision is None):
         progress.note(f"going on: {images - left} of {images} images are done")
-    rest = share._replace(pending=pending)
-    workers = min(len(pending), _workers(plan))
-    if workers > 1 and left * share.round.forwards_per_image > _IN_PROCESS_FORWARDS:
-        shares = [rest._replace(pending=pending[first::workers]) for first in range(workers)]
-        jobs = [Job("the noise evolution", count_share, one, stretches=1, announced=False) for one in shares]
-        run_jobs(jobs, workers, _label(plan, share.round), progress)
+    forwards = left * this.forwards_per_image
+    processes = processes_for(len(pending), forwards, _IN_PROCESS_FORWARDS, plan.spec.workers, plan.device.type)
+    if processes > 1:
+        share_out(Share(open_work, opening, plan.key, plan.name, pending), processes, _label(plan, this), progress)
     else:
-        _count_chunks(plan, classifiers, rest, progress, done=images - left)
-    parts = [share.chunks.read(number) for number in share.pending]
+        _count_chunks(plan, classifiers, opening, pending, progress, done=images - left)
+    parts = [chunks.read(number) for number in opening.numbers]
     return Counts(**{name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]})
 
 
 def _count_chunks(
-    plan: Plan, classifiers: Sequence[Classifier], share: Share, progress: Progress, done: int = 0
+    plan: Plan,
+    classifiers: Sequence[Classifier],
+    opening: Opening,
+    pending: Sequence[int],
+    progress: Progress,
+    done: int = 0,
 ) -> None:
     """Count the pending chunks; `done` images were finished by an earlier run."""
-    this = share.round
-    total = done + sum(len(_part(share, number)) for number in share.pending)
+    this = opening.round
+    total = done + sum(len(opening.indices(number)) for number in pending)
     per_image = this.forwards_per_image
     progress.start(_label(plan, this), total * per_image, done * per_image, unit="img")
     batch_size = plan.spec.batch_size or batch_size_for(plan.device)
     noise = plan.noise._replace(first=this.first, draws=this.draws)
     try:
-        for number in share.pending:
-            images = _images(plan, _part(share, number))
+        for number in pending:
+            images = _images(plan, opening.indices(number))
             counts = count_flips(classifiers, images, noise, batch_size, progress, this.cells, plan.spec.arithmetic)
             arrays = {name: values for name, values in counts._asdict().items() if values is not None}
-            share.chunks.write(number, arrays)
+            opening.chunks.write(number, arrays)
     finally:
         progress.finish()
 
@@ -187,21 +196,6 @@ def _label(plan: Plan, this: Round) -> str:
         return plan.name
     draws = f"draws {this.first + 1} to {this.first + this.draws}"
     return f"{plan.name}, {draws}, {int(this.cells.sum())} of {this.cells.size} cells"
-
-
-def _number(this: Round, chosen: NDArray[np.int64], part: int) -> int:
-    """Return the number of a chunk: no round has more chunks than images."""
-    return this.place * len(chosen) + part
-
-
-def _part(share: Share, number: int) -> NDArray[np.int64]:
-    """Return the test indices of one chunk."""
-    first = (number - share.round.place * len(share.chosen)) * share.round.chunk_images
-    return share.chosen[first : first + share.round.chunk_images]
-
-
-def _workers(plan: Plan) -> int:
-    return plan.spec.workers or (available_cores() if plan.device.type == "cpu" else 1)
 
 
 def _images(plan: Plan, indices: NDArray[np.int64]) -> Images:

@@ -14,7 +14,8 @@ from bangbench.auditing.run import audit
 from bangbench.auditing.spec import AuditSpec
 from bangbench.core.device import available_cores, choose_device
 from bangbench.core.errors import BenchError, unknown_name
-from bangbench.core.jobs import Job, run_jobs
+from bangbench.core.executor import Job, run_jobs
+from bangbench.core.executor_local import LocalExecutor
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.spec import Spec
 from bangbench.data.sources import open_source
@@ -92,7 +93,7 @@ def _play_tasks(tasks: list[Task], jobs: int, label: str, progress: Progress) ->
         Job(task.train.name, play_task, task, stretches=1 + count, first=float(count))
         for task, count in zip(tasks, attacks, strict=True)
     ]
-    return run_jobs(work, jobs, label, progress)
+    return run_jobs(work, LocalExecutor(jobs), label, progress)
 
 
 def _play_audits(specs: list[AuditSpec], jobs: int, label: str, progress: Progress) -> list[AuditRecord]:
@@ -100,7 +101,7 @@ def _play_audits(specs: list[AuditSpec], jobs: int, label: str, progress: Progre
     if jobs == 1 or len(specs) < jobs:
         return [audit(spec.model_copy(update={"workers": jobs}), progress) for spec in specs]
     work = [Job(f"{spec.model} audit", audit, spec.model_copy(update={"workers": 1}), stretches=1) for spec in specs]
-    return run_jobs(work, jobs, f"{label} audits", progress)
+    return run_jobs(work, LocalExecutor(jobs), f"{label} audits", progress)
 
 
 def _refuse_to_replace(found: list[Obstacle], progress: Progress) -> None:

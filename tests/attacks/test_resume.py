@@ -9,7 +9,9 @@ from bangbench.attacks import run
 from bangbench.attacks.run import attack
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.errors import BenchError
+from bangbench.core.executor import perform, using
 from bangbench.core.progress import SILENT
+from bangbench.core.shares import Share, compute_share
 from bangbench.store.chunks import Chunks
 from bangbench.store.examples import read_examples
 from bangbench.store.records import AttackRecord, read_record
@@ -223,20 +225,35 @@ def test_processes_find_what_one_process_finds(brightness, computed, tmp_path, m
     check_same(alone, shared, (tmp_path / "alone", tmp_path / "shared"))
 
 
+class OneByOne:
+    """An executor that does one job after the other, in this process."""
+
+    slots = 2
+
+    def submit(self, jobs):
+        self.left = list(enumerate(jobs))
+
+    def next_message(self):
+        number, job = self.left.pop(0)
+        return perform(number, job, lambda message: None)
+
+    def cancel(self):
+        pass
+
+
 def test_shares_of_an_attack_are_given_its_settings_and_those_of_no_other(brightness, tmp_path, monkeypatch):
     common = {**brightness, "attack": ("fgs", "uniform-noise", "pgd"), "budget": ("0.1",)}
     common |= {"option": ("uniform-noise.draws=3", "steps=5", "largest_steps=5")}
     alone = attack(AttackSpec(**common, root=tmp_path / "alone", workers=1))
     monkeypatch.setattr(run, "_IN_PROCESS_IMAGES", 0)
-    # one share after the other, in this process
-    monkeypatch.setattr(run, "run_jobs", lambda jobs, *_: [job.function(job.argument, SILENT) for job in jobs])
-    shared = attack(AttackSpec(**common, root=tmp_path / "shared", workers=2))
+    with using(OneByOne()):
+        shared = attack(AttackSpec(**common, root=tmp_path / "shared", workers=2))
     for first, second in zip(alone, shared, strict=True):
         check_same(first, second, (tmp_path / "alone", tmp_path / "shared"))
 
 
 def test_a_share_of_another_run_is_refused(trained, tmp_path):
     spec = AttackSpec(model=str(trained.root / "models/tiny"), attack=(NAME,), root=tmp_path, device="cpu")
-    share = run._Share(spec, "another", Chunks(tmp_path / "chunks", "another"), (0,))
+    opening = run.Opening(spec, Chunks(tmp_path / "chunks", "another"))
     with pytest.raises(BenchError, match="tiny or its data was changed meanwhile; run the command again"):
-        run.attack_share(share, SILENT)
+        compute_share(Share(run.open_work, opening, "another", "tiny", (0,)), SILENT)

@@ -19,8 +19,9 @@ from bangbench.auditing.reasons import REASONS
 from bangbench.auditing.run import audit
 from bangbench.auditing.spec import AuditSpec
 from bangbench.core.errors import BenchError, UsageError
-from bangbench.core.jobs import SHARE
+from bangbench.core.executor import PER_JOB
 from bangbench.core.progress import Silent
+from bangbench.core.shares import Share, compute_share
 from bangbench.store.audits import AuditRecord
 from bangbench.store.chunks import Chunks
 from bangbench.store.records import read_record
@@ -165,7 +166,7 @@ def test_processes_find_the_same_and_go_on_with_what_this_one_left(baseline, spe
     recorder = Recorder()
     assert found(audit(spec(workers=2), recorder)) == found(baseline[0])
     assert len(computed) == 1  # nothing more in this process
-    assert recorder.stretches[0][:2] == ("Nearest audit", 2 * SHARE)
+    assert recorder.stretches[0][:2] == ("Nearest audit", 2 * PER_JOB)
 
 
 def test_processes_attack_the_images_that_this_one_found_correct(spec, tmp_path):
@@ -174,8 +175,9 @@ def test_processes_attack_the_images_that_this_one_found_correct(spec, tmp_path)
     attacked = np.zeros(COUNT, dtype=np.bool_)
     attacked[[0, 1, 5]] = True
     chunks, orders = Chunks(tmp_path / "chunks", plan.key), Orders((255,), "quick", True, False)
-    share = module.Share(plan.spec, plan.key, ((4, Part("images")),), orders, 1, attacked, chunks)
-    module.compute_share(share, Silent())
+    parts = (*(Part("images", first) for first in (128, 256, 384, 512)), Part("images"))
+    opening = module.Opening(plan.spec, parts, orders, 1, attacked, chunks)
+    compute_share(Share(module.open_work, opening, plan.key, "Nearest", (4,)), Silent())
     assert chunks.read(4)["pgd@255/flipped"].tolist() == [True] * 3
     assert not chunks.done(0)
 
@@ -200,7 +202,7 @@ def test_a_random_net_gets_the_same_audit_whatever_was_drawn_before(spec, tmp_pa
     assert found(records[0]) == found(records[1])
     checks = {check.code: check for check in records[0].summary.checks}
     assert checks["random-outputs"].outcome == "suspect"
-    assert checks["random-outputs"].evidence.endswith("; the attacks that follow are on the mean of 2 passes.")
+    assert "; the attacks that follow are on the mean of 2 passes" in checks["random-outputs"].evidence
 
 
 @pytest.mark.parametrize(
@@ -348,9 +350,9 @@ def test_a_budget_that_is_no_share_of_the_range_is_refused(spec, tmp_path, budge
 def test_a_model_that_changes_meanwhile_is_refused_by_the_processes(spec, tmp_path):
     plan = module.make_plan(spec())
     attacked, orders = np.ones(COUNT, dtype=np.bool_), Orders((25,), "quick", True, False)
-    share = module.Share(plan.spec, "another key", (), orders, 1, attacked, Chunks(tmp_path, ""))
-    with pytest.raises(BenchError, match="Nearest was changed meanwhile; run the command again"):
-        module.compute_share(share, Silent())
+    opening = module.Opening(plan.spec, (), orders, 1, attacked, Chunks(tmp_path, ""))
+    with pytest.raises(BenchError, match="Nearest or its data was changed meanwhile; run the command again"):
+        compute_share(Share(module.open_work, opening, "another key", "Nearest", ()), Silent())
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

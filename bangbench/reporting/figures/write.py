@@ -7,15 +7,15 @@ import pickle
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from itertools import repeat
 from pathlib import Path
 
 import matplotlib as mpl
 from PIL import Image, UnidentifiedImageError
 
 from bangbench.core.device import available_cores
+from bangbench.core.executor import Job, messages_of
+from bangbench.core.executor_local import LocalExecutor
 from bangbench.core.progress import Progress
-from bangbench.core.workers import run_tasks, start_workers
 from bangbench.reporting.figures.style import FORMATS, draw, fix_layout, save_figure
 from bangbench.reporting.plot import Plot
 
@@ -35,13 +35,20 @@ def write_figures(plots: Sequence[Plot], folder: Path, progress: Progress) -> li
     progress.advance(len(plots) - len(pending))
     workers = min(available_cores(), len(pending))
     if workers < 2 or len(pending) <= _IN_PROCESS:
-        for plot in pending:
-            write_figure(plot, folder)
-            progress.advance()
+        _write_some((pending, folder), progress)
     else:
-        with start_workers(workers) as pool:
-            run_tasks(pool, write_figure, pending, repeat(folder), done=progress.advance)
+        shares = [pending[first::workers] for first in range(workers)]
+        jobs = [Job("the figures", _write_some, (share, folder)) for share in shares]
+        for message in messages_of(jobs, LocalExecutor(workers)):
+            progress.advance(len(shares[message.job]) if message.ended else 0)
     return [figure_files(plot, folder) for plot in plots]
+
+
+def _write_some(some: tuple[Sequence[Plot], Path], progress: Progress) -> None:
+    plots, folder = some
+    for plot in plots:
+        write_figure(plot, folder)
+        progress.advance()
 
 
 def write_figure(plot: Plot, folder: Path) -> None:
