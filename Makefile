@@ -15,6 +15,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	# by itself: it asks for an old requests and for torchvision, and uses neither
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps torchattacks
 	touch $@
 
 demo: $(VENV)/.installed
@@ -42,10 +44,8 @@ test-sse2: $(VENV)/.installed-test
 parity: $(VENV)/.installed-test
 	$(BIN)/pytest -m parity
 
-$(VENV)/.installed-bench: $(VENV)/.installed
+$(VENV)/.installed-bench: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
-	# by itself: it asks for an old requests and for torchvision, and uses neither
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps torchattacks
 	touch $@
 
 bench: $(VENV)/.installed-bench
