@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bangbench.attacks.base import Attack, Flips, Means, checked
+from bangbench.attacks.expected import confirmed
 from bangbench.core.errors import UsageError
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import image_gradient
@@ -197,7 +198,9 @@ class BallSearch:
         prediction is their argmax; NaN is none.
         """
         self.forwards += len(rows)
-        flipped = (logits.argmax(1) != self.ball.labels[rows]) & ~logits.isnan().any(1)
+        labels = self.ball.labels[rows]
+        flipped = (logits.argmax(1) != labels) & ~logits.isnan().any(1)
+        flipped = confirmed(self.classifier, current, labels, flipped)
         self.adversarial[rows[flipped]] = current[flipped]
         self.found[rows[flipped]] = True
         return ~flipped

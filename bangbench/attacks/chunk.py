@@ -93,7 +93,15 @@ def _attacked_columns(attacked: NDArray[np.bool_], judged: Judged) -> dict[str, 
         "gradient_max": nullable(flips.gradient_max.cpu().numpy(), attacked, np.nan),
         "scale": nullable(flips.scale[flipped].cpu().numpy(), flipped_rows, np.nan),
         "adversarial_prediction": nullable(predictions, flipped_rows, -1),
+        **_shares(flipped_rows, judged),
     }
+
+
+def _shares(flipped: NDArray[np.bool_], judged: Judged) -> dict[str, NDArray[Any]]:
+    """Return the column that rows of a random model have beside the others."""
+    if judged.share is None:
+        return {}
+    return {"flipped_share": nullable(judged.share[judged.flipped].cpu().numpy(), flipped, np.nan)}
 
 
 def _distance_columns(

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from bangbench.attacks.ball import smallest_budget
 from bangbench.attacks.base import Attack, Flips, Means, checked
+from bangbench.attacks.expected import expected_answers
 from bangbench.core.seeds import derive_seed, torch_default_seed
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.predict import predict
 
 
 class Judged(NamedTuple):
@@ -21,7 +21,8 @@ class Judged(NamedTuple):
     flips: as the attack returned them; predictions: int64 (N,), of the adversarial images, by forward passes of their
     own; linf: float64 (N,), grey levels; flipped: bool (N,), found, within the budget and classified otherwise than as
     the label; lost: found, but the stored image is classified as its label; outside: found, but farther away than the
-    budget; forwards: those of the attack and of the verdict.
+    budget; forwards: those of the attack and of the verdict; share: float32 (N,), of the passes of a classifier that
+    averages several, in which the adversarial image is classified otherwise than as the label; None for any other.
     """
 
     flips: Flips
@@ -31,6 +32,7 @@ class Judged(NamedTuple):
     lost: Tensor
     outside: Tensor
     forwards: int
+    share: Tensor | None
 
 
 def run_attack(
@@ -54,7 +56,7 @@ def run_attack(
             flips = smallest_budget(attack, name, classifier, images, labels, budgets, means)
         else:
             flips = checked(attack.run(classifier, images, labels, means), name, images)
-        predictions = predict(classifier, flips.adversarial, means.batch_size)
+        predictions, share = expected_answers(classifier, flips.adversarial, labels, means.batch_size)
     linf = (flips.adversarial.double() - images.double()).abs().flatten(1).amax(1)
     within = flips.scale if attack.bounded else torch.full_like(flips.scale, torch.inf)
     outside = flips.found & (linf > within)
@@ -67,4 +69,5 @@ def run_attack(
         flips.found & ~other,
         outside,
         flips.forwards + len(images),
+        share,
     )

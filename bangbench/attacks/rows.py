@@ -15,7 +15,7 @@ from bangbench.store.records import AttackSummary, LinfSummary, Moments
 
 Columns = Mapping[str, NDArray[Any]]
 
-#: Null where an image was not attacked or not flipped.
+#: Null where an image was not attacked or not flipped. A random model's rows end with `SHARE`.
 SCHEMA = pa.schema(
     [
         ("index", pa.int32()),
@@ -39,6 +39,14 @@ SCHEMA = pa.schema(
     ]
 )
 
+#: The share of the passes over the adversarial image, in [0, 1], that give it another class than its label.
+SHARE = pa.field("flipped_share", pa.float32())
+
+
+def schema_of(columns: Columns) -> pa.Schema:
+    """Return the schema of a table with these columns."""
+    return SCHEMA.append(SHARE) if SHARE.name in columns else SCHEMA
+
 
 def nullable(values: NDArray[Any], valid: NDArray[np.bool_], fill: float) -> NDArray[Any]:
     """Return the array over all images that holds `values` where `valid`, and `fill`, a mark for null, elsewhere."""
@@ -50,7 +58,7 @@ def nullable(values: NDArray[Any], valid: NDArray[np.bool_], fill: float) -> NDA
 def parquet_columns(columns: Columns) -> dict[str, NDArray[Any]]:
     """Return the columns with NaN and -1 (the marks of a missing value) masked, in the schema's types."""
     result: dict[str, NDArray[Any]] = {}
-    for field in SCHEMA:
+    for field in schema_of(columns):
         values = columns[field.name]
         if values.dtype.kind == "f":
             result[field.name] = np.ma.masked_invalid(values)

@@ -16,8 +16,9 @@ from bangbench.attacks.ball import budgets_in_grey_levels, parse_budget
 from bangbench.attacks.base import ATTACKS, Attack, make_attack
 from bangbench.attacks.chunk import Target, attack_chunk
 from bangbench.attacks.examples import choose_examples
+from bangbench.attacks.expected import JUDGING_PASSES, expected
 from bangbench.attacks.opened import Opened, open_source_model, open_with_images
-from bangbench.attacks.rows import SCHEMA, parquet_columns, summarise
+from bangbench.attacks.rows import parquet_columns, schema_of, summarise
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.device import cpu_threads
 from bangbench.core.errors import BenchError, UsageError
@@ -28,7 +29,9 @@ from bangbench.core.shares import Share, Work, processes_for, share_out
 from bangbench.core.spec import fingerprint_of
 from bangbench.metrics.checks import check_channels, check_size
 from bangbench.metrics.pass_score import PassPool
+from bangbench.nets.classifier import Classifier
 from bangbench.nets.models import Model
+from bangbench.nets.predict import to_device
 from bangbench.store.chunks import Chunks
 from bangbench.store.examples import examples_file, write_examples
 from bangbench.store.files import check_writable, write_bytes
@@ -102,7 +105,13 @@ def plan_attacks(spec: AttackSpec, pool: PassPool | None = None, progress: Progr
     attacks, opened = _make_attacks(spec), open_with_images(spec)
     source = open_source_model(spec.against, spec, opened) if spec.against else None
     usable_pool = pool if _pass_is_defined(opened, progress) else None
-    return [_make_run(spec, opened, source, name, found, usable_pool) for name, found in attacks.items()]
+    classifier = expected(opened.model.classifier, to_device(opened.data.images[:CHUNK], opened.device), spec.seed)
+    if classifier is not opened.model.classifier:
+        progress.note(
+            f"{opened.model.name} answers the same image differently from pass to pass: attacked on the mean of "
+            f"{classifier.draws} passes, judged by {JUDGING_PASSES} of their own"
+        )
+    return [_make_run(spec, opened, classifier, source, name, found, usable_pool) for name, found in attacks.items()]
 
 
 def _make_attacks(spec: AttackSpec) -> dict[str, Attack]:
@@ -145,12 +154,18 @@ def _pass_is_defined(opened: Opened, progress: Progress) -> bool:
 
 
 def _make_run(
-    spec: AttackSpec, opened: Opened, source: Model | None, name: str, found: Attack, pool: PassPool | None
+    spec: AttackSpec,
+    opened: Opened,
+    classifier: Classifier,
+    source: Model | None,
+    name: str,
+    found: Attack,
+    pool: PassPool | None,
 ) -> Run:
     budgets = budgets_in_grey_levels(spec.budget, opened.data.images.shape[1]) if found.bounded else ()
     copied = source if "source" in found.needs else None
     target = Target(
-        opened.model.classifier,
+        classifier,
         found,
         name,
         opened.batch_size,
@@ -162,6 +177,8 @@ def _make_run(
     settings = spec.settings() | {"attack": name, "data": opened.info.source, "engine": ENGINE}
     settings |= {"version": found.version, "attack_settings": found.settings.model_dump(mode="json")}
     settings |= opened.model.own_net("net")
+    if classifier.draws > 1:
+        settings |= {"passes": classifier.draws, "judging_passes": JUDGING_PASSES}
     if budgets:
         settings |= {"budget": list(budgets)}
     if copied is not None:
@@ -253,7 +270,7 @@ def _complete(run: Run, record: AttackRecord, chunks: Chunks) -> AttackRecord:
     columns = _joined(chunks, len(images))
     totals = {name: columns.pop(name).sum() for name in _TOTALS}
     adversarial = columns.pop("adversarial")
-    write_table(path.with_suffix(".parquet"), parquet_columns(columns), SCHEMA)
+    write_table(path.with_suffix(".parquet"), parquet_columns(columns), schema_of(columns))
     write_examples(examples_file(path), choose_examples(columns, images, adversarial))
     if run.spec.save_images:
         index = columns["index"][columns["flipped"]]

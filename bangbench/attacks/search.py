@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bangbench.attacks.base import Direction
+from bangbench.attacks.expected import confirmed
 from bangbench.attacks.grids import Grid
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.predict import batch_size_for
@@ -126,8 +127,9 @@ class _Search:
         for part in torch.split(torch.arange(len(active.rows), device=active.rows.device), self.batch_size):
             own = scale if scale.shape[1] == 1 else scale[:, part]
             candidates = perturb(active.images[part], active.steps[part], own)
-            predictions = self.classifier(candidates.flatten(0, 1)).argmax(1).view(len(steps), -1)
-            flipped.append(predictions != active.labels[part])
+            flat, labels = candidates.flatten(0, 1), active.labels[part].repeat(len(steps))
+            found = confirmed(self.classifier, flat, labels, self.classifier(flat).argmax(1) != labels)
+            flipped.append(found.view(len(steps), -1))
         self.forwards += len(steps) * len(active.rows)
         # the earliest flip has the largest value, so that argmax is unambiguous
         order = torch.arange(len(steps), 0, -1, device=active.rows.device)[:, None]

@@ -1,8 +1,7 @@
-"""A classifier behind which another one stands: with other logits and the same predictions, or averaged."""
+"""A classifier behind which another one stands: with other logits and the same predictions."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from bangbench.nets.classifier import Classifier
@@ -23,25 +22,9 @@ class _Changed(nn.Module):
         return logits / self.divisor
 
 
-class _Averaged(nn.Module):
-    """The mean logits of several passes."""
-
-    def __init__(self, classifier: Classifier, passes: int) -> None:
-        super().__init__()
-        self.classifier, self.passes = classifier, passes
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.stack([self.classifier(images) for _ in range(self.passes)]).mean(0)
-
-
 def changed(classifier: Classifier, centred: bool = False, divisor: float = 1.0) -> Classifier:
     """Return a classifier with each image's mean logit subtracted, or all logits divided: predictions stay the same."""
     return _wrapped(_Changed(classifier, centred, divisor))
-
-
-def averaged(classifier: Classifier, passes: int) -> Classifier:
-    """Return a classifier whose logits and gradients are means over several passes (Athalye et al. 2018, section 4)."""
-    return _wrapped(_Averaged(classifier, passes))
 
 
 def _wrapped(module: nn.Module) -> Classifier:

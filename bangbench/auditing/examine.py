@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import torch
 
+from bangbench.attacks.expected import JUDGING_PASSES, PASSES
 from bangbench.attacks.spec import Strength
 from bangbench.auditing.battery import Orders, fallen_to_doubled_steps, survivors_of_unbounded, worst_case
-from bangbench.auditing.changed import averaged
 from bangbench.auditing.claims import of_enough
 from bangbench.auditing.consistency import consistency
 from bangbench.auditing.evidence import Evidence
@@ -27,8 +27,8 @@ from bangbench.auditing.verdict import Counted, summarise
 from bangbench.core.seeds import derive_seed, torch_default_seed
 from bangbench.store.audits import AuditSummary, Check
 
-#: What keeps gradient attacks from running at all, and what makes them chase the mean of so many passes.
-_NO_GRADIENT, _RANDOM, PASSES = "no-gradient", "random-outputs", 8
+#: What keeps gradient attacks from running at all, and what makes them chase the mean of several passes.
+_NO_GRADIENT, _RANDOM = "no-gradient", "random-outputs"
 
 
 class Inquiry(NamedTuple):
@@ -82,19 +82,20 @@ def examine(
 def look_at(subject: Subject, regular: Subject | None, budgets: tuple[int, ...], strength: Strength) -> Inquiry:
     """Check inputs, outputs and gradients, and decide what can be attacked and how."""
     checks = [*preflight(subject), *vanishing(subject)]
-    passes = PASSES if _found(checks, _RANDOM) else 1
+    draws = subject.classifier.draws
+    passes = max(PASSES, draws) if _found(checks, _RANDOM) else draws
     if passes > 1:
-        checks = [_with_passes(check) if check.code == _RANDOM else check for check in checks]
+        checks = [_with_passes(check, passes) if check.code == _RANDOM else check for check in checks]
     orders = Orders(budgets, strength, not _found(checks, _NO_GRADIENT), regular is not None)
     return Inquiry(Subjects(averaged_subject(subject, passes), regular), orders, passes, tuple(checks))
 
 
 def averaged_subject(subject: Subject, passes: int) -> Subject:
     """Return a subject whose model's logits are the mean of so many passes, attacked on what the mean gets right."""
-    if passes == 1:
+    if passes == subject.classifier.draws:
         return subject
     with torch_default_seed(derive_seed(subject.seed, "audit", "clean"), subject.pixels.device):
-        return subject.again(averaged(subject.classifier, passes))
+        return subject.again(subject.classifier.with_draws(passes))
 
 
 def computed(inquiry: Inquiry, part: Part) -> Arrays:
@@ -140,6 +141,9 @@ def _found(checks: Sequence[Check], code: str) -> bool:
     return any(check.code == code and check.outcome in ("suspect", "masked") for check in checks)
 
 
-def _with_passes(check: Check) -> Check:
-    evidence = f"{check.evidence.rstrip('.')}; the attacks that follow are on the mean of {PASSES} passes."
+def _with_passes(check: Check, passes: int) -> Check:
+    evidence = (
+        f"{check.evidence.rstrip('.')}; the attacks that follow are on the mean of {passes} passes, and judged by "
+        f"{JUDGING_PASSES} of their own."
+    )
     return check.model_copy(update={"evidence": evidence})

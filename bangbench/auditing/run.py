@@ -39,7 +39,7 @@ from bangbench.store.reuse import finished_record
 from bangbench.store.tables import write_table
 
 #: Counted up whenever an audit of the same model could find something else.
-VERSION = 3
+VERSION = 4
 
 #: Pixels under attack from which processes, which take seconds to start, are worth it.
 _IN_PROCESS_PIXELS = 100 * 28 * 28

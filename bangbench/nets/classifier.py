@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +21,10 @@ class Classifier(nn.Module):
 
     The net sees (x / input_scale - mean) / std. `mean` and `std` are broadcast against (C, H, W): one value per
     channel, or a whole mean image.
+
+    draws: the number of passes that a prediction averages, more than 1 for a net that is random in eval mode. The
+    logits are then log(mean of softmax): whatever asks for logits, votes or gradients in eval mode gets those of the
+    averaged prediction (expectation over transformation, Athalye et al. 2018, section 4).
     """
 
     mean: Tensor | None
@@ -29,11 +36,13 @@ class Classifier(nn.Module):
         preprocessing: Preprocessing,
         mean_image: Tensor | None = None,
         channels_last: bool = False,
+        draws: int = 1,
     ) -> None:
         super().__init__()
         self.net: nn.Module = _channels_last(net) if channels_last else net
         self.input_scale = preprocessing.input_scale
         self.channels_last = channels_last
+        self.draws = draws
         mean = mean_image if mean_image is not None else _per_channel(preprocessing.mean)
         self.register_buffer("mean", mean)
         self.register_buffer("std", _per_channel(preprocessing.std))
@@ -43,9 +52,19 @@ class Classifier(nn.Module):
         count, filled = len(images), images
         if not self.training and count % BATCH_MULTIPLE:
             filled = torch.cat([images, images[-1:].expand(-count % BATCH_MULTIPLE, *images.shape[1:])])
-        logits = self._logits(filled)
+        logits = self._averaged(filled) if self.draws > 1 and not self.training else self._logits(filled)
         as_many = isinstance(logits, Tensor) and logits.shape[:1] == filled.shape[:1]
         return logits[:count] if as_many and filled is not images else logits
+
+    def with_draws(self, draws: int) -> Classifier:
+        """Return this classifier, on the same net, with predictions that average so many passes."""
+        other = copy.copy(self)
+        other.draws = draws
+        return other
+
+    def _averaged(self, images: Tensor) -> Tensor:
+        logarithms = torch.stack([self._logits(images).log_softmax(1) for _ in range(self.draws)])
+        return logarithms.logsumexp(0) - math.log(self.draws)
 
     def _logits(self, images: Tensor) -> Tensor:
         if self.channels_last:
