@@ -20,7 +20,7 @@ from bangbench.training.batches import Batches
 from bangbench.training.loop import Run
 from bangbench.training.methods.base import make_method
 from bangbench.training.rates import rate_policy
-from bangbench.training.solver import Solver
+from bangbench.training.solver import CaffeSgd
 
 CPU = torch.device("cpu")
 _ROOT = Path(__file__).resolve().parents[1]
@@ -88,8 +88,8 @@ def training_run(net: str, data: Dataset, method_name: str, channels_last: bool 
         device=CPU,
         classifier=classifier,
         method=method,
-        solver=Solver(classifier.net, 0.9, settings.weight_decay),
-        rate=rate_policy(settings.rate_policy, settings.learning_rate),
+        solver=CaffeSgd(classifier.net, 0.9, settings.weight_decay),
+        rate=rate_policy(settings.rate_policy, settings.learning_rate, settings.iterations),
         batches=Batches(data, settings.batch_size, CPU),
         test=(torch.empty(0), torch.empty(0)),
         iterations=settings.iterations,

@@ -20,6 +20,7 @@ from bangbench.nets.caffe_hdf5 import read_caffe_model
 from bangbench.nets.catalogue import build_net, check_classifier, net_definition
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.identity import behaviour_of, code_of
+from bangbench.nets.transforms import transform_of, transformed
 from bangbench.nets.weights import apply_state, load_state
 from bangbench.store.files import sha256_of
 from bangbench.store.layout import CARD, PREPROCESSING, WEIGHTS, stage_file, trained_models
@@ -219,12 +220,15 @@ def _rebuilder(
     info: ModelInfo, mean_image: Tensor | None, device: torch.device, where: str
 ) -> Callable[[dict[str, Tensor]], Classifier]:
     """Return state dict -> classifier of this model's kind, checked, in eval mode, on `device`."""
-    definition = net_definition(info.net)
+    definition, method = net_definition(info.net), transform_of(info)
 
     def rebuild(state: dict[str, Tensor]) -> Classifier:
         net = build_net(definition, info.input_shape, info.classes, seed=0)
+        if method is not None:
+            net = transformed(method, net, info.input_shape, info.classes, info.seed)
         apply_state(net, state, where)
-        classifier = Classifier(net, info.preprocessing, mean_image, definition.channels_last).to(device).eval()
+        draws = 1 if method is None else method.draws
+        classifier = Classifier(net, info.preprocessing, mean_image, definition.channels_last, draws).to(device).eval()
         check_classifier(classifier, info.input_shape, info.classes, where)
         return classifier.requires_grad_(False)
 

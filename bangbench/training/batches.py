@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bangbench.core.seeds import torch_generator
 from bangbench.data.dataset import Dataset
+from bangbench.training.augmentation import Augmentation
 
 
 class Batches:
@@ -18,18 +19,26 @@ class Batches:
     taken up at any iteration.
     """
 
-    def __init__(self, data: Dataset, size: int, device: torch.device, shuffle_seed: int | None = None) -> None:
+    def __init__(
+        self,
+        data: Dataset,
+        size: int,
+        device: torch.device,
+        shuffle_seed: int | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> None:
         self.images = torch.from_numpy(data.images).to(device)
         self.labels = torch.from_numpy(data.labels).to(device)
         self.size = size
         self._shuffle_seed = shuffle_seed
+        self._augmentation = augmentation or Augmentation()
         self._order = (-1, torch.empty(0, dtype=torch.int64))
 
     def at(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Return images float32 (B, C, H, W) in grey levels and labels int64 (B,) of one iteration."""
         parts = [self._stretch(begin, end) for begin, end in self._stretches(iteration)]
         images, labels = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
-        return images.to(torch.float32), labels
+        return self._augmentation.at(iteration, images).to(torch.float32), labels
 
     def _stretches(self, iteration: int) -> list[tuple[int, int]]:
         """Return the ranges of endless positions that lie within one pass each."""

@@ -117,7 +117,8 @@ def train_step(run: Run, iteration: int, meter: Meter) -> None:
     run.method.after_backward(run.classifier)
     run.solver.step(run.rate(iteration), run.method.gradient_scale)
     run.solver.clear_gradients()
-    meter.add(objective.loss, objective.logits, labels)
+    counted = labels if objective.labels is None else objective.labels
+    meter.add(objective.loss, objective.logits, counted)
 
 
 def weights_are_finite(classifier: Classifier) -> bool:
@@ -130,7 +131,8 @@ def keep_stage(run: Run, iteration: int, log: list[LogRow]) -> None:
     net = run.classifier.net.state_dict()
     save_state(stage_file(run.folder, iteration), net)
     write_text(run.folder / LOG, log_text(log))
-    save_snapshot(run.folder / RESUME, run.key, Snapshot(iteration, net, run.solver.velocity, log), run.device)
+    snapshot = Snapshot(iteration, net, run.solver.state(), run.method.state(), log)
+    save_snapshot(run.folder / RESUME, run.key, snapshot, run.device)
 
 
 def log_text(log: list[LogRow]) -> str:

@@ -21,19 +21,22 @@ from bangbench.data.sources import open_source
 from bangbench.nets.catalogue import build_net, check_classifier, net_definition
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.definition import NetDefinition, SolverSettings
-from bangbench.nets.models import mean_image_of
+from bangbench.nets.models import mean_image_of, open_model
 from bangbench.nets.predict import to_device
+from bangbench.nets.transforms import transformed
+from bangbench.nets.trust import remember_code
 from bangbench.nets.weights import apply_state, save_state
 from bangbench.store.files import check_writable, sha256_of
 from bangbench.store.layout import CARD, PREPROCESSING, RESUME, WEIGHTS, model_folder
 from bangbench.store.records import ModelCard, ModelInfo, Preprocessing, write_record
 from bangbench.store.reuse import finished_record, may_replace_finished
+from bangbench.training.augmentation import Augmentation
 from bangbench.training.batches import Batches
 from bangbench.training.loop import Run, gap_notes, train_steps
-from bangbench.training.methods.base import Method, make_method
-from bangbench.training.rates import rate_policy
+from bangbench.training.methods.base import Method, RunView, changes_the_net, make_method
+from bangbench.training.rates import Rate, rate_policy
 from bangbench.training.snapshot import LogRow, load_snapshot
-from bangbench.training.solver import Solver
+from bangbench.training.solver import SOLVERS
 from bangbench.training.spec import TrainSpec
 
 
@@ -66,6 +69,9 @@ def train(spec: TrainSpec, progress: Progress = SILENT) -> ModelCard:
     """
     device = choose_device(spec.device)
     plan = make_plan(spec)
+    forgotten = remember_code(spec.net)
+    if forgotten is not None:
+        progress.note(forgotten)
     folder = model_folder(spec.root, spec.name)
     finished = finished_model(plan)
     if finished is not None:
@@ -107,18 +113,41 @@ def make_plan(spec: TrainSpec) -> Plan:
     definition = net_definition(spec.net)
     given = spec.model_dump(include=set(SolverSettings._fields), exclude_none=True)
     solver = definition.solver._replace(**given)
-    rate_policy(solver.rate_policy, solver.learning_rate)
+    _rate_of(solver)
+    SOLVERS.check(spec.solver)
     method = make_method(spec.method, {**definition.method_defaults.get(spec.method, {}), **spec.method_settings()})
     source = open_source(spec.data, spec.data_dir)
     training_data = source.load("train").first(spec.train_images)
+    solver = solver._replace(iterations=_iterations(spec, solver, len(training_data.images)))
     preprocessing = _preprocessing(spec, definition, training_data.images.shape[1])
     settings = spec.settings() | solver._asdict()
     # nested: a method may call a setting of its own as it likes
     settings |= {"method_settings": _settings_of(method), "preprocessing": preprocessing.model_dump(mode="json")}
+    read = _models_read(spec, method)
+    settings |= {"method_models": read} if read else {}
     key = fingerprint_of({**settings, "train": training_data.fingerprint})
     return Plan(
         spec, definition, solver, preprocessing, method, training_data, source.load("test"), source.name, settings, key
     )
+
+
+def _rate_of(solver: SolverSettings) -> Rate:
+    return rate_policy(solver.rate_policy, solver.learning_rate, solver.iterations)
+
+
+def _iterations(spec: TrainSpec, solver: SolverSettings, images: int) -> int:
+    """Return the solver steps of the run; an epoch that is not a whole number of batches is rounded up at the end."""
+    if spec.epochs is None:
+        return solver.iterations
+    if spec.iterations is not None:
+        raise UsageError(f"--epochs {spec.epochs} and --iterations {spec.iterations} say the same thing; give one")
+    return -(-spec.epochs * images // solver.batch_size)
+
+
+def _models_read(spec: TrainSpec, method: Method) -> dict[str, str | None]:
+    """Return the weights' fingerprints of the models that the method reads, by name."""
+    device = torch.device("cpu")
+    return {name: open_model(name, spec.root, device, spec.data_dir).info.weights_sha256 for name in method.models}
 
 
 def _settings_of(method: Method) -> dict[str, JsonValue]:
@@ -141,6 +170,7 @@ def _train_plan(plan: Plan, folder: Path, device: torch.device, progress: Progre
     run = _make_run(plan, folder, device, classifier)
     if not run.solver.parameters:
         raise BenchError(f"net '{plan.spec.net}' cannot be trained: it has no parameters, or all are frozen")
+    plan.method.begin_run(_view(plan, run))
     begin, log = _go_on(run, progress)
     if begin == 0:
         (folder / RESUME).unlink(missing_ok=True)  # another run's, which cannot be gone on with without its stages
@@ -159,21 +189,35 @@ def _train_plan(plan: Plan, folder: Path, device: torch.device, progress: Progre
 
 def _new_classifier(plan: Plan) -> Classifier:
     net = build_net(plan.definition, plan.input_shape, len(plan.train.class_names), plan.spec.seed)
+    net = transformed(plan.method, net, plan.input_shape, len(plan.train.class_names), plan.spec.seed)
     mean_image = mean_image_of(plan.train) if plan.preprocessing.mean_image else None
-    return Classifier(net, plan.preprocessing, mean_image, plan.definition.channels_last)
+    return Classifier(net, plan.preprocessing, mean_image, plan.definition.channels_last, plan.method.draws)
+
+
+def _view(plan: Plan, run: Run) -> RunView:
+    def opened(name: str) -> Classifier:
+        model = open_model(name, plan.spec.root, run.device, plan.spec.data_dir)
+        if (model.info.input_shape, model.info.classes) != (plan.input_shape, len(plan.train.class_names)):
+            raise BenchError(f"model '{name}' takes other images than {plan.data_name}'s, or has other classes")
+        return model.classifier
+
+    batches, solver = run.batches, plan.solver
+    parts = (batches.images, batches.labels, plan.spec.seed, solver.iterations, solver.batch_size)
+    return RunView(run.classifier.eval(), *parts, opened)
 
 
 def _make_run(plan: Plan, folder: Path, device: torch.device, classifier: Classifier) -> Run:
     shuffle_seed = plan.spec.seed if plan.spec.shuffle else None
+    augmentation = Augmentation(plan.spec.shift, plan.spec.flip, plan.spec.seed)
     return Run(
         key=plan.key,
         folder=folder,
         device=device,
         classifier=classifier,
         method=plan.method,
-        solver=Solver(classifier.net, plan.spec.momentum, plan.solver.weight_decay),
-        rate=rate_policy(plan.solver.rate_policy, plan.solver.learning_rate),
-        batches=Batches(plan.train, plan.solver.batch_size, device, shuffle_seed),
+        solver=SOLVERS.load(plan.spec.solver)(classifier.net, plan.spec.momentum, plan.solver.weight_decay),
+        rate=_rate_of(plan.solver),
+        batches=Batches(plan.train, plan.solver.batch_size, device, shuffle_seed, augmentation),
         test=(to_device(plan.test.images, device), to_device(plan.test.labels, device)),
         iterations=plan.solver.iterations,
         stages=plan.solver.stages,
@@ -186,7 +230,8 @@ def _go_on(run: Run, progress: Progress) -> tuple[int, list[LogRow]]:
     if snapshot is None:
         return 0, []
     apply_state(run.classifier.net, snapshot.net, str(run.folder / RESUME))
-    run.solver.restore(snapshot.velocity)
+    run.solver.load_state(snapshot.solver)
+    run.method.load_state(snapshot.method)
     progress.note(f"{run.folder}: going on from iteration {snapshot.iteration}")
     return snapshot.iteration, snapshot.log
 
@@ -204,6 +249,7 @@ def _card(plan: Plan, classifier: Classifier, device: str) -> ModelCard:
         seed=plan.spec.seed,
         iterations=plan.solver.iterations,
         data=plan.data_name,
+        transformed=changes_the_net(plan.method),
     )
     data = data_info(plan.train, plan.data_name, plan.spec.data)
     return ModelCard(

@@ -1,4 +1,4 @@
-"""The state of an unfinished training: weights, momentum, random generators and the log so far, in one file."""
+"""The state of an unfinished training: weights, solver, method, random generators and the log so far, in one file."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ class Snapshot(NamedTuple):
 
     iteration: int
     net: dict[str, Tensor]
-    velocity: dict[str, Tensor]
+    solver: dict[str, Tensor]
+    method: dict[str, Tensor]
     log: list[LogRow]
 
 
 def save_snapshot(path: Path, key: str, snapshot: Snapshot, device: torch.device) -> None:
     """Write a snapshot with the default generators' states, atomically."""
-    tensors = _prefixed("net", snapshot.net) | _prefixed("velocity", snapshot.velocity)
+    parts = {"net": snapshot.net, "solver": snapshot.solver, "method": snapshot.method}
+    tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
     tensors["generator.cpu"] = torch.get_rng_state()
     if device.type == "cuda":
         tensors["generator.cuda"] = torch.cuda.get_rng_state(device)
@@ -57,7 +59,8 @@ def load_snapshot(path: Path, key: str, device: torch.device) -> Snapshot | None
     if device.type == "cuda" and "generator.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["generator.cuda"], device)
     log = [LogRow(*row) for row in json.loads(metadata["log"])]
-    return Snapshot(int(metadata["iteration"]), _under("net", tensors), _under("velocity", tensors), log)
+    net, solver, method = (_under(part, tensors) for part in ("net", "solver", "method"))
+    return Snapshot(int(metadata["iteration"]), net, solver, method, log)
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -66,10 +69,6 @@ def _metadata(path: Path) -> dict[str, str]:
             return stream.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise BenchError(f"{path}: not a whole snapshot ({error}); delete it to start again") from error
-
-
-def _prefixed(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": tensor for name, tensor in state.items()}
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

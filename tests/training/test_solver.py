@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from bangbench.training.rates import rate_policy
-from bangbench.training.solver import Solver
+from bangbench.training.solver import CaffeSgd
 
 STEPS = 250
 CHANGES = (100, 200)
@@ -51,7 +51,7 @@ def torch_gradients(net: nn.Sequential, step: int) -> None:
 
 def test_250_steps_equal_the_numpy_twin_across_two_rate_changes():
     net = small_net()
-    solver, rate = Solver(net, MOMENTUM, DECAY), rate_policy("steps(100, 200)", BASE)
+    solver, rate = CaffeSgd(net, MOMENTUM, DECAY), rate_policy("steps(100, 200)", BASE, STEPS)
     weights = {name: value.detach().numpy().copy() for name, value in net.named_parameters()}
     velocity = {name: np.zeros_like(value) for name, value in weights.items()}
     for step in range(STEPS):
@@ -70,7 +70,7 @@ def test_250_steps_equal_the_numpy_twin_across_two_rate_changes():
 
 def test_torchs_sgd_differs_once_the_rate_has_changed():
     ours, theirs = small_net(), small_net()
-    solver, rate = Solver(ours, MOMENTUM, 0.0), rate_policy("steps(100, 200)", BASE)
+    solver, rate = CaffeSgd(ours, MOMENTUM, 0.0), rate_policy("steps(100, 200)", BASE, STEPS)
     biases = [value for name, value in theirs.named_parameters() if name.endswith("bias")]
     others = [value for name, value in theirs.named_parameters() if not name.endswith("bias")]
     sgd = torch.optim.SGD([{"params": biases}, {"params": others}], lr=BASE, momentum=MOMENTUM)
@@ -91,14 +91,14 @@ def test_decay_applies_to_biases_too():
     layer = nn.Linear(2, 2).double()
     before = layer.bias.detach().clone()
     layer.weight.grad, layer.bias.grad = torch.zeros_like(layer.weight), torch.zeros_like(layer.bias)
-    Solver(layer, 0.9, 0.1).step(0.5)
+    CaffeSgd(layer, 0.9, 0.1).step(0.5)
     torch.testing.assert_close(layer.bias, before * (1 - 2 * 0.5 * 0.1))
 
 
 def test_frozen_parameters_and_those_without_gradient_stay():
     net = small_net()
     net[0].weight.requires_grad_(False)
-    solver = Solver(net, MOMENTUM, DECAY)
+    solver = CaffeSgd(net, MOMENTUM, DECAY)
     assert "0.weight" not in solver.parameters
     net[2].weight.grad = torch.ones_like(net[2].weight)
     solver.step(0.1)
@@ -110,14 +110,14 @@ def test_frozen_parameters_and_those_without_gradient_stay():
 
 def test_a_restored_solver_goes_on_as_if_nothing_had_happened():
     net, copy = small_net(), small_net()
-    first, second = Solver(net, MOMENTUM, DECAY), Solver(copy, MOMENTUM, DECAY)
+    first, second = CaffeSgd(net, MOMENTUM, DECAY), CaffeSgd(copy, MOMENTUM, DECAY)
     for step in range(6):
         torch_gradients(net, step)
         first.step(0.05)
         first.clear_gradients()
         if step == 2:
             copy.load_state_dict(net.state_dict())
-            second.restore({name: value.clone() for name, value in first.velocity.items()})
+            second.load_state({name: value.clone() for name, value in first.state().items()})
         if step > 2:
             torch_gradients(copy, step)
             second.step(0.05)
@@ -128,14 +128,14 @@ def test_a_restored_solver_goes_on_as_if_nothing_had_happened():
 def test_clearing_forgets_the_gradients():
     net = small_net()
     torch_gradients(net, 0)
-    Solver(net, MOMENTUM, DECAY).clear_gradients()
+    CaffeSgd(net, MOMENTUM, DECAY).clear_gradients()
     assert all(value.grad is None for value in net.parameters())
 
 
 @pytest.mark.parametrize("scale", [2.0**40, 2.0**-20])
 def test_gradients_a_power_of_two_too_large_give_the_same_bits(scale):
     plain, scaled = small_net().float(), small_net().float()
-    solvers = Solver(plain, MOMENTUM, DECAY), Solver(scaled, MOMENTUM, DECAY)
+    solvers = CaffeSgd(plain, MOMENTUM, DECAY), CaffeSgd(scaled, MOMENTUM, DECAY)
     for step in range(20):
         for net, factor in ((plain, 1.0), (scaled, scale)):
             inputs, labels = batch(step)

@@ -27,11 +27,11 @@ _AMPLIFICATION = 2.0**40
 
 
 class BangSettings(base.MethodSettings):
-    """beta scales the gradient, epsilon in [0, 1] sets how far samples are balanced, ratio lowers it for wrong ones."""
+    """How far gradients are balanced."""
 
-    beta: float = Field(1.0, gt=0.0)
-    epsilon: float = Field(0.8, ge=0.0, le=1.0)
-    ratio: float = Field(1.0, ge=0.0)
+    beta: float = Field(1.0, gt=0.0, description="Factor of the whole gradient.")
+    epsilon: float = Field(0.8, ge=0.0, le=1.0, description="How far samples are balanced.")
+    ratio: float = Field(1.0, ge=0.0, description="epsilon of misclassified samples, relative to the others'.")
 
 
 def balance(norms: Tensor, epsilons: Tensor, nothing: float = 0.0) -> Tensor:
@@ -51,6 +51,7 @@ class Bang(base.Method):
 
     Settings: ClassVar[type[base.MethodSettings]] = BangSettings
     settings: BangSettings
+    paper = "Rozsa, Guenther, Boult 2016, arXiv 1612.00138"
     gradient_scale = _AMPLIFICATION
     trained_on = ()
 
