@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 
 # A shell that starts the tests in the background makes them, and every process they start, deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Threads that wait for work in a loop take the cores from the tests beside them, which then last many times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# What the tests train is not remembered in the configuration of the user who runs them.
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, os.environ["XDG_CONFIG_HOME"], ignore_errors=True)

@@ -53,7 +53,7 @@ def open_with_images(spec: ModelSpec) -> Opened:
 
 
 def _given(spec: ModelSpec) -> Given:
-    return Given(spec.weights, Preprocessing(**_own_preprocessing(spec)), spec.random_weights)
+    return Given(spec.weights, Preprocessing(**_own_preprocessing(spec)), spec.random_weights, spec.trust_code)
 
 
 def _own_preprocessing(spec: ModelSpec) -> dict[str, Any]:

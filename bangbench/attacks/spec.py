@@ -22,7 +22,9 @@ STANDARD_ATTACKS = ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked")
 class ModelSpec(Spec):
     """Base of the specs that look at one model on test images."""
 
-    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"model", "batch_size", "workers", "random_weights"}
+    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {
+        *("model", "batch_size", "workers", "random_weights", "trust_code")
+    }
 
     model: str = Field(
         description="A trained model's name, a model folder, a .caffemodel.h5 file, or package.module:factory."
@@ -31,6 +33,7 @@ class ModelSpec(Spec):
     limit: Positive | None = Field(None, description="Use only the first so many test images.")
     weights: Path | None = Field(None, description="Weights of your own net (.safetensors or .pt).")
     random_weights: bool = Field(False, description="Own net: take the weights that its factory gives it.")
+    trust_code: bool = Field(False, description="Run the code of a net that a model folder names.")
     input_scale: float | None = Field(None, gt=0, description="Own net: divide grey levels by this (default: 255).")
     mean: tuple[float, ...] | None = Field(None, description="Own net: per-channel mean after scaling.")
     std: tuple[float, ...] | None = Field(None, description="Own net: per-channel standard deviation after scaling.")

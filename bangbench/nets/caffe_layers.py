@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from bangbench.core.memory import check_memory
+
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
@@ -28,6 +30,7 @@ def convolution(
 
 def linear(features: int, outputs: int, generator: torch.Generator, std: float | None = None) -> nn.Linear:
     """Return a linear layer with bias 0; weights N(0, std), or xavier where `std` is None."""
+    check_memory(4 * features * outputs, f"a layer of {features} x {outputs} weights")
     layer: nn.Linear = skip_init(nn.Linear, features, outputs)  # type: ignore[no-untyped-call]
     return _filled(layer, generator, std)
 

@@ -21,7 +21,8 @@ from bangbench.nets.catalogue import build_net, check_classifier, net_definition
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.identity import behaviour_of, code_of
 from bangbench.nets.transforms import transform_of, transformed
-from bangbench.nets.weights import apply_state, load_state
+from bangbench.nets.trust import check_code
+from bangbench.nets.weights import apply_state, check_tensor, load_state
 from bangbench.store.files import sha256_of
 from bangbench.store.layout import CARD, PREPROCESSING, WEIGHTS, stage_file, trained_models
 from bangbench.store.records import ModelCard, ModelInfo, Preprocessing, read_record
@@ -77,12 +78,14 @@ class Model(NamedTuple):
 class Given(NamedTuple):
     """What a user says of a net of their own, beside its factory.
 
-    random_weights: that the weights which the factory itself gives the net are those that are meant.
+    random_weights: that the weights which the factory itself gives the net are those that are meant; trust_code: that
+    a model folder may run the code which it names.
     """
 
     weights: Path | None = None
     preprocessing: Preprocessing = Preprocessing()
     random_weights: bool = False
+    trust_code: bool = False
 
 
 def open_model(
@@ -106,7 +109,7 @@ def open_model(
         return _open_caffe(Path(reference), place)
     if ":" in reference:
         return _open_factory(*_with_own_weights(reference, given), place)
-    return _open_folder(_model_folder(reference, root), reference, place)
+    return _open_folder(_model_folder(reference, root), reference, place, given.trust_code)
 
 
 def mean_image_of(data: Dataset) -> Tensor:
@@ -121,18 +124,23 @@ def _model_folder(reference: str, root: Path) -> Path:
     raise unknown_name("model", reference, trained_models(root))
 
 
-def _open_folder(folder: Path, reference: str, place: Place) -> Model:
+def _open_folder(folder: Path, reference: str, place: Place, trust_code: bool) -> Model:
     card = read_record(folder / CARD, ModelCard)
+    check_code(card.model.net, folder / CARD, trust_code)
     if card.status != "done":
         raise BenchError(f"model '{reference}' is not finished; run its training again to go on with it")
     _check_weights_file(folder / WEIGHTS, card)
-    mean_image = load_state(folder / PREPROCESSING)["mean"] if card.model.preprocessing.mean_image else None
+    mean_image = _mean_image(folder / PREPROCESSING, card.model) if card.model.preprocessing.mean_image else None
     rebuild = _rebuilder(card.model, mean_image, place.device, str(folder))
     classifier = rebuild(load_state(folder / WEIGHTS))
     stages = tuple(stage for stage in card.stages if stage_file(folder, stage).is_file())
     info = _identified(card.model, classifier)
     name = card.model.name if folder.is_relative_to(place.root / "models") else folder.name
     return Model(name, info, classifier, card.train_data.source, stages, folder, rebuild)
+
+
+def _mean_image(path: Path, info: ModelInfo) -> Tensor:
+    return check_tensor("mean", load_state(path), torch.empty(info.input_shape, device="meta"), str(path))
 
 
 def _check_weights_file(path: Path, card: ModelCard) -> None:

@@ -94,7 +94,7 @@ def _misfit(name: str, found: Tensor, expected: Tensor) -> Iterator[str]:
 
 
 def _finite(found: Tensor, expected: Tensor) -> bool:
-    return not expected.is_floating_point() or bool(found.to(expected.dtype).isfinite().all())
+    return not expected.is_floating_point() or bool(found.to(dtype=expected.dtype).isfinite().all())
 
 
 def _load_pickled_state(path: Path) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ def make_plan(spec: NoiseSpec) -> Plan:
     device = choose_device(spec.device)
     check_arithmetic(spec.arithmetic, device)
     preprocessing = spec.model_dump(include={"input_scale", "mean", "std"}, exclude_none=True)
-    given = Given(None, Preprocessing(**preprocessing), spec.random_weights)
+    given = Given(None, Preprocessing(**preprocessing), spec.random_weights, spec.trust_code)
     models = tuple(
         open_model(reference, spec.root, device, spec.data_dir, spec.data, given) for reference in spec.models
     )

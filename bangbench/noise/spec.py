@@ -25,7 +25,9 @@ class NoiseSpec(Spec):
     float32 rounding. The number of processes changes nothing: on a CPU each computes with one thread.
     """
 
-    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"batch_size", "workers", "random_weights"}
+    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {
+        *("batch_size", "workers", "random_weights", "trust_code")
+    }
     #: Settings that older records lack: left out at their defaults, or those records would have other keys.
     left_out_at_default: ClassVar[tuple[str, ...]] = ("precision", "arithmetic", "input_scale", "mean", "std")
 
@@ -61,6 +63,7 @@ class NoiseSpec(Spec):
         "changes is counted.",
     )
     random_weights: bool = Field(False, description="Own nets: take the weights that their factories give them.")
+    trust_code: bool = Field(False, description="Run the code of nets that model folders name.")
     input_scale: float | None = Field(None, gt=0, description="Own nets: divide grey levels by this (default: 255).")
     mean: tuple[float, ...] | None = Field(None, description="Own nets: per-channel mean after scaling.")
     std: tuple[float, ...] | None = Field(None, description="Own nets: per-channel standard deviation after scaling.")

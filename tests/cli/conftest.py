@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from bangbench.cli.main import app
 from bangbench.core import device
+from bangbench.nets.trust import remember_code
 
 Invoke = Callable[..., CompletedProcess[str]]
 
@@ -81,6 +82,7 @@ def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """Return the working directory: a copy of `trained`."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    remember_code("net.py:make")  # trained elsewhere: a copy of the folder is to be trusted again
     return tmp_path
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from typing import Any
+
+import numba
 import numpy as np
 import pytest
 
-from bangbench.core import compiled as module
 from bangbench.core.compiled import compiled, compiled_sum, plain
 
 pytestmark = pytest.mark.exact
@@ -35,18 +39,59 @@ def test_nan_and_infinity_stay_what_they_are(compile_it):
     assert compile_it(total)(np.array([1.0, np.inf])) == np.inf
 
 
-def test_without_a_folder_to_write_to_nothing_is_kept_and_all_works(monkeypatch):
-    kept, compile_with = [], module.njit
+def test_a_function_of_no_file_cannot_be_kept_and_works():
+    names: dict[str, Any] = {}
+    exec("def three(values):\n    return 3.0 * values[0]", names)
+    assert compiled(names["three"])(np.ones(3)) == 3.0
 
-    def refusing(function, cache=False, **options):
-        kept.append(cache)
-        if cache:
-            raise RuntimeError("cannot cache function 'total': no locator available")
-        return compile_with(function, **options)
 
-    monkeypatch.setattr(module, "njit", refusing)
-    assert compiled(total)(np.ones(3)) == 3.0
-    assert kept == [True, False]
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Return a folder in which compiled code is kept from now on, with that of `total` in it."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    compiled(total)(np.ones(3))
+    return tmp_path
+
+
+def hits(function) -> int:
+    """Return how many signatures a function that adds up 1 + 1 + 1 + 1 was found on disk for."""
+    assert function(np.ones(4)) == 4.0
+    return sum(function.stats.cache_hits.values())
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+@pytest.mark.parametrize("damage", ["empty", "half", "zeros at the end", "one bit"])
+def test_damaged_code_on_disk_is_compiled_again_said_once_and_mended(kept, caplog, ending, damage):
+    assert hits(compiled(total)) == 1
+    [path] = kept.rglob(f"*.{ending}")
+    content = bytearray(path.read_bytes())
+    content[-200 // 3] ^= 4
+    half = len(content) // 2
+    path.write_bytes(
+        {
+            "empty": b"",
+            "half": bytes(content[:half]),
+            "zeros at the end": bytes(content[:half] + bytes(half)),
+            "one bit": bytes(content),
+        }[damage]
+    )
+    assert hits(compiled(total)) == 0
+    assert len(caplog.messages) <= 1, "a bit of the index may be one of a name, under which nothing is found"
+    hits(compiled(total))
+    assert hits(compiled(total)) == 1
+    assert all(str(kept) in message for message in caplog.messages)
+
+
+def test_code_that_cannot_be_kept_is_compiled_all_the_same(kept, caplog, monkeypatch):
+    for path in kept.rglob("*.nb?"):
+        path.unlink()
+
+    def full(path, *_):
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    monkeypatch.setattr(os, "replace", full)
+    assert hits(compiled(total)) == 0
+    assert ["No space left on device" in message for message in caplog.messages] == [True]
 
 
 def test_plain_arrays_stay_and_others_are_copied():
