@@ -236,7 +236,7 @@ _ALL = (
     _reason(
         "logit-scale",
         "masked against unmasked",
-        "Dividing all logits by their typical margin changes no rate.",
+        "Dividing all logits by their typical margin, where that is above 5, changes no rate.",
         "An attack's rate depends on a factor on all logits, which changes no prediction: the model hides behind the "
         "size of its logits, as defensive distillation does.",
         "Scale the logits before attacking, or read fgs-unmasked, pgd, apgd.",
