@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bangbench import __version__
-from bangbench.cli import attack, audit, data, models, noise_eval, pass_command, report, reproduce, train
+from bangbench.cli import attack, audit, data, methods, models, noise_eval, pass_command, report, reproduce, train
 
 app = typer.Typer(
     name="bangbench",
@@ -18,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (train, attack, audit, noise_eval, report, reproduce, pass_command, data, models):
+for module in (train, attack, audit, noise_eval, report, reproduce, pass_command, data, models, methods):
     module.add(app)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -60,7 +61,9 @@ def make_settings(what: str, kind: type[Settings], given: Mapping[str, Any]) -> 
         setting = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             known = ", ".join(kind.model_fields) or "none"
-            raise UsageError(f"{what} has no setting '{setting}' (it has: {known})") from error
+            close = difflib.get_close_matches(setting, kind.model_fields, n=1, cutoff=0.5)
+            hint = f"; did you mean '{close[0]}'?" if close else ""
+            raise UsageError(f"{what} has no setting '{setting}' (it has: {known}){hint}") from error
         raise UsageError(f"{what}: {setting}: {first['msg']}") from error
 
 

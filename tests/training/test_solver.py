@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from bangbench.core.errors import BenchError, UsageError
 from bangbench.training.rates import rate_policy
-from bangbench.training.solver import CaffeSgd
+from bangbench.training.run import train
+from bangbench.training.solver import SOLVERS, CaffeSgd
 
 STEPS = 250
 CHANGES = (100, 200)
@@ -149,3 +151,68 @@ def test_gradients_a_power_of_two_too_large_give_the_same_bits(scale):
         assert torch.equal(value, scaled.state_dict()[name])
         assert torch.equal(solvers[0].velocity[name], solvers[1].velocity[name])
     assert not torch.equal(plain[0].weight, small_net().float()[0].weight)
+
+
+OTHERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("scale", [1.0, 2.0**20])
+def test_the_other_solvers_are_those_of_torch(name, scale):
+    ours, theirs = small_net(), small_net()
+    solver, rate = SOLVERS.load(name)(ours, 0.8, DECAY), rate_policy("inv(0.1, 1)", BASE, 40)
+    own = {"momentum": 0.8} if name == "sgd" else {"betas": (0.8, 0.999)}
+    optimizer = OTHERS[name](theirs.parameters(), lr=1.0, weight_decay=DECAY, **own)
+    for step in range(40):
+        inputs, labels = map(torch.from_numpy, batch(step))
+        (cross_entropy(ours(inputs), labels) * scale).backward()
+        solver.step(rate(step), scale)
+        solver.clear_gradients()
+        optimizer.param_groups[0]["lr"] = BASE / (1 + 0.1 * step)
+        optimizer.zero_grad()
+        torch_gradients(theirs, step)
+        optimizer.step()
+    for name_, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name_], value, rtol=0, atol=1e-12)
+    assert float((ours[0].weight - small_net()[0].weight).detach().abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_runs_with_the_other_solvers_go_on_where_they_were_interrupted(name, spec_of, stop_after, left_by, tmp_path):
+    settings = {"solver": name, "learning_rate": 0.003, "rate_policy": "triangle(0.4)"}
+    card = train(spec_of(name="whole", **settings))
+    with pytest.raises(KeyboardInterrupt):
+        train(spec_of(name="parts", **settings), stop_after(10))
+    train(spec_of(name="parts", **settings))
+    assert left_by(tmp_path / "models/parts") == left_by(tmp_path / "models/whole")
+    assert card.spec["solver"] == name
+
+
+@pytest.mark.parametrize("name", ["caffe", "adam"])
+def test_another_solver_s_state_is_refused(name):
+    net = small_net()
+    with pytest.raises(BenchError, match="the snapshot is another solver's; delete it to start again"):
+        SOLVERS.load(name)(net, 0.9, 0.0).load_state({"velocity/other.weight": torch.zeros(3)})
+
+
+def test_an_unknown_solver_is_refused_before_anything_is_written(spec_of, tmp_path):
+    with pytest.raises(UsageError, match="unknown solver 'adan': did you mean 'adam'"):
+        train(spec_of(solver="adan"))
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(("epochs", "images", "iterations"), [(1, 100, 7), (2, 100, 13), (3, 96, 18)])
+def test_epochs_are_kept_as_the_iterations_they_come_to(spec_of, epochs, images, iterations):
+    card = train(spec_of(epochs=epochs, iterations=None, train_images=images, stages=100))
+    assert card.model.iterations == card.spec["iterations"] == iterations
+    same = train(spec_of(iterations=iterations, train_images=images, stages=100))
+    assert same == card
+
+
+def test_epochs_and_iterations_exclude_each_other(spec_of):
+    with pytest.raises(UsageError, match="--epochs 3 and --iterations 14 say the same thing; give one"):
+        train(spec_of(epochs=3))
+
+
+def test_settings_that_are_not_used_stand_in_no_record(spec_of):
+    assert not {"solver", "shift", "flip", "epochs", "method_models"} & set(train(spec_of(iterations=1)).spec)
