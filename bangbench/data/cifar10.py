@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
 import tarfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bangbench.core.errors import BenchError
 from bangbench.data.cifar_pickle import read_python_batch
 from bangbench.data.dataset import Dataset, Split, make_dataset
+from bangbench.store.files import read_file
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -42,6 +43,7 @@ FORMS = {
 }
 
 _PIXELS = 3 * 32 * 32
+_MOST_BYTES, _MOST_ARCHIVE_BYTES = 64 << 20, 1 << 30
 
 
 class Cifar10:
@@ -53,7 +55,10 @@ class Cifar10:
         self.data_dir = data_dir
 
     def load(self, split: Split) -> Dataset:
-        """Return the split in official order: uint8 (N, 3, 32, 32), RGB. Raises `BenchError` for bad files."""
+        """Return the split in official order: uint8 (N, 3, 32, 32), RGB. Raises `BenchError` for bad files.
+
+        Of a batch, which has 31 MB, at most 64 MiB are read, and of an archive 1 GiB, block by block.
+        """
         path = find_cifar10(self.data_dir)
         if path is None:
             raise BenchError(
@@ -87,11 +92,9 @@ def _read_directory(path: Path, names: list[str]) -> Mapping[str, bytes]:
     contents = {}
     for name in names:
         try:
-            contents[name] = (path / name).read_bytes()
-        except FileNotFoundError as error:
-            raise _missing(path, [name]) from error
-        except OSError as error:
-            raise BenchError(f"{path / name}: cannot be read: {error.strerror}") from error
+            contents[name] = read_file(path / name, _MOST_BYTES)
+        except BenchError as error:
+            raise error if (path / name).exists() else _missing(path, [name]) from error
     return contents
 
 
@@ -99,13 +102,19 @@ def _read_archive(path: Path, names: list[str]) -> Mapping[str, bytes]:
     """Return the wanted members, read in memory: nothing is extracted, so a member's path cannot lead anywhere."""
     contents: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        with _Bounded(path) as content, tarfile.open(fileobj=content, mode="r:") as archive:
             for member in archive:
                 name = PurePosixPath(member.name).name
+                if member.offset_data + member.size > _MOST_ARCHIVE_BYTES or (
+                    name in names and member.size > _MOST_BYTES
+                ):
+                    raise tarfile.TarError("it holds more than CIFAR-10")
                 stream = archive.extractfile(member) if name in names and member.isreg() else None
+                if stream is not None and name in contents:
+                    raise tarfile.TarError(f"it holds {name} twice")
                 if stream is not None:
                     contents[name] = stream.read()
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except Exception as error:  # a damaged archive makes tarfile raise nearly anything
         raise BenchError(
             f"{path}: expected a complete .tar.gz archive, found one that cannot be read to its end ({error}): it "
             "is truncated or damaged; delete it and run 'bangbench data fetch cifar10'"
@@ -113,6 +122,16 @@ def _read_archive(path: Path, names: list[str]) -> Mapping[str, bytes]:
     if len(contents) < len(names):
         raise _missing(path, [name for name in names if name not in contents])
     return contents
+
+
+class _Bounded(gzip.GzipFile):
+    """An uncompressed archive of which no more is read at once than a batch may have: headers can be bombs as well."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return `size` bytes."""
+        if size is None or not 0 <= size <= _MOST_BYTES:
+            raise tarfile.TarError("it holds more than CIFAR-10")
+        return super().read(size)
 
 
 def _missing(path: Path, names: list[str]) -> BenchError:

@@ -15,13 +15,16 @@ from bangbench.store.files import write_atomically
 
 _CHUNK_BYTES = 1 << 16
 _TIMEOUT_SECONDS = 30
+#: The largest file that is downloaded (CIFAR-10) has 170 MB.
+_MOST_BYTES = 1 << 30
 
 
 def download(url: str, target: Path, check: Callable[[Path], None], progress: Progress) -> None:
     """Fetch `url` into `target`, replacing it only after ``check(temporary)`` has returned.
 
-    Progress is in bytes. Raises `BenchError` for a refused connection, an error status, a transfer that ends
-    early, and whatever `check` raises; the temporary file is gone in all cases.
+    Progress is in bytes, of which at most 1 GiB are taken. Raises `BenchError` for a refused connection, an error
+    status, a transfer that ends early or not at all, and whatever `check` raises; the temporary file is gone in all
+    cases.
     """
 
     def write(temporary: Path) -> None:
@@ -40,6 +43,8 @@ def _transfer(url: str, temporary: Path, progress: Progress) -> None:
         get(url, str(temporary), None)
     except requests.exceptions.RequestException as error:
         raise BenchError(_explain(error, url, bar)) from error
+    except ValueError as error:  # pooch takes any length for a number
+        raise BenchError(f"{url}: expected a file with its length, the server sent nonsense ({error})") from error
     finally:
         bar.finish()
 
@@ -64,11 +69,13 @@ class _ByteBar:
 
     @total.setter
     def total(self, count: int) -> None:
-        self._total = count
-        self._progress.start(self._label, count, unit="B")
+        self._total = max(0, count)
+        self._progress.start(self._label, self._total, unit="B")
 
     def update(self, count: int) -> None:
         """Count `count` bytes, as far as they fit into the total."""
+        if self.received + count > _MOST_BYTES:
+            raise BenchError(f"{self._label}: expected at most {_MOST_BYTES:,} bytes, the server sends more")
         step = min(count, self.total - self.received) if self.total else count
         self.received += step
         self._progress.advance(step)

@@ -11,7 +11,7 @@ from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.progress import Progress
 from bangbench.data import cifar10, mnist
 from bangbench.data.download import download
-from bangbench.data.idx import uncompress
+from bangbench.data.idx import content_blocks
 from bangbench.data.sources import SOURCES, data_directory
 
 #: Where each data set is downloaded from; the next address is tried where one fails.
@@ -24,6 +24,10 @@ BASE_URLS: dict[str, tuple[str, ...]] = {
 }
 
 CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
+
+_BLOCK_BYTES = 1 << 20
+#: The longest file of MNIST has 47 MB.
+_MOST_BYTES = 64 << 20
 
 
 class Verified(NamedTuple):
@@ -48,14 +52,21 @@ class _Checksum(NamedTuple):
     digest: str
     of_uncompressed: bool
 
-    def complaint(self, content: bytes, where: str) -> str | None:
-        """Return what is wrong with a file's bytes, or None; a damaged gzip file raises `BenchError`."""
-        plain = uncompress(content, where) if self.of_uncompressed else content
-        found = hashlib.new(self.algorithm, plain, usedforsecurity=False).hexdigest()
+    def complaint(self, path: Path, where: str) -> str | None:
+        """Return what is wrong with a file, or None; `BenchError` for a damaged or too long gzip file."""
+        digest = hashlib.new(self.algorithm, usedforsecurity=False)
+        if self.of_uncompressed:
+            for block in content_blocks(path, where, _MOST_BYTES):
+                digest.update(block)
+        else:
+            with path.open("rb") as stream:
+                while block := stream.read(_BLOCK_BYTES):
+                    digest.update(block)
+        found = digest.hexdigest()
         if found == self.digest:
             return None
         what = f"{self.algorithm.upper()}{' of the uncompressed content' if self.of_uncompressed else ''}"
-        return f"expected {what} {self.digest}, found {found} ({len(content)} bytes)"
+        return f"expected {what} {self.digest}, found {found} ({path.stat().st_size} bytes)"
 
 
 def fetch(name: str, data_dir: Path | None, progress: Progress, base_urls: Sequence[str] | None = None) -> list[Path]:
@@ -131,7 +142,7 @@ def _fetch_file(addresses: Sequence[str], target: Path, checksum: _Checksum, pro
 
 def _fetch_from(url: str, target: Path, checksum: _Checksum, progress: Progress) -> None:
     def check(temporary: Path) -> None:
-        complaint = checksum.complaint(temporary.read_bytes(), url)
+        complaint = checksum.complaint(temporary, url)
         if complaint:
             raise BenchError(
                 f"{url}: {complaint}: the server sent something else (a login page, another version) or the "
@@ -159,7 +170,7 @@ def _verified(path: Path, checksum: _Checksum) -> Verified:
     if not path.is_file():
         return Verified(path, False, "missing; fetch the data set again")
     try:
-        complaint = checksum.complaint(path.read_bytes(), str(path))
+        complaint = checksum.complaint(path, str(path))
     except (BenchError, OSError) as error:
         complaint = str(error)
     return Verified(path, complaint is None, complaint or "official content")

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bangbench.core.errors import BenchError
+from bangbench.core.memory import check_memory
 from bangbench.data.dataset import Dataset, Split, make_dataset
-from bangbench.data.images import SUFFIXES, decode_image
+from bangbench.data.images import SUFFIXES, Like, decode_image
 from bangbench.data.order import fixed_permutation
 from bangbench.data.tree import Tree, open_tree
 
@@ -41,8 +42,7 @@ class FolderSource:
         with open_tree(self.path) as tree:
             names = self._names(tree)
             classes = self._classes(tree)
-            decoded = {name: decode_image(tree.read(name), self._where(name)) for name in tree.files}
-        self._check_sizes(decoded)
+            decoded = self._decoded(tree)
         colour = any(pixels.ndim == _DEPTH for pixels in decoded.values())
         return {split: self._dataset(split, names[split], classes, decoded, colour) for split in _SPLITS}
 
@@ -97,14 +97,21 @@ class FolderSource:
             )
         return sorted(classes)
 
-    def _check_sizes(self, decoded: Mapping[str, NDArray[np.uint8]]) -> None:
-        first, reference = next(iter(decoded.items()))
-        for name, pixels in decoded.items():
-            if pixels.shape[:2] != reference.shape[:2]:
-                raise BenchError(
-                    f"{self._where(name)} is {_size(pixels)} pixels, but {first} is {_size(reference)}; expected "
-                    "images of one size; resize them"
+    def _decoded(self, tree: Tree) -> Mapping[str, NDArray[np.uint8]]:
+        """Return the pixels of every file: (H, W) or (H, W, 3), of one size, as the headers say before any is decoded.
+
+        All of them, and a copy in their order, must fit into half of the memory available.
+        """
+        decoded: dict[str, NDArray[np.uint8]] = {}
+        like: Like | None = None
+        for name in tree.files:
+            pixels = decoded[name] = decode_image(tree.read(name), self._where(name), like)
+            if like is None or pixels.ndim == _DEPTH > decoded[like.name].ndim:
+                check_memory(
+                    2 * len(tree.files) * pixels.nbytes, f"{self.path}: {len(tree.files):,} images like {name}"
                 )
+                like = Like(name, pixels.shape[1], pixels.shape[0])
+        return decoded
 
     def _where(self, name: str) -> str:
         return f"{self._prefix}{name}"
@@ -114,7 +121,3 @@ def _channels_first(pixels: NDArray[np.uint8], colour: bool) -> NDArray[np.uint8
     if pixels.ndim == _DEPTH:
         return pixels.transpose(2, 0, 1)
     return np.broadcast_to(pixels, (3, *pixels.shape)) if colour else pixels[None]
-
-
-def _size(pixels: NDArray[np.uint8]) -> str:
-    return f"{pixels.shape[1]}x{pixels.shape[0]}"

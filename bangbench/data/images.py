@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,33 +15,50 @@ from bangbench.core.errors import BenchError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
+#: Pixels of an image at most: a file of some kilobytes can announce any number of them.
+MOST_PIXELS = 1 << 24
+#: Bytes of an image file at most: four to a pixel, and as much for everything else that may be in it.
+MOST_BYTES = 4 * MOST_PIXELS + (1 << 24)
+
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _EIGHT_BITS = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 _GREY = frozenset({"1", "L", "LA", "La"})
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
 
 
-def decode_image(content: bytes, where: str) -> NDArray[np.uint8]:
+class Like(NamedTuple):
+    """Another image, whose size this one is to have."""
+
+    name: str
+    width: int
+    height: int
+
+
+def decode_image(content: bytes, where: str, like: Like | None = None) -> NDArray[np.uint8]:
     """Return the pixels of an image file: uint8 (H, W) for a grey image, (H, W, 3) in RGB order for any other.
 
     Whether an image is grey is what the file declares, not what its pixels happen to be. A rotation noted in EXIF
     is not applied. Raises `BenchError`, which names `where`, for damaged files, more than 8 bits per channel, and
-    transparency (an opaque alpha channel is dropped).
+    transparency (an opaque alpha channel is dropped), more than `MOST_PIXELS`, and for another size than that of
+    `like`: the header decides before a pixel is decoded. Takes up to 12 bytes to a pixel, 192 MiB.
     """
-    pixels = _decode_whole_jpeg(content)
-    if pixels is not None:
-        return pixels
     try:
         with warnings.catch_warnings():
             # Pillow warns of damaged metadata; where that costs pixels, an error follows.
             warnings.simplefilter("ignore")
-            return _decode_with_pillow(content, where)
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+                _check_size(image.size, like, where)
+                pixels = _decode_whole_jpeg(content)
+                if pixels is None or pixels.shape[1::-1] != image.size:
+                    pixels = _pixels(image, where)
+                return pixels
+    except BenchError:
+        raise
     except UnidentifiedImageError as error:
         raise BenchError(
             f"{where}: expected an image ({', '.join(_FORMATS)}), found something else; replace or remove the file"
         ) from error
-    except (*_DAMAGE, Image.DecompressionBombError) as error:
+    except Exception as error:  # damaged images make the decoders raise nearly anything
         raise BenchError(f"{where}: the image cannot be read ({error}); replace or remove the file") from error
 
 
@@ -60,10 +76,17 @@ def _decode_whole_jpeg(content: bytes) -> NDArray[np.uint8] | None:
     return np.asarray(found if found.ndim == 2 else cv2.cvtColor(found, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def _decode_with_pillow(content: bytes, where: str) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-        image.load()
-        return _pixels(image, where)
+def _check_size(found: tuple[int, int], like: Like | None, where: str) -> None:
+    width, height = found
+    if width * height > MOST_PIXELS:
+        raise BenchError(
+            f"{where} announces {width}x{height} pixels, expected at most {MOST_PIXELS:,}; resize or remove it"
+        )
+    if like is not None and found != (like.width, like.height):
+        raise BenchError(
+            f"{where} is {width}x{height} pixels, but {like.name} is {like.width}x{like.height}; expected images of "
+            "one size; resize them"
+        )
 
 
 def _pixels(image: Image.Image, where: str) -> NDArray[np.uint8]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,11 @@ from numpy.typing import NDArray
 
 from bangbench.core.errors import BenchError
 from bangbench.data.dataset import Dataset, Split, make_dataset
+from bangbench.store.arrays import Arrays, open_arrays
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 _MOST_CLASSES = 65_536
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, MemoryError)
+_MOST_NAMED = 8
 
 
 class NpzSource:
@@ -33,15 +33,21 @@ class NpzSource:
     def load(self, split: Split) -> Dataset:
         """Return the split, class names "0", "1", ... up to the highest label of both splits.
 
-        Raises `BenchError` for missing arrays, pickled objects, other types and shapes, and damaged files.
+        Of the four arrays three are read, each only if it fits into half of the memory available. Raises `BenchError`
+        for missing arrays, pickled objects, other types and shapes, and damaged files.
         """
-        try:
-            with _open(self.path) as archive:
-                labels = {part: self._labels(archive, part) for part in ("train", "test")}
-                images = self._array(archive, f"{split}_images")
-                other = self._shape(archive, "test_images" if split == "train" else "train_images")
-        except _DAMAGE as error:
-            raise BenchError(f"{self.path}: the file cannot be read ({error}): it is damaged; get it again") from error
+        if not zipfile.is_zipfile(self.path):
+            raise BenchError(
+                f"{self.path}: expected a .npz file (a zip of arrays), found something else, or a truncated file; "
+                "write it with numpy.savez_compressed"
+            )
+        advice = "the file cannot be read ({}): it is truncated or damaged; get it again"
+        with self.path.open("rb") as stream, open_arrays(stream, str(self.path), advice) as archive:
+            self._check_names(archive)
+            labels = {part: self._labels(archive, part) for part in ("train", "test")}
+            other = archive.header("test_images" if split == "train" else "train_images").shape
+            self._check_images(archive, f"{split}_images")
+            images = archive.read(f"{split}_images")
         if images.shape[1:] != other[1:]:
             raise BenchError(
                 f"{self.path}: expected train and test images of one size, found {images.shape[1:]} in "
@@ -50,60 +56,34 @@ class NpzSource:
         channels_first = self._channels_first(images, f"{split}_images")
         return make_dataset(channels_first, labels[split], self._class_names(labels), f"{self.path} {split}")
 
-    def _array(self, archive: Any, name: str) -> NDArray[Any]:
-        if name not in archive.files:
-            raise BenchError(
-                f"{self.path}: array '{name}' is missing; expected {', '.join(ARRAYS)}, "
-                f"found {', '.join(archive.files) or 'none'}"
-            )
-        try:
-            found = archive[name]
-        except ValueError as error:
-            raise BenchError(self._refusal(name, error)) from error
-        if not isinstance(found, np.ndarray):
-            raise BenchError(f"{self.path}: '{name}' is not a numpy array; write the file with numpy.savez")
-        return found
+    def _check_names(self, archive: Arrays) -> None:
+        for name in ARRAYS:
+            if name not in archive.names:
+                found = ", ".join(archive.names[:_MOST_NAMED]) or "none"
+                raise BenchError(f"{self.path}: array '{name}' is missing; expected {', '.join(ARRAYS)}, found {found}")
 
-    def _refusal(self, name: str, error: ValueError) -> str:
-        if "allow_pickle" in str(error):
-            return (
-                f"{self.path}: '{name}' holds pickled Python objects, which could run code when read, so they are "
-                "not; save it as an array of integers"
-            )
-        return f"{self.path}: '{name}' cannot be read ({error}): the file is truncated or damaged"
-
-    def _shape(self, archive: Any, name: str) -> tuple[int, ...]:
-        """Return an array's shape from its header, without reading the pixels."""
-        if name not in archive.files:
-            self._array(archive, name)
-        try:
-            with archive.zip.open(f"{name}.npy") as stream:
-                version = np.lib.format.read_magic(stream)
-                first, later = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
-                shape: tuple[int, ...] = (first if version == (1, 0) else later)(stream)[0]
-        except (ValueError, KeyError) as error:
-            raise BenchError(f"{self.path}: '{name}' cannot be read ({error}): the file is damaged") from error
-        return shape
-
-    def _labels(self, archive: Any, split: str) -> NDArray[np.int64]:
+    def _labels(self, archive: Arrays, split: str) -> NDArray[np.int64]:
         name = f"{split}_labels"
-        labels = self._array(archive, name)
-        if labels.dtype.kind not in "iu":
-            raise BenchError(f"{self.path}: '{name}': expected integers, found {labels.dtype}")
-        match labels.shape:
+        header = archive.header(name)
+        if header.dtype.kind not in "iu":
+            raise BenchError(f"{self.path}: '{name}': expected integers, found {header.dtype}")
+        match header.shape:
             case (_,) | (_, 1):
-                return labels.astype(np.int64).reshape(-1)
+                return archive.read(name).astype(np.int64).reshape(-1)
         raise BenchError(
-            f"{self.path}: '{name}': expected one label for each image, (N,) or (N, 1), found {labels.shape}; "
+            f"{self.path}: '{name}': expected one label for each image, (N,) or (N, 1), found {header.shape}; "
             "data with several labels for an image cannot be used"
         )
 
-    def _channels_first(self, images: NDArray[Any], name: str) -> NDArray[np.uint8]:
-        where = f"{self.path}: '{name}'"
-        if images.dtype != np.uint8:
+    def _check_images(self, archive: Arrays, name: str) -> None:
+        found = archive.header(name).dtype
+        if found != np.uint8:
             raise BenchError(
-                f"{where}: expected uint8 grey levels 0..255, found {images.dtype}; scale to 0..255 and convert it"
+                f"{self.path}: '{name}': expected uint8 grey levels 0..255, found {found}; scale to 0..255 and "
+                "convert it"
             )
+
+    def _channels_first(self, images: NDArray[Any], name: str) -> NDArray[np.uint8]:
         match images.shape:
             case (_, _, _):
                 return images[:, None]
@@ -111,7 +91,9 @@ class NpzSource:
                 return images.transpose(0, 3, 1, 2)
             case (_, 1 | 3, _, _):
                 return images
-        raise BenchError(f"{where}: expected (N, H, W) or (N, H, W, C) with C = 1 or 3, found {images.shape}")
+        raise BenchError(
+            f"{self.path}: '{name}': expected (N, H, W) or (N, H, W, C) with C = 1 or 3, found {images.shape}"
+        )
 
     def _class_names(self, labels: dict[str, NDArray[np.int64]]) -> tuple[str, ...]:
         highest = max((int(part.max()) for part in labels.values() if len(part)), default=0)
@@ -121,12 +103,3 @@ class NpzSource:
                 f"{_MOST_CLASSES} of them); renumber the classes"
             )
         return tuple(str(label) for label in range(highest + 1))
-
-
-def _open(path: Path) -> Any:
-    if not zipfile.is_zipfile(path):
-        raise BenchError(
-            f"{path}: expected a .npz file (a zip of arrays), found something else, or a truncated file; write it "
-            "with numpy.savez_compressed"
-        )
-    return np.load(path, allow_pickle=False)

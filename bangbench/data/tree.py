@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from bangbench.core.errors import BenchError
+from bangbench.data.images import MOST_BYTES
+from bangbench.store.files import read_file
 
+_LOG = logging.getLogger(__name__)
 SPLITS = ("train", "test")
 _LITTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError)
+#: Files passed over that a message names.
+_MOST_NAMED = 5
 
 
 class Tree(NamedTuple):
@@ -30,15 +34,16 @@ class Tree(NamedTuple):
 def open_tree(path: Path) -> Iterator[Tree]:
     """Yield what lies below train/ and test/ in a directory or .zip; one folder around the two is looked through.
 
-    Hidden files and what operating systems leave behind are left out. Raises `BenchError` for a damaged archive
-    and for entries that point outside it.
+    Hidden files and what operating systems leave behind are left out, and so is, with a warning, what is neither a
+    file nor a folder and what a link outside the directory leads to. A file is read only up to `MOST_BYTES`. Raises
+    `BenchError` for a damaged archive and for entries that point outside it or collide.
     """
     if path.is_dir():
         yield _directory_tree(path)
         return
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # a damaged directory makes zipfile raise nearly anything
         raise BenchError(
             f"{path}: expected a directory or a complete .zip, found a file that is neither ({error}): it is "
             "truncated, damaged or of another kind"
@@ -49,19 +54,75 @@ def open_tree(path: Path) -> Iterator[Tree]:
 
 def _directory_tree(path: Path) -> Tree:
     root = _directory_root(path)
-    files, folders = [], []
-    for split in SPLITS:
-        for folder, _, names in os.walk(root / split, followlinks=True):
-            folders.append(Path(folder).relative_to(root).as_posix())
-            files += [(Path(folder) / name).relative_to(root).as_posix() for name in names]
+    walk = _Walk(root)
+    walk.enter([root / split for split in SPLITS])
+    if walk.passed_over:
+        named = ", ".join(walk.passed_over[:_MOST_NAMED])
+        _LOG.warning("%s: passed over what is no file of its own (%d): %s", root, len(walk.passed_over), named)
+    files, folders = ([_readable(place, root) for place in found] for found in (walk.files, walk.folders))
+    return Tree(_kept(files), _kept(folders), lambda name: read_file(root / name, MOST_BYTES))
 
-    def read(name: str) -> bytes:
+
+def _readable(place: Path, root: Path) -> str:
+    """Return a path below the root with forward slashes; `BenchError` for bytes that are no text."""
+    name = place.relative_to(root).as_posix()
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise BenchError(f"{root}: the name {name.encode(errors='surrogateescape')!r} is not UTF-8; rename it")
+    return name
+
+
+class _Walk:
+    """The regular files and the folders below a root; a link is followed if it leads to something new inside the root.
+
+    passed_over: what was not taken.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.files: list[Path] = []
+        self.folders: list[Path] = []
+        self.passed_over: list[str] = []
+        self._root = root.resolve()
+        self._entered = {self._root}
+
+    def enter(self, folders: list[Path]) -> None:
+        """Note what is in these folders and below; links come last, so that each file has its own name first."""
+        links: list[Path] = [folder for folder in folders if folder.is_symlink()]
+        pending = [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
+        while pending or links:
+            if not pending:
+                pending = self._follow(links.pop(0))
+                continue
+            folder = pending.pop()
+            self.folders.append(folder)
+            self._entered.add(folder.resolve())
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    place = folder / entry.name
+                    if entry.is_symlink():
+                        links.append(place)
+                    elif entry.is_dir():
+                        pending.append(place)
+                    elif entry.is_file():
+                        self.files.append(place)
+                    else:
+                        self.passed_over.append(f"{place} (a pipe, a socket or a device)")
+            links.sort()
+
+    def _follow(self, link: Path) -> list[Path]:
+        """Note the file that a link leads to, or return the folder."""
         try:
-            return (root / name).read_bytes()
-        except OSError as error:
-            raise BenchError(f"{root / name}: cannot be read: {error.strerror}") from error
-
-    return Tree(_kept(files), _kept(folders), read)
+            real = link.resolve(strict=True)
+        except (OSError, RuntimeError):  # a loop of links is a RuntimeError before Python 3.13
+            self.passed_over.append(f"{link} (a link to nothing)")
+            return []
+        if real.is_relative_to(self._root) and real.is_file():
+            self.files.append(link)
+        elif real.is_relative_to(self._root) and real.is_dir() and real not in self._entered:
+            return [link]
+        elif not _is_litter(link.name):
+            where = "read already or no file" if real.is_relative_to(self._root) else "outside"
+            self.passed_over.append(f"{link} (a link to {real}, {where})")
+        return []
 
 
 def _directory_root(path: Path) -> Path:
@@ -72,7 +133,12 @@ def _directory_root(path: Path) -> Path:
 
 
 def _zip_tree(archive: zipfile.ZipFile, path: Path) -> Tree:
-    entries = {_safe_name(entry.filename, path): entry for entry in archive.infolist()}
+    entries: dict[str, zipfile.ZipInfo] = {}
+    for entry in archive.infolist():
+        name = _safe_name(entry.filename, path)
+        if name in entries:
+            raise BenchError(f"{path}: two entries are called '{name}', of which only one can be meant; write it again")
+        entries[name] = entry
     prefix = _wrapping_folder(_kept(list(entries)))
     inside = {name.removeprefix(prefix): entry for name, entry in entries.items() if name.startswith(prefix)}
     wanted = {name: entry for name, entry in inside.items() if name.split("/")[0] in SPLITS}
@@ -81,9 +147,13 @@ def _zip_tree(archive: zipfile.ZipFile, path: Path) -> Tree:
     folders |= {name.rstrip("/") for name, entry in wanted.items() if entry.is_dir()}
 
     def read(name: str) -> bytes:
+        if wanted[name].file_size > MOST_BYTES:
+            raise BenchError(
+                f"{path}: {name}: expected at most {MOST_BYTES:,} bytes, found {wanted[name].file_size:,}; remove it"
+            )
         try:
-            return archive.read(wanted[name])
-        except _DAMAGE as error:
+            return archive.read(wanted[name])  # never more than the entry announces
+        except Exception as error:  # a damaged archive makes zipfile raise nearly anything
             raise BenchError(f"{path}: {name}: cannot be read from the archive ({error}); it is damaged") from error
 
     return Tree(_kept(files), _kept(list(folders)), read)

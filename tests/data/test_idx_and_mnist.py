@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bangbench.core.errors import BenchError
-from bangbench.data.idx import parse_idx, read_idx
+from bangbench.data.idx import read_idx
 from bangbench.data.mnist import Mnist, find_file
 
 IMAGES = "train-images-idx3-ubyte"
@@ -70,13 +71,27 @@ def test_the_fingerprint_changes_with_a_pixel_a_label_and_the_order(mnist_dir: P
         (idx(2, 2, 2, magic=0x0D03), "expected the magic number 0x00000803 of IDX images, found 0x00000d03"),
         (idx(1, 2, 3, magic=0x0801), "this file holds labels; were two files swapped\\?"),
         (idx(2, 2, 2)[:-1], "announces 2 x 2 x 2 = 8 bytes, found 7: the file is truncated"),
-        (idx(2, 2, 2) + b"xyz", "announces 2 x 2 x 2 = 8 bytes, found 11: 3 bytes trail the data"),
-        (idx(0xFFFFFFFF, 0xFFFFFFFF, 28, content=b"abc"), "found 3: the file is truncated"),
+        (idx(2, 2, 2) + b"xyz", "announces 2 x 2 x 2 = 8 bytes, found more: other bytes trail the data"),
+        (idx(0xFFFFFFFF, 0xFFFFFFFF, 28, content=b"abc"), "which a file of 19 bytes cannot hold: it is truncated"),
+        (idx(50_000, 2, 2, content=b"abc"), "announces 50000 x 2 x 2 = 200000 bytes, which a file"),
+        (idx(40, 2, 2, content=b"abc"), "= 160 bytes, found 3: the file is truncated"),
     ],
 )
-def test_a_malformed_idx_file_is_refused(content: bytes, message: str) -> None:
+def test_a_malformed_idx_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "images").write_bytes(content)
     with pytest.raises(BenchError, match=message):
-        parse_idx(content, 3, "images")
+        read_idx(tmp_path / "images", 3)
+
+
+def test_a_compressed_file_is_read_no_further_than_its_header_says(tmp_path: Path) -> None:
+    (tmp_path / "images.gz").write_bytes(gzip.compress(idx(2, 2, 2) + bytes(1 << 26)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BenchError, match="found more: other bytes trail the data"):
+            read_idx(tmp_path / "images.gz", 3)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("keep", [1, 12, -9, -4])
