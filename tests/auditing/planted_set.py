@@ -64,6 +64,7 @@ CLEAN = (
     Planted("convolutions", "Sound"),
     Planted("a linear net", "Linear", state="linear"),
     Planted("adversarial training", "Sound", state="robust"),
+    Planted("16 grey levels, gradient passed through", "StraightThrough", settings={"budget": ("0.3",)}),
     Planted("bfloat16", "Half"),
     Planted("last digits that depend on the batch", "LastDigits"),
 )
