@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,16 @@ SCHEMA = pa.schema(
 
 #: The share of the passes over the adversarial image, in [0, 1], that give it another class than its label.
 SHARE = pa.field("flipped_share", pa.float32())
+
+
+#: What a chunk counts as a whole, beside one value per image.
+_TOTALS = ("unverified", "forwards", "seconds")
+
+
+def joined_columns(chunks: Sequence[Columns]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the columns of chunks that follow one another (`attack_chunk`), and their totals by name."""
+    columns = {name: np.concatenate([np.atleast_1d(chunk[name]) for chunk in chunks]) for name in chunks[0]}
+    return columns, {name: columns.pop(name).sum() for name in _TOTALS}
 
 
 def schema_of(columns: Columns) -> pa.Schema:

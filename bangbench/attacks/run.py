@@ -18,7 +18,7 @@ from bangbench.attacks.chunk import Target, attack_chunk
 from bangbench.attacks.examples import choose_examples
 from bangbench.attacks.expected import JUDGING_PASSES, expected
 from bangbench.attacks.opened import Opened, open_source_model, open_with_images
-from bangbench.attacks.rows import parquet_columns, schema_of, summarise
+from bangbench.attacks.rows import joined_columns, parquet_columns, schema_of, summarise
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.device import cpu_threads
 from bangbench.core.errors import BenchError, UsageError
@@ -52,9 +52,6 @@ ENGINE = 2
 
 #: Images that are attacked sooner in this process than others, which take seconds, are started.
 _IN_PROCESS_IMAGES = 5000
-
-#: Columns of a chunk that are totals, not one value per image.
-_TOTALS = ("unverified", "forwards", "seconds")
 
 
 class Run(NamedTuple):
@@ -267,8 +264,7 @@ def _label(run: Run) -> str:
 def _complete(run: Run, record: AttackRecord, chunks: Chunks) -> AttackRecord:
     """Join the chunks: write rows, examples, the images if asked for, and last the record that vouches for them."""
     path, images = run.record_path, run.opened.data.images
-    columns = _joined(chunks, len(images))
-    totals = {name: columns.pop(name).sum() for name in _TOTALS}
+    columns, totals = joined_columns([chunks.read(number) for number in range(len(range(0, len(images), CHUNK)))])
     adversarial = columns.pop("adversarial")
     write_table(path.with_suffix(".parquet"), parquet_columns(columns), schema_of(columns))
     write_examples(examples_file(path), choose_examples(columns, images, adversarial))
@@ -280,11 +276,6 @@ def _complete(run: Run, record: AttackRecord, chunks: Chunks) -> AttackRecord:
     write_record(path, done)
     chunks.clear()
     return done
-
-
-def _joined(chunks: Chunks, count: int) -> dict[str, NDArray[Any]]:
-    parts = [chunks.read(number) for number in range(len(range(0, count, CHUNK)))]
-    return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]}
 
 
 def _npz(**arrays: NDArray[Any]) -> bytes:

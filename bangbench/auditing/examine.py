@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -16,8 +16,8 @@ from bangbench.auditing.claims import of_enough
 from bangbench.auditing.consistency import consistency
 from bangbench.auditing.evidence import Evidence
 from bangbench.auditing.hygiene import hygiene
-from bangbench.auditing.masking import masking, variants_of
-from bangbench.auditing.parts import Arrays, Part, Subjects, compute, gathered, parts_of
+from bangbench.auditing.masking import VARIANTS, masking, variants_of
+from bangbench.auditing.parts import IMAGES, Arrays, Part, Subjects, compute, gathered, parts_of
 from bangbench.auditing.preflight import preflight
 from bangbench.auditing.rows import audit_table, schema_of
 from bangbench.auditing.settled import settled
@@ -50,6 +50,20 @@ class Inquiry(NamedTuple):
             return ()
         return parts_of(subject.correct, self.orders, variants_of(subject) if self.orders.has_gradient else ())
 
+    def covering(self, found: Mapping[Part, Arrays]) -> Inquiry:
+        """Return what was asked about the images alone that all of the battery was run on, the first ones."""
+        audited, covered = self.subjects.audited, IMAGES * sum(part.kind == "images" for part in found)
+        if covered >= audited.correct:
+            return self
+        end = int(audited.rows[covered])
+        few = audited._replace(
+            pixels=audited.pixels[:end],
+            labels=audited.labels[:end],
+            logits=audited.logits[:end],
+            attacked=audited.attacked[:end],
+        )
+        return self._replace(subjects=self.subjects._replace(audited=few))
+
 
 class Examination(NamedTuple):
     """What an audit found: the summary, and one row per image as columns with their schema."""
@@ -66,17 +80,32 @@ def examine(
     strength: Strength = "standard",
     method: str | None = None,
     no_transfer: str = "There is no regular model to transfer from; name one with --against.",
+    compute_parts: Callable[[Inquiry], Mapping[Part, Arrays]] | None = None,
 ) -> Examination:
     """Audit a classifier on its images: tell whether it is robust or its gradients are gone.
 
     subject: the model and its images (`make_subject`); regular: a model to compare with, on the same images; budgets:
     increasing, in grey levels; method: how the model was trained, None where that is not known; no_transfer: why there
-    is no regular model, where there is none.
+    is no regular model, where there is none; compute_parts: computes the parts of what is asked, or the first ones of
+    them, in another way than here one by one.
     """
     begin = time.perf_counter()
     inquiry = look_at(subject, regular, tuple(budgets), strength)
-    found = {part: computed(inquiry, part) for part in inquiry.parts}
-    return conclude(inquiry, found, method, "" if regular else no_transfer, begin)
+    found = (compute_parts or _one_by_one)(inquiry)
+    result = conclude(inquiry.covering(found), found, method, "" if regular else no_transfer, begin)
+    missing = {part.variant for part in inquiry.parts if part not in found and part.variant in VARIANTS}
+    if not missing:
+        return result
+    checks = tuple(_stopped(check) if check.code in missing else check for check in result.summary.checks)
+    return result._replace(summary=result.summary.model_copy(update={"checks": checks}))
+
+
+def _one_by_one(inquiry: Inquiry) -> dict[Part, Arrays]:
+    return {part: computed(inquiry, part) for part in inquiry.parts}
+
+
+def _stopped(check: Check) -> Check:
+    return check.model_copy(update={"outcome": "not-run", "evidence": "The audit was stopped before this was tried."})
 
 
 def look_at(subject: Subject, regular: Subject | None, budgets: tuple[int, ...], strength: Strength) -> Inquiry:

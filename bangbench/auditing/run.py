@@ -101,14 +101,14 @@ def make_plan(spec: AuditSpec) -> Plan:
     if regular is not None and _function_of(regular) == _function_of(opened.model):
         regular = None  # its own images would be no transfer
     settings = spec.settings() | {"budget": list(budgets), "data": opened.info.source, "version": VERSION}
-    settings |= {"against": regular.name if regular else None, "engine": ENGINE, "attacks": _versions()}
+    settings |= {"against": regular.name if regular else None, "engine": ENGINE, "attacks": attack_versions()}
     settings |= opened.model.own_net("net") | (regular.own_net("against_net") if regular else {})
     identities = [model.identity() for model in (opened.model, regular) if model is not None]
     inputs = {"models": identities, "images": opened.info.fingerprint}
     return Plan(spec, opened, regular, budgets, settings, fingerprint_of({**settings, **inputs}))
 
 
-def _versions() -> dict[str, int]:
+def attack_versions() -> dict[str, int]:
     """Return the version of every registered attack: a result of another one is not used."""
     return {name: ATTACKS.load(name).version for name in ATTACKS.names()}
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, overload
 
 from bangbench.core.errors import BenchError, unknown_name
 
 Entry = TypeVar("Entry")
+Given = TypeVar("Given")
 
 
 class Registry(Generic[Entry]):
     """Names mapped to lazily loaded objects, each written as ``"package.module:object"``.
 
-    Third-party packages add entries through the entry-point group given; a name that is already taken raises
-    `BenchError`, since silently replacing an attack would change what a table means.
+    Third-party packages add entries through the entry-point group given, a notebook with ``@ATTACKS.register("name")``;
+    a name that is already taken raises `BenchError`, since silently replacing an attack would change what a table
+    means. Iterating yields the names.
     """
 
     def __init__(
@@ -32,6 +34,19 @@ class Registry(Generic[Entry]):
         self.group = group
         self._problem = check
         self._builtin = dict(builtin)
+        self._objects: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"{self.kind}s: {', '.join(self.names())}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._targets
 
     @cached_property
     def _targets(self) -> dict[str, str]:
@@ -40,9 +55,41 @@ class Registry(Generic[Entry]):
             _insert(targets, self.kind, point.name, point.value)
         return targets
 
-    def register(self, name: str, target: str) -> None:
-        """Add `name`, loaded from ``"module:object"`` when first asked for; a duplicate name raises `BenchError`."""
-        _insert(self._targets, self.kind, name, target)
+    @overload
+    def register(self, name: str, target: str) -> None: ...
+
+    @overload
+    def register(self, name: str) -> Callable[[Given], Given]: ...
+
+    def register(self, name: str, target: str | None = None) -> Callable[[Given], Given] | None:
+        """Add `name`, loaded from ``"module:object"`` when first asked for; a duplicate name raises `BenchError`.
+
+        Without a target it returns a decorator, which adds what it decorates and returns it; the cell of a notebook
+        that does so may run again.
+        """
+        if target is not None:
+            _insert(self._targets, self.kind, name, target)
+            return None
+
+        def add(given: Given) -> Given:
+            self.add_object(name, given)
+            return given
+
+        return add
+
+    def add_object(self, name: str, given: Any) -> None:
+        """Add an object, or its new definition, under `name`; `BenchError` where it is not what the registry holds."""
+        problem = self._problem(given)
+        if problem is not None:
+            raise BenchError(f"{self.kind} '{name}': {problem}")
+        target = f"{getattr(given, '__module__', '?')}:{getattr(given, '__qualname__', type(given).__qualname__)}"
+        if name not in self._objects or self._targets[name] != target:
+            _insert(self._targets, self.kind, name, target)
+        self._objects[name] = given
+
+    def objects(self) -> dict[str, Any]:
+        """Return what was added as an object, by name: other processes know nothing of it."""
+        return dict(self._objects)
 
     def names(self) -> list[str]:
         """Return all known names, sorted."""
@@ -64,6 +111,8 @@ class Registry(Generic[Entry]):
         `BenchError` where it cannot be imported or is not what the registry holds.
         """
         target = self.target(name)
+        if name in self._objects:
+            return cast(Entry, self._objects[name])
         found = load_object(target, f"{self.kind} '{name}'")
         problem = self._problem(found)
         if problem is not None:

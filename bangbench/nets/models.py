@@ -210,7 +210,7 @@ def _open_factory(reference: str, given: Given, place: Place) -> Model:
         classes=len(images.class_names),
         input_shape=(channels, height, width),
         preprocessing=given.preprocessing,
-        weights_sha256=sha256_of(given.weights) if given.weights else _state_fingerprint(net),
+        weights_sha256=sha256_of(given.weights) if given.weights else state_fingerprint(net),
     )
     rebuild = _rebuilder(info, None, place.device, str(given.weights or reference))
     weights = net.state_dict() if state is None else state
@@ -243,7 +243,8 @@ def _rebuilder(
     return rebuild
 
 
-def _state_fingerprint(net: nn.Module) -> str:
+def state_fingerprint(net: nn.Module) -> str:
+    """Return the SHA-256 of a net's weights and buffers with their names."""
     digest = hashlib.sha256()
     for name, value in net.state_dict().items():
         digest.update(name.encode())

@@ -25,7 +25,8 @@ ALLOWED = {
     "auditing": _COMPUTING | {"attacks", "training"},
     "reporting": {"store", "core", "auditing"},
     "recipes": _COMPUTING | {"training", "attacks", "noise", "auditing", "reporting"},
-    "cli": _COMPUTING | {"training", "attacks", "noise", "auditing", "reporting", "recipes"},
+    "interface": _COMPUTING | {"training", "attacks", "noise", "auditing", "reporting"},
+    "cli": _COMPUTING | {"training", "attacks", "noise", "auditing", "reporting", "recipes", "interface"},
 }
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 400

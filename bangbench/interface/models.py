@@ -1,0 +1,260 @@
+"""A user's net as the bench's classifier, and everything about it left as it was found."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bangbench.core.device import choose_device
+from bangbench.core.errors import UsageError
+from bangbench.interface.inputs import Batch
+from bangbench.nets.classifier import Classifier
+from bangbench.nets.identity import behaviour_of
+from bangbench.nets.models import open_model, state_fingerprint
+from bangbench.store.layout import CARD, LOG
+from bangbench.store.records import ModelCard, ModelInfo, Preprocessing, read_record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What output to take of a model that returns a mapping or an object.
+_NAMES = ("logits", "out", "output", "scores")
+
+
+class Model(NamedTuple):
+    """A model of the bench: trained by it, or one that it can open.
+
+    classifier: grey levels float32 (N, C, H, W) in [0, 255] -> logits (N, K), in eval mode and frozen; card, log: what
+    is known of its training, None where it was trained elsewhere; log: one row per stage.
+    """
+
+    name: str
+    info: ModelInfo
+    classifier: Classifier
+    card: ModelCard | None
+    log: pd.DataFrame | None
+
+    def __repr__(self) -> str:
+        how = self.info.method or "a method that is not known"
+        accuracy = f", test accuracy {self.card.accuracy:.2f} %" if self.card and self.card.accuracy else ""
+        return f"{self.name}: {self.info.net}, {self.info.parameters:,} parameters, trained by {how}{accuracy}"
+
+
+class Subject(NamedTuple):
+    """A user's model, ready to be looked at: `classifier` takes grey levels; `output` names what of it the logits are.
+
+    classes: K of the logits (N, K).
+    """
+
+    name: str
+    classifier: Classifier
+    info: ModelInfo | None
+    output: str
+    classes: int
+    device: torch.device
+
+    def described(self, batch: Batch, own: Preprocessing) -> ModelInfo:
+        """Return what a record says of the model."""
+        if self.info is not None:
+            return self.info
+        net = self.classifier.net.net if isinstance(self.classifier.net, _Logits) else self.classifier.net
+        channels, height, width = batch.pixels.shape[1:]
+        return ModelInfo(
+            name=self.name,
+            net=f"{type(net).__module__}:{type(net).__qualname__}",
+            parameters=sum(value.numel() for value in net.parameters()),
+            classes=self.classes,
+            input_shape=(channels, height, width),
+            preprocessing=own,
+            weights_sha256=state_fingerprint(net),
+            behaviour=behaviour_of(self.classifier, (channels, height, width)),
+        )
+
+
+def load_model(
+    name: str,
+    *,
+    root: str | Path = ".",
+    data_dir: str | Path | None = None,
+    data: str | None = None,
+    device: str = "auto",
+) -> Model:
+    """Return a model under ROOT/models, of a folder, or of one of the authors' `.caffemodel.h5` files.
+
+    Raises `UsageError` for a model that does not exist, `BenchError` for one that is unfinished or damaged.
+    """
+    directory = None if data_dir is None else Path(data_dir)
+    opened = open_model(name, Path(root), choose_device(device), directory, data)
+    if opened.folder is None:
+        return Model(opened.name, opened.info, opened.classifier, None, None)
+    card = read_record(opened.folder / CARD, ModelCard)
+    return Model(opened.name, opened.info, opened.classifier, card, _log(opened.folder / LOG))
+
+
+def _log(path: Path) -> pd.DataFrame | None:
+    import pandas as pd
+
+    return pd.read_csv(path) if path.is_file() else None
+
+
+@contextmanager
+def borrowed(model: nn.Module | Model, batch: Batch, own: Preprocessing | None, name: str | None) -> Iterator[Subject]:
+    """Lend a model to the bench, in eval mode and frozen, and give it back as it was, random generators included.
+
+    own: how grey levels become its input; None: images in [0, 1]. Raises `UsageError` for what is no model, or takes
+    other images, or gives no logits of at least as many classes as there are labels.
+    """
+    if isinstance(model, Model | Classifier):
+        if own is not None:
+            raise UsageError("input_scale, mean and std: a model of the bench has its own; leave them out")
+        classifier = model.classifier if isinstance(model, Model) else model
+    elif isinstance(model, nn.Module):
+        _check_preprocessing(own, batch)
+        classifier = Classifier(_Logits(model), own or Preprocessing())
+    else:
+        raise UsageError(
+            f"model: expected a torch.nn.Module, found {_type(model)}; wrap it in a Module whose forward "
+            "takes images (N, C, H, W)"
+        )
+    net = classifier.net
+    with ExitStack() as stack:
+        stack.enter_context(_left_alone(net))
+        device = next((value.device for value in (*net.parameters(), *net.buffers())), torch.device("cpu"))
+        stack.enter_context(_random_state(device))
+        classifier.eval()
+        for buffer in ("mean", "std"):
+            setattr(classifier, buffer, None if (value := getattr(classifier, buffer)) is None else value.to(device))
+        classes, output = _probe(classifier, batch, device)
+        info = model.info if isinstance(model, Model) else None
+        known = name or (info.name if info else type(model).__name__)
+        yield Subject(known, classifier, info, output, classes, device)
+
+
+class _Logits(nn.Module):
+    """A user's net with images in its own precision, and of its output the logits, in that of the images."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.output = "the output"
+
+    def forward(self, images: Tensor) -> Tensor:
+        kind = next((value.dtype for value in self.net.parameters() if value.is_floating_point()), images.dtype)
+        logits, self.output = logits_in(self.net(images.to(kind)))
+        return logits.to(images.dtype)
+
+
+def logits_in(output: Any) -> tuple[Tensor, str]:
+    """Return the logits in what a model returns, and how they are called there.
+
+    A tensor; `.logits` or ``["logits"]``; the first of a tuple or of a mapping's known names. `UsageError` for others.
+    """
+    if isinstance(output, Tensor):
+        return output, "the output"
+    if isinstance(output, Mapping):
+        name = next((name for name in _NAMES if isinstance(output.get(name), Tensor)), None)
+        if name is not None:
+            return output[name], f'output["{name}"]'
+        raise UsageError(f"model: expected logits, found a mapping of {', '.join(map(str, output))}; {_WRAP}")
+    if isinstance(getattr(output, "logits", None), Tensor):
+        return output.logits, "output.logits"
+    if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
+        return output[0], "output[0]"
+    raise UsageError(f"model: expected logits (N, K), found {_type(output)}; {_WRAP}")
+
+
+_WRAP = "wrap it in a Module whose forward returns the logits"
+
+
+def _probe(classifier: Classifier, batch: Batch, device: torch.device) -> tuple[int, str]:
+    """Return how many classes the model has, and what of its output the logits are."""
+    images = torch.from_numpy(batch.pixels[:2]).to(device, torch.float32)
+    shape = tuple(images.shape[1:])
+    try:
+        with torch.no_grad():
+            seen = classifier(images)
+    except UsageError:
+        raise
+    except Exception as error:  # the net is the user's own code
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        raise UsageError(f"model: fails on images {shape}: {reason}; pass images as it takes them") from error
+    if not isinstance(seen, Tensor) or seen.ndim != 2 or len(seen) != len(images) or seen.shape[1] < 2:
+        found = tuple(seen.shape) if isinstance(seen, Tensor) else _type(seen)
+        raise UsageError(
+            f"model: expected logits (N, K) of K > 1 classes, found {found} for N = {len(images)}; {_WRAP}"
+        )
+    low, high = int(batch.labels.min()), int(batch.labels.max())
+    if low < 0 or high >= seen.shape[1]:
+        raise UsageError(
+            f"labels: expected 0 to {seen.shape[1] - 1}, as the model has logits for, found {low} to {high}"
+        )
+    return seen.shape[1], classifier.net.output if isinstance(classifier.net, _Logits) else "the output"
+
+
+def preprocessing(
+    input_scale: float | None, mean: float | tuple[float, ...] | None, std: float | tuple[float, ...] | None
+) -> Preprocessing | None:
+    """Return how grey levels become a net's input, (x / input_scale - mean) / std; None where nothing is given."""
+    given = {"input_scale": input_scale, "mean": _values(mean), "std": _values(std)}
+    stated = {name: value for name, value in given.items() if value is not None}
+    return Preprocessing.model_validate(stated) if stated else None
+
+
+def _values(given: Any) -> tuple[float, ...] | None:
+    return None if given is None else tuple(float(value) for value in np.atleast_1d(np.asarray(given, np.float64)))
+
+
+def _check_preprocessing(own: Preprocessing | None, batch: Batch) -> None:
+    channels = batch.pixels.shape[1]
+    for name in ("mean", "std") if own is not None else ():
+        values = getattr(own, name)
+        if values is not None and len(values) not in (1, channels):
+            raise UsageError(f"{name}: expected 1 or {channels} values, one for each channel, found {len(values)}")
+        if name == "std" and values is not None and min(values) <= 0.0:
+            raise UsageError(f"std: expected numbers above 0, found {values}")
+    if own is not None and not own.input_scale > 0.0:
+        raise UsageError(f"input_scale: expected a number above 0, found {own.input_scale}")
+
+
+@contextmanager
+def _left_alone(net: nn.Module) -> Iterator[None]:
+    """Freeze a net in eval mode, and put back every module's mode and every parameter's requires_grad and gradient."""
+    modes = [(module, module.training) for module in net.modules()]
+    grads = [(value, value.requires_grad, value.grad) for value in net.parameters()]
+    try:
+        net.eval()
+        for value, _, _ in grads:
+            value.requires_grad_(False)
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for value, requires_grad, grad in grads:
+            value.requires_grad_(requires_grad)
+            value.grad = grad
+
+
+@contextmanager
+def _random_state(device: torch.device) -> Iterator[None]:
+    """Put back all random generators that a net may draw from, and the arithmetic that measurements need."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = random.getstate(), np.random.get_state(), matmul.allow_tf32, cudnn.allow_tf32
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            matmul.allow_tf32 = cudnn.allow_tf32 = False
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            matmul.allow_tf32, cudnn.allow_tf32 = before[2:]
+
+
+def _type(value: object) -> str:
+    return type(value).__name__
