@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -12,7 +13,8 @@ from bangbench.reporting.per_image import AttackRows, NoiseRows, read_attack_row
 from bangbench.reporting.training_log import TrainingLog, read_training_log
 from bangbench.store.audits import AuditRecord, AuditSummary
 from bangbench.store.examples import Examples, examples_file, read_examples
-from bangbench.store.layout import AUDIT, CARD, REPORT_DOCUMENT, RESERVED, model_folder, versus_name
+from bangbench.store.layout import AUDIT, CARD, CELL, GRID, REPORT_DOCUMENT, RESERVED, model_folder, versus_name
+from bangbench.store.reading import attempt
 from bangbench.store.records import (
     AttackRecord,
     AttackSummary,
@@ -142,13 +144,13 @@ def card_of(cards: Mapping[str, ModelCard], name: str, model: ModelInfo) -> Mode
 
 
 def _record_files(results: Path) -> dict[str, list[Path]]:
-    """Return the JSON files of each name; reserved and hidden folders and the report's document hold none."""
+    """Return the JSON files of each name; reserved and hidden folders, the report's document and grids hold none."""
     found: dict[str, list[Path]] = {}
     for path in sorted([*results.glob("*/*.json"), *results.glob("*/*/*.json")]):
         place = path.relative_to(results)
         if (
             place.parts[0] in RESERVED
-            or path.name == REPORT_DOCUMENT
+            or path.name in (REPORT_DOCUMENT, CELL, GRID)
             or any(part.startswith(".") for part in place.parts)
         ):
             continue
@@ -164,32 +166,21 @@ def _records(files: list[tuple[str, Path]], problems: list[str]) -> Iterator[_Fo
     """Yield the content of every record that can be used; what is wrong with the others is added to `problems`."""
     readers: dict[str, Callable[[str, Path], _Found]] = {_NOISE_FILE: _read_noise, f"{AUDIT}.json": _read_audit}
     for name, path in files:
-        try:
-            yield readers.get(path.name, _read_attack)(name, path)
-        except BenchError as error:
-            problems.append(str(error))
+        found = attempt(path, partial(readers.get(path.name, _read_attack), name), problems)
+        if found is not None:
+            yield found
 
 
 def _with_images(found: FoundAttack, problems: list[str]) -> FoundAttack:
     """Return an attack with its single images and examples; a damaged file of them is named and left out."""
-    try:
-        found = found._replace(rows=read_attack_rows(found.path.with_suffix(".parquet"), found.summary))
-    except BenchError as error:
-        problems.append(str(error))
-    try:
-        return found._replace(examples=read_examples(examples_file(found.path)))
-    except BenchError as error:
-        problems.append(str(error))
-    return found
+    rows = attempt(found.path.with_suffix(".parquet"), lambda path: read_attack_rows(path, found.summary), problems)
+    return found._replace(rows=rows, examples=attempt(examples_file(found.path), read_examples, problems))
 
 
 def _with_counts(found: FoundNoise, problems: list[str]) -> FoundNoise:
     """Return a noise evolution with its single images; a damaged file of them is named and left out."""
-    try:
-        return found._replace(rows=read_noise_rows(found.path.with_suffix(".parquet"), found.summary))
-    except BenchError as error:
-        problems.append(str(error))
-    return found
+    path = found.path.with_suffix(".parquet")
+    return found._replace(rows=attempt(path, lambda path: read_noise_rows(path, found.summary), problems))
 
 
 def _pairs(found: FoundNoise) -> Iterator[FoundNoise]:
@@ -221,11 +212,7 @@ def _of_models(names: Iterable[str], read: Callable[[str], Content | None], prob
     """Return what `read` finds for each model, by name; what is wrong with a file is added to `problems`."""
     contents: dict[str, Content] = {}
     for name in dict.fromkeys(names):
-        try:
-            content = read(name)
-        except BenchError as error:
-            problems.append(str(error))
-            continue
+        content = attempt(Path("models") / name, lambda _, name=name: read(name), problems)
         if content is not None:
             contents[name] = content
     return contents

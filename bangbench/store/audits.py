@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from bangbench.store.records import DataInfo, ModelInfo, Moments, Record
+from bangbench.store.records import Count, DataInfo, ModelInfo, Moments, Percent, Record
 
 #: A claim is sound, rests on too few images to say, is to be doubted, or its attack was kept from working.
 Verdict = Literal["sound", "inconclusive", "suspect", "masked"]
@@ -57,7 +57,7 @@ class ClaimVerdict(BaseModel):
     claim: str
     verdict: Verdict
     reasons: tuple[str, ...] = ()
-    rate: float | None
+    rate: Percent | None
     linf: Moments | None = None
 
 
@@ -72,13 +72,13 @@ class BudgetRates(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    budget: int
-    flipped: dict[str, int]
-    tried: dict[str, int] = {}
-    worst_case: int
-    rate: float | None
-    rate_interval: tuple[float, float] | None
-    robust_accuracy: float
+    budget: Annotated[int, Field(ge=1, le=255)]
+    flipped: dict[str, Count]
+    tried: dict[str, Count] = {}
+    worst_case: Count
+    rate: Percent | None
+    rate_interval: tuple[Percent, Percent] | None
+    robust_accuracy: Percent
 
 
 class AuditSummary(BaseModel):
@@ -92,9 +92,9 @@ class AuditSummary(BaseModel):
     verdict: Verdict
     reasons: tuple[str, ...]
     strength: str | None = None
-    accuracy: float
-    images: int
-    correct: int
+    accuracy: Percent
+    images: Count
+    correct: Count
     budgets: tuple[BudgetRates, ...]
     claims: tuple[ClaimVerdict, ...]
     checks: tuple[Check, ...]

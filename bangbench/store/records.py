@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -20,11 +21,21 @@ from pydantic import (
 
 from bangbench.core.errors import BenchError
 from bangbench.core.provenance import Provenance
-from bangbench.store.files import write_json
+from bangbench.core.validation import first_problem
+from bangbench.store.files import read_file, write_json
 
 SCHEMA = 1
 
+#: Bytes and levels of a record at most.
+_MOST_BYTES, _DEEPEST = 16 << 20, 64
+
 Status = Literal["started", "done"]
+
+#: What a number of a record can be; `read_record` lets no NaN and no infinity through anywhere.
+Percent = Annotated[float, Field(ge=0.0, le=100.0)]
+Count = Annotated[int, Field(ge=0)]
+Side = Annotated[int, Field(ge=1, le=65_536)]
+Level = Annotated[float, Field(ge=0.0, le=255.0)]
 
 
 class Record(BaseModel):
@@ -47,7 +58,7 @@ class DataInfo(BaseModel):
     name: str
     source: str
     fingerprint: str
-    images: int
+    images: Count
     class_names: tuple[str, ...]
 
 
@@ -78,9 +89,9 @@ class ModelInfo(BaseModel):
 
     name: str
     net: str
-    parameters: int
-    classes: int
-    input_shape: tuple[int, int, int]
+    parameters: Count
+    classes: Annotated[int, Field(ge=1, le=65_536)]
+    input_shape: tuple[Side, Side, Side]
     preprocessing: Preprocessing
     method: str | None = None
     method_settings: Mapping[str, JsonValue] = {}
@@ -126,8 +137,8 @@ class ModelCard(Record):
     model: ModelInfo
     train_data: DataInfo
     stages: tuple[int, ...] = ()
-    train_accuracy: float | None = None
-    accuracy: float | None = None
+    train_accuracy: Percent | None = None
+    accuracy: Percent | None = None
     seconds: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -144,7 +155,7 @@ class Moments(BaseModel):
 class LinfSummary(Moments):
     """L_inf over flipped images (grey levels), and the median with failures as infinite (None: infinite)."""
 
-    median_censored: float | None
+    median_censored: Level | None
 
 
 class AttackSummary(BaseModel):
@@ -152,22 +163,31 @@ class AttackSummary(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    accuracy: float
-    images: int
-    correct: int
-    flipped: int
-    rate: float | None
-    rate_interval: tuple[float, float] | None
-    blank: float | None
+    accuracy: Percent
+    images: Count
+    correct: Count
+    flipped: Count
+    rate: Percent | None
+    rate_interval: tuple[Percent, Percent] | None
+    blank: Percent | None
     linf: LinfSummary
     l2: Moments
     pass_definition: Moments = Field(alias="pass")
     pass_paper: Moments
     unaligned: Moments
-    ecc_failures: dict[str, int]
-    unverified: int
-    forwards: int
+    ecc_failures: dict[str, Count]
+    unverified: Count
+    forwards: Count
     seconds: float
+
+    @model_validator(mode="after")
+    def _whole(self) -> AttackSummary:
+        """Refuse more flipped images than are correct, and more correct ones than there are."""
+        if not self.flipped <= self.correct <= self.images:
+            raise ValueError(
+                f"expected flipped <= correct <= images, found {self.flipped}, {self.correct} and {self.images}"
+            )
+        return self
 
 
 class AttackRecord(Record):
@@ -181,7 +201,7 @@ class AttackRecord(Record):
 
 
 #: One number, or whatever else it is, for each model, stage and sigma.
-Percents = tuple[tuple[tuple[float, ...], ...], ...]
+Percents = tuple[tuple[tuple[Percent, ...], ...], ...]
 Draws = tuple[tuple[tuple[int, ...], ...], ...]
 Intervals = tuple[tuple[tuple[tuple[float, float], ...], ...], ...]
 
@@ -201,8 +221,8 @@ class NoiseSummary(BaseModel):
     stages: tuple[int, ...]
     sigmas: tuple[float, ...]
     draws: int
-    images: int
-    images_per_class: tuple[int, ...]
+    images: Count
+    images_per_class: tuple[Count, ...]
     flipped_percent: Percents
     forwards: int
     seconds: float
@@ -276,9 +296,8 @@ def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise BenchError(f"{path}: not a {kind.__name__}: {place}: {first['msg']}") from error
+        place, problem = first_problem(error)
+        raise BenchError(f"{path}: not a {kind.__name__}: {'.'.join(place)}: {problem}") from error
 
 
 def find_record(path: Path, kind: type[AnyRecord]) -> AnyRecord | None:
@@ -287,10 +306,33 @@ def find_record(path: Path, kind: type[AnyRecord]) -> AnyRecord | None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    content = read_file(path, _MOST_BYTES)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        value = json.loads(content.decode(), parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:
         raise BenchError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise BenchError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    _check_depth(path, value)
     return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"expected finite numbers, found {text[:40]}")
+    return value
+
+
+def _check_depth(path: Path, value: JsonValue) -> None:
+    """Raise `BenchError` for values nested deeper than any record: whoever walks them would exhaust the stack."""
+    level: list[Any] = [value]
+    for _ in range(_DEEPEST):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return
+    raise BenchError(f"{path}: expected values nested at most {_DEEPEST} deep, found more; this is no record")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

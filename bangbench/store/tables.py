@@ -10,7 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bangbench.core.errors import BenchError
+from bangbench.core.memory import check_memory
 from bangbench.store.files import write_atomically
+
+#: Bytes of a value in memory at most.
+_VALUE_BYTES = 16
 
 
 def write_table(path: Path, columns: Mapping[str, Any], schema: pa.Schema) -> None:
@@ -29,12 +33,27 @@ def write_table(path: Path, columns: Mapping[str, Any], schema: pa.Schema) -> No
 
 
 def read_table(path: Path) -> pa.Table:
-    """Return the table in a Parquet file; `BenchError` names a file that is missing or damaged."""
+    """Return the table in a Parquet file; `BenchError` names a file that is missing or damaged.
+
+    The columns are numbers, flags and names; all values together must fit into half of the memory available, as their
+    count in the file's footer says before one is read.
+    """
     if not path.is_file():
         raise BenchError(f"{path} does not exist; make the measurement again")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            _check_kinds(path, file.schema_arrow)
+            check_memory(_VALUE_BYTES * file.metadata.num_rows * file.metadata.num_columns, str(path))
             return file.read()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except BenchError:
+        raise
+    except Exception as error:  # a damaged file makes the reader raise more than its own errors
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BenchError(f"{path}: not a whole Parquet file ({reason}); make the measurement again") from error
+
+
+def _check_kinds(path: Path, schema: pa.Schema) -> None:
+    """Raise `BenchError` for columns of a kind of which a few bytes can mean any number of them."""
+    for field in schema:
+        if not (pa.types.is_primitive(field.type) or pa.types.is_dictionary(field.type)):
+            raise BenchError(f"{path}: expected columns of numbers, flags and names, found {field.name}: {field.type}")
