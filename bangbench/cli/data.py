@@ -7,6 +7,7 @@ from rich.table import Table
 
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
+from bangbench.cli.usage import Group
 from bangbench.data.spec import DataSpec, FileSpec
 
 
@@ -52,7 +53,7 @@ def run_verify(specs: list[FileSpec], output: Output) -> None:
 
 def add(app: typer.Typer) -> None:
     """Add the command group."""
-    group = typer.Typer(help="List, fetch and verify the data.", no_args_is_help=True)
+    group = typer.Typer(cls=Group, help="List, fetch and verify the data.", no_args_is_help=True)
     unused = ("root", "device", "overwrite", "wait")
     command(group, "list", DataSpec, run_list, without=unused, example="bangbench data list")
     for name, run in (("fetch", run_fetch), ("verify", run_verify)):

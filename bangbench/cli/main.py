@@ -7,10 +7,26 @@ from typing import Annotated
 import typer
 
 from bangbench import __version__
-from bangbench.cli import attack, audit, data, methods, models, noise_eval, pass_command, report, reproduce, train
+from bangbench.cli import (
+    attack,
+    audit,
+    data,
+    explain,
+    methods,
+    models,
+    noise_eval,
+    pass_command,
+    report,
+    reproduce,
+    show,
+    train,
+)
+from bangbench.cli.streams import streams_prepared
+from bangbench.cli.usage import Group
 
 app = typer.Typer(
     name="bangbench",
+    cls=Group,
     help="Measure how robust image classifiers are, and whether their gradients are still there.",
     epilog="Start with: bangbench reproduce demo",
     no_args_is_help=True,
@@ -18,7 +34,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (train, attack, audit, noise_eval, report, reproduce, pass_command, data, models, methods):
+_COMMANDS = (train, attack, audit, explain, show, noise_eval, report, reproduce, pass_command, data, models, methods)
+for module in _COMMANDS:
     module.add(app)
 
 
@@ -39,4 +56,5 @@ def _program(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    with streams_prepared():
+        app()

@@ -12,13 +12,19 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from bangbench.cli.completion import completer
 from bangbench.cli.output import Output, ending
+from bangbench.cli.usage import Command
 from bangbench.core.errors import UsageError
 from bangbench.core.spec import Spec
+from bangbench.core.validation import first_problem
 
 AnySpec = TypeVar("AnySpec", bound=Spec)
 #: Runs a command: the specs (one for each value of a repeated argument) and how to talk.
 Run = Callable[[list[AnySpec], Output], None]
+
+#: Types of numbers, and what the help calls them.
+_NUMBERS: dict[Any, str] = {int: "INTEGER", float: "NUMBER"}
 
 
 def command(
@@ -52,17 +58,24 @@ def command(
     body.__doc__ = _unwrapped(run.__doc__ or "")
     epilog = f"Example: {example}" if example else None
     needs_words = any(spec.model_fields[field].is_required() for field in arguments)
-    app.command(name, epilog=epilog, no_args_is_help=needs_words)(body)
+    app.command(name, cls=Command, epilog=epilog, no_args_is_help=needs_words)(body)
 
 
 def _make(spec: type[AnySpec], values: dict[str, Any], arguments: tuple[str, ...]) -> AnySpec:
     try:
-        return spec(**values)
+        return spec(**{name: _numbers(spec, name, value) for name, value in values.items()})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = "-".join(str(part) for part in first["loc"][:1])
+        location, problem = first_problem(error)
+        field = "-".join(location[:1])
         place = field.upper() if field in arguments else f"--{field.replace('_', '-')}"
-        raise UsageError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise UsageError(f"{place}: {problem}") from error
+
+
+def _numbers(spec: type[Spec], name: str, value: Any) -> Any:
+    """Return the words of an option of several numbers, each of which may hold some with commas between them."""
+    if _plain_type(spec.model_fields[name].annotation) not in ((float, True), (int, True)):
+        return value
+    return [part.strip() for word in value for part in str(word).split(",")]
 
 
 def _unwrapped(text: str) -> str:
@@ -80,11 +93,15 @@ def _ordered(spec: type[Spec], arguments: tuple[str, ...]) -> list[str]:
 
 def _parameter(name: str, info: FieldInfo, positional: bool, repeated: bool) -> inspect.Parameter:
     kind, many = _plain_type(info.annotation)
-    if many and get_origin(kind) is Literal:
-        kind = str  # typer has no lists of choices; the spec checks them
-    annotation: Any = list[kind] if many or repeated else kind  # type: ignore[valid-type]
     default = info.default
     extra: dict[str, Any] = {"help": info.description, "show_default": default not in (None, (), False)}
+    if kind in _NUMBERS:  # the spec reads numbers: it has words for what is none, and commas between several
+        extra["metavar"], kind, default = _NUMBERS[kind], str, _typed(default)
+    elif get_origin(kind) is not Literal:
+        extra["autocompletion"] = completer(name)
+    elif many:
+        kind = str  # typer has no lists of choices; the spec checks them
+    annotation: Any = list[kind] if many or repeated else kind  # type: ignore[valid-type]
     if many and isinstance(default, tuple):
         default = list(default)
     flag = f"--{name.replace('_', '-')}"
@@ -93,6 +110,13 @@ def _parameter(name: str, info: FieldInfo, positional: bool, repeated: bool) -> 
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=given, annotation=Annotated[annotation, choice]
     )
+
+
+def _typed(default: Any) -> Any:
+    """Return a number, or several, as a user would type them; what is none as it is."""
+    if isinstance(default, tuple):
+        return tuple(map(_typed, default))
+    return f"{default:g}" if isinstance(default, float) else str(default) if isinstance(default, int) else default
 
 
 def _flags(flag: str, kind: Any) -> str:

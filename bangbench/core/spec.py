@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bangbench.core.errors import UsageError
+from bangbench.core.validation import first_problem
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -57,14 +58,14 @@ def make_settings(what: str, kind: type[Settings], given: Mapping[str, Any]) -> 
     try:
         return kind(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        setting = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
+        place, problem = first_problem(error)
+        setting = ".".join(place)
+        if error.errors()[0]["type"] == "extra_forbidden":
             known = ", ".join(kind.model_fields) or "none"
             close = difflib.get_close_matches(setting, kind.model_fields, n=1, cutoff=0.5)
             hint = f"; did you mean '{close[0]}'?" if close else ""
             raise UsageError(f"{what} has no setting '{setting}' (it has: {known}){hint}") from error
-        raise UsageError(f"{what}: {setting}: {first['msg']}") from error
+        raise UsageError(f"{what}: {setting}: {problem}") from error
 
 
 def fingerprint_of(value: Any) -> str:

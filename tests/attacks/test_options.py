@@ -92,8 +92,8 @@ REFUSED = {
         r"attack 'apgd' has no setting 'steps' \(it has: iterations, restarts\)",
     ),
     "of an attack without settings": ("fgs.steps=3", r"attack 'fgs' has no setting 'steps' \(it has: none\)"),
-    "out of range": ("iterations=0", r"attack 'apgd': iterations: Input should be greater than or equal to 1"),
-    "no number": ("apgd.iterations=many", r"attack 'apgd': iterations: Input should be a valid integer"),
+    "out of range": ("iterations=0", r"attack 'apgd': iterations: expected at least 1"),
+    "no number": ("apgd.iterations=many", r"attack 'apgd': iterations: expected a whole number"),
 }
 
 

@@ -13,7 +13,7 @@ from bangbench.attacks.spec import STANDARD_ATTACKS
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.nets.catalogue import net_definition
 from bangbench.noise.spec import COLOUR_SIGMAS, GREY_SIGMAS
-from bangbench.recipes import run
+from bangbench.recipes.planned import plan_recipe
 from bangbench.recipes.recipe import BUILT_IN, load_recipe
 from bangbench.recipes.spec import ReproduceSpec
 from bangbench.training.methods.base import make_method
@@ -27,16 +27,15 @@ def published(table: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_spec_of_a_built_in_recipe_is_valid(name: str) -> None:
-    recipe, spec = load_recipe(name), ReproduceSpec(recipe=name)
-    for model in recipe.model:
-        task = run._task(recipe, model, spec, workers=1)
-        assert task.train.name == task.attack.model == f"{name}/{model.id}"
-        assert task.attack.attack == STANDARD_ATTACKS
-        defaults = net_definition(task.train.net).method_defaults.get(task.train.method, {})
-        make_method(task.train.method, {**defaults, **task.train.method_settings()})
-    noise = run._noise_spec(recipe, spec, {model.id for model in recipe.model})
-    assert noise is not None
-    assert noise.models[0] == f"{name}/R0"
+    planned = plan_recipe(load_recipe(name), ReproduceSpec(recipe=name), workers=1)
+    for model in planned.models:
+        assert {spec.model for spec in model.attacks} == {model.name}
+        assert sorted(model.attack_names) == sorted(STANDARD_ATTACKS)
+        defaults = net_definition(model.train.net).method_defaults.get(model.train.method, {})
+        make_method(model.train.method, {**defaults, **model.train.method_settings()})
+    assert f"{name}/R0" in planned.names
+    assert (planned.noise is None) == (planned.tasks == [])
+    assert planned.noise is None or planned.noise.models[0] == f"{name}/R0"
 
 
 @pytest.mark.parametrize("table", ["table1", "table2"])
@@ -105,10 +104,10 @@ MODEL = '[[model]]\nid = "A"\n'
     [
         (b"title = [", r"bad\.toml is not TOML: Invalid value"),
         (b"\xff\xfe\x00", r"bad\.toml is not TOML: .*utf-8"),
-        (b"", r"bad\.toml: title: Field required"),
-        (b'title = "x"\n[train]\n', r"bad\.toml: model: Field required"),
+        (b"", r"bad\.toml: title: is missing"),
+        (b'title = "x"\n[train]\n', r"bad\.toml: model: is missing"),
         (b'title = "x"\nmodel = []\n[train]\n', r"bad\.toml: model: Tuple should have at least 1 item"),
-        (f'title = "x"\nsurprise = 1\n[train]\n{MODEL}'.encode(), r"surprise: Extra inputs are not permitted"),
+        (f'title = "x"\nsurprise = 1\n[train]\n{MODEL}'.encode(), r"surprise: is not known here"),
         (f'title = "x"\n[train]\n{MODEL}{MODEL}'.encode(), r"bad\.toml: two models have the id 'A'"),
         (f'title = "x"\n[train]\n{MODEL}[noise]\ndraws = 1\n'.encode(), r"\[noise\] models: expected a list of ids"),
         (

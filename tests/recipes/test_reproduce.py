@@ -17,7 +17,7 @@ from bangbench.attacks.spec import AttackSpec
 from bangbench.core import device
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.progress import SILENT, Progress, Silent
-from bangbench.recipes import run
+from bangbench.recipes import run, tasks
 from bangbench.recipes.run import Played, reproduce
 from bangbench.recipes.spec import ReproduceSpec
 from bangbench.reporting.run import ReportResult, report
@@ -374,11 +374,11 @@ def test_an_unknown_model_is_refused_before_anything_is_computed(study: Study) -
     ("old", "new", "message"),
     [
         ("stages = 10", "stagess = 10", r"recipe small: unknown setting 'stagess': did you mean 'stages'\?"),
-        ("batch_size = 8", "batch_size = 0", r"recipe small: batch_size: Input should be greater than or equal to 1"),
+        ("batch_size = 8", "batch_size = 0", r"recipe small: batch_size: expected at least 1"),
         ("sigma = [40, 80]", "sigma = [-1]", r"recipe small: sigma: .*expected grey levels above 0, found -1"),
-        ('attack = ["fgs", "hc1"]', "limit = 0", r"recipe small: limit: Input should be greater than"),
+        ('attack = ["fgs", "hc1"]', "limit = 0", r"recipe small: limit: expected at least 1"),
         ('attack = ["fgs", "hc1"]', 'attack = ["fsg"]', r"unknown attack 'fsg': did you mean 'fgs'\?"),
-        ("beta = 1.0", "beta = -1.0", r"method 'bang': beta: Input should be greater than 0"),
+        ("beta = 1.0", "beta = -1.0", r"method 'bang': beta: expected more than 0"),
         ("beta = 1.0", "gamma = 1.0", r"recipe small: unknown setting 'gamma'"),
         ('method = "bang"', 'method = "bnag"', r"unknown method 'bnag': did you mean 'bang'\?"),
     ],
@@ -399,8 +399,8 @@ def test_models_compute_with_one_thread_however_many_are_worked_on(
 ) -> None:
     specs: list[AttackSpec] = []
     card = SimpleNamespace(model=SimpleNamespace(name="R0", iterations=1), accuracy=1.0)
-    monkeypatch.setattr(run, "train", lambda *_: card)
-    monkeypatch.setattr(run, "attack", lambda spec, _: specs.append(spec))
+    monkeypatch.setattr(tasks, "train", lambda *_: card)
+    monkeypatch.setattr(tasks, "attack", lambda spec, _: specs.append(spec) or [])
     study.play(jobs=jobs, only=("R0",))
     assert [spec.workers for spec in specs] == [1]
 
