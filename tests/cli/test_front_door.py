@@ -15,6 +15,7 @@ from PIL import Image
 from bangbench.auditing.reasons import REASONS, SOURCES
 from bangbench.cli.completion import completer
 from bangbench.reporting.sheet import Pair, contact_sheet
+from bangbench.store.examples import Examples, read_examples
 
 Invoke = Callable[..., CompletedProcess[str]]
 
@@ -22,6 +23,13 @@ Invoke = Callable[..., CompletedProcess[str]]
 def flat(text: str) -> str:
     """Return a text with one blank wherever there is white space."""
     return " ".join(text.split())
+
+
+def examples_of(attack: str) -> Examples:
+    """Return what an attack on R0 kept."""
+    kept = read_examples(Path(f"results/R0/{attack}-examples.npz"))
+    assert kept is not None
+    return kept
 
 
 @pytest.mark.parametrize("code", ["input-scale", "FGS-masked"])
@@ -49,8 +57,8 @@ def test_shown_images_are_those_of_the_attack_and_their_difference_is_stretched(
     assert len(shown["files"]) == 10
     with np.load("blobs.npz") as arrays:
         images = arrays["test_images"]
-    kept = np.load("results/R0/fgs-unmasked-examples.npz")
-    adversarial = dict(zip(kept["indices"].tolist(), kept["adversarial"], strict=True))
+    kept = examples_of("fgs-unmasked")
+    adversarial = dict(zip(kept.indices.tolist(), kept.adversarial, strict=True))
     for index in map(int, shown["images"]):
         original, attacked, difference = (
             np.asarray(Image.open(f"results/R0/fgs-unmasked-images/{index:05d}-{name}.png"))
@@ -65,8 +73,8 @@ def test_shown_images_are_those_of_the_attack_and_their_difference_is_stretched(
 
 def test_the_image_of_an_index_is_shown_and_a_missing_one_is_refused(here: Path, bangbench: Invoke) -> None:
     assert bangbench("attack", "R0", "--attack", "fgs-unmasked", "--limit", 9, "--quiet").returncode == 0
-    kept = np.load("results/R0/fgs-unmasked-examples.npz")
-    index = int(kept["indices"][kept["flipped"]][0])
+    kept = examples_of("fgs-unmasked")
+    index = int(kept.indices[kept.flipped][0])
     shown = json.loads(bangbench("show", "R0", "fgs-unmasked", "--index", index, "--json").stdout)
     assert list(shown["images"]) == [str(index)]
     refused = bangbench("show", "R0", "fgs-unmasked", "--index", 5000)
