@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from bangbench.core.errors import BenchError
@@ -43,18 +44,24 @@ def save_snapshot(path: Path, key: str, snapshot: Snapshot, device: torch.device
     tensors["generator.cpu"] = torch.get_rng_state()
     if device.type == "cuda":
         tensors["generator.cuda"] = torch.cuda.get_rng_state(device)
-    metadata = {"key": key, "iteration": str(snapshot.iteration), "log": json.dumps(snapshot.log)}
-    save_state(path, tensors, metadata)
+    state = {"key": key, "iteration": str(snapshot.iteration), "log": json.dumps(snapshot.log)}
+    save_state(path, tensors, state | {"sha256": _digest(tensors, state)})
 
 
 def load_snapshot(path: Path, key: str, device: torch.device) -> Snapshot | None:
-    """Read a snapshot of the run `key` and set the default generators; None where there is none of this run."""
+    """Read a snapshot of the run `key` and set the default generators; None where there is none of this run.
+
+    Raises `BenchError` where a bit of it is not what was written: training would go on from other weights.
+    """
     if not path.exists():
         return None
     metadata = _metadata(path)
     if metadata.get("key") != key:
         return None
     tensors = load_state(path)
+    digest = metadata.pop("sha256", None)
+    if digest != _digest(tensors, metadata):
+        raise BenchError(f"{path}: not a whole snapshot (its checksum differs); delete it to start again")
     torch.set_rng_state(tensors["generator.cpu"])
     if device.type == "cuda" and "generator.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["generator.cuda"], device)
@@ -67,8 +74,18 @@ def _metadata(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, "pt") as stream:
             return stream.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # a damaged header can make the reader raise anything
         raise BenchError(f"{path}: not a whole snapshot ({error}); delete it to start again") from error
+
+
+def _digest(tensors: Mapping[str, Tensor], state: Mapping[str, str]) -> str:
+    """Return the SHA-256 of tensors and what is written beside them."""
+    digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
+    for name in sorted(tensors):
+        values = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
