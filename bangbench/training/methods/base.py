@@ -60,6 +60,17 @@ METHODS: Registry[type[Method]] = Registry(
         "bang": "bangbench.training.methods.bang:Bang",
         "pgd-at": "bangbench.training.methods.pgd_at:PgdAdversarialTraining",
         "fgs-at": "bangbench.training.methods.fgs_at:FgsAdversarialTraining",
+        "trades": "bangbench.training.methods.trades:Trades",
+        "rs-fgsm": "bangbench.training.methods.fast:RsFgsm",
+        "n-fgsm": "bangbench.training.methods.fast:NFgsm",
+        "label-smoothing": "bangbench.training.methods.label_smoothing:LabelSmoothing",
+        "temperature": "bangbench.training.methods.temperature:Temperature",
+        "gaussian": "bangbench.training.methods.gaussian:Gaussian",
+        "logit-scale": "bangbench.training.methods.logit_scale:LogitScale",
+        "mart": "bangbench.training.methods.mart:Mart",
+        "awp": "bangbench.training.methods.awp:Awp",
+        "gradalign": "bangbench.training.methods.gradalign:GradAlign",
+        "iat": "bangbench.training.methods.iat:InterpolatedAdversarialTraining",
     },
 )
 

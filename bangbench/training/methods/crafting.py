@@ -8,9 +8,11 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import image_gradient, unmasked_margin
+from bangbench.nets.predict import evaluated
 from bangbench.training.methods import base
 
 
@@ -54,7 +56,7 @@ class WithinBudget(base.Method):
 
 
 class InSteps(WithinBudget):
-    """The base of methods that attack every batch with projected gradient ascent."""
+    """The base of methods that attack every batch with projected gradient ascent: override `attack` and `loss_on`."""
 
     Settings: ClassVar[type[base.MethodSettings]] = StepsSettings
     settings: StepsSettings
@@ -63,6 +65,21 @@ class InSteps(WithinBudget):
     def cost(self) -> float:
         """Return roughly how many regular steps one step costs: one image gradient a step of the attack."""
         return 1.0 + 0.8 * self.settings.steps
+
+    def objective(self, classifier: Classifier, images: Tensor, labels: Tensor) -> base.Objective:
+        """Return the loss on the attacked batch; the attack sees the net in eval mode, without dropout."""
+        with evaluated(classifier):
+            attacked = self.attack(classifier, images, labels)
+        return self.loss_on(classifier, images, attacked, labels)
+
+    def attack(self, classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the attacked images (N, C, H, W); here Madry's: from x + U(e), up the cross-entropy at the label."""
+        return self.ascended(classifier, images, near(images, self.radius), at_label(labels))
+
+    def loss_on(self, classifier: Classifier, images: Tensor, attacked: Tensor, labels: Tensor) -> base.Objective:
+        """Return loss and logits of images and attacked images, (N, C, H, W) each, the net in training mode."""
+        logits = classifier(attacked)
+        return base.Objective(cross_entropy(logits, labels), logits)
 
     def ascended(
         self, classifier: Classifier, images: Tensor, start: Tensor, objective: Callable[[Tensor], Tensor]
@@ -94,6 +111,10 @@ def near(images: Tensor, radius: float) -> Tensor:
 def around(images: Tensor, sigma: float) -> Tensor:
     """Return x + sigma N, (N, C, H, W), not clipped; sigma in grey levels."""
     return images.add(torch.randn_like(images), alpha=sigma)
+
+
+#: Standard deviation, in grey levels, of the noise from which an attack starts whose gradient at the image is 0.
+STARTING_NOISE = 0.255
 
 
 def at_label(labels: Tensor) -> Callable[[Tensor], Tensor]:
