@@ -88,13 +88,18 @@ def attack(spec: AttackSpec, progress: Progress = SILENT) -> list[AttackRecord]:
     Raises `UsageError` for unknown names, `BenchError` for a model or data that cannot be used and for results of
     other settings in the way.
     """
-    _check_used(spec, _make_attacks(spec))
+    check_attacks(spec)
     with PassPool(spec.workers) as pool:
         runs = plan_attacks(spec, pool, progress)
         folder = runs[0].record_path.parent
         with folder_lock(folder, spec.patience, progress), cpu_threads(spec.workers):
             check_writable(folder)
             return [_run_attack(run, progress) for run in runs]
+
+
+def check_attacks(spec: AttackSpec) -> None:
+    """Raise `UsageError` for an attack, a setting or a budget that is none; neither model nor data need be there."""
+    _check_used(spec, _make_attacks(spec))
 
 
 def plan_attacks(spec: AttackSpec, pool: PassPool | None = None, progress: Progress = SILENT) -> list[Run]:
