@@ -166,7 +166,8 @@ def _records(files: list[tuple[str, Path]], problems: list[str]) -> Iterator[_Fo
     """Yield the content of every record that can be used; what is wrong with the others is added to `problems`."""
     readers: dict[str, Callable[[str, Path], _Found]] = {_NOISE_FILE: _read_noise, f"{AUDIT}.json": _read_audit}
     for name, path in files:
-        found = attempt(path, partial(readers.get(path.name, _read_attack), name), problems)
+        read: Callable[[Path], _Found] = partial(readers.get(path.name, _read_attack), name)
+        found: _Found | None = attempt(path, read, problems)
         if found is not None:
             yield found
 
@@ -212,7 +213,7 @@ def _of_models(names: Iterable[str], read: Callable[[str], Content | None], prob
     """Return what `read` finds for each model, by name; what is wrong with a file is added to `problems`."""
     contents: dict[str, Content] = {}
     for name in dict.fromkeys(names):
-        content = attempt(Path("models") / name, lambda _, name=name: read(name), problems)
+        content = attempt(Path("models") / name, lambda path: read(path.relative_to("models").as_posix()), problems)
         if content is not None:
             contents[name] = content
     return contents

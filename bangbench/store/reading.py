@@ -25,7 +25,7 @@ def read_each(paths: Iterable[Path], read: Callable[[Path], Content | None]) -> 
     return Reading({path: content for path, content in found.items() if content is not None}, tuple(left_out))
 
 
-def attempt(path: Path, read: Callable[[Path], Content | None], left_out: list[str]) -> Content | None:
+def attempt(path: Path, read: Callable[[Path], Content], left_out: list[str]) -> Content | None:
     """Return what `read` makes of one file; where it fails, None, and one line more in `left_out`."""
     try:
         return read(path)
