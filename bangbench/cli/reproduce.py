@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import typer
 
 from bangbench.cli.attack import attack_json
@@ -12,25 +14,75 @@ from bangbench.cli.report import show_report
 from bangbench.recipes.spec import ReproduceSpec
 from bangbench.reporting.spec import ReportSpec
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bangbench.recipes.run import PlayedGrid
+    from bangbench.store.cells import CellRecord
+
 
 def run_reproduce(specs: list[ReproduceSpec], output: Output) -> None:
     """Play a recipe from end to end: train, attack, noise evolution, audit, report.
 
-    demo takes minutes on the embedded digits; table1 is LeNet on MNIST, table2 CIFAR-10 quick on CIFAR-10. What is
-    already done is not done again; after an interruption the same command goes on. Finished work of other settings is
-    kept: replace it with --overwrite, or give this run a --name of its own.
+    demo takes minutes on the embedded digits; table1 is LeNet on MNIST, table2 CIFAR-10 quick on CIFAR-10; figure2 and
+    figure4 are the grids of 169 models beside them, coarse to fine. What is already done is not done again; after an
+    interruption the same command goes on. Finished work of other settings is kept: replace it with --overwrite, or
+    give this run a --name of its own.
+
+    --executor ray or slurm trains the models on a cluster whose machines all see --root; bangbench status tells how
+    far it is.
     """
     from bangbench.recipes.run import reproduce
 
     for spec in specs:
         played = reproduce(spec, output.progress())
+        if played.grid is not None:
+            _show_grid(played.grid, output)
+            continue
         if output.json:
             noise = played.noise.model_dump(mode="json", by_alias=True) if played.noise else None
             audits = {name: found["verdict"] for name, found in audit_json(played.audits)["models"].items()}
             attacks = attack_json([result.attacks for result in played.models])
             output.print_json({**attacks, "noise": noise, "verdicts": audits})
             continue
-        show_report(played.report, ReportSpec(root=spec.root), output)
+        if played.report is not None:
+            show_report(played.report, ReportSpec(root=spec.root), output)
+
+
+def _show_grid(played: PlayedGrid, output: Output) -> None:
+    """Print how much of a grid is done, and the summaries of its models."""
+    if output.json:
+        cells = {record.model.name: _facts(record) for record in played.cells if record.model is not None}
+        output.print_json({"schema": 1, "grid": played.name, "models": len(played.grid.cells), "cells": cells})
+    elif not output.quiet:
+        output.console().print(_grid_table(played))
+        output.say(f"{len(played.cells)} of {len(played.grid.cells)} models of {played.name} are done")
+
+
+def _facts(record: CellRecord) -> dict[str, Any]:
+    attacks = {name: found.model_dump(mode="json", by_alias=True) for name, found in record.attacks.items()}
+    noise = record.noise.model_dump(mode="json") if record.noise is not None else None
+    return {
+        "place": record.place,
+        "seed": record.seed,
+        "accuracy": record.accuracy,
+        "attacks": attacks,
+        "noise": noise,
+    }
+
+
+def _grid_table(played: PlayedGrid) -> Table:
+    from rich.table import Table
+
+    attacks = list(dict.fromkeys(name for record in played.cells for name in record.attacks))
+    table = Table("model", "accuracy %", *(f"{name} %" for name in attacks), "noise %")
+    for record in played.cells:
+        rates = (record.attacks[name].rate if name in record.attacks else None for name in attacks)
+        noise = None if record.noise is None else record.noise.flipped_percent
+        numbers = (record.accuracy, *rates, noise)
+        name = record.model.name if record.model is not None else ""
+        table.add_row(name, *("-" if number is None else f"{number:.2f}" for number in numbers))
+    return table
 
 
 def add(app: typer.Typer) -> None:

@@ -71,7 +71,12 @@ class RemoteError(Exception):
 
 
 class Executor(Protocol):
-    """Runs jobs somewhere. One batch at a time: the jobs of a `submit` are numbered from 0."""
+    """Runs jobs somewhere. One batch at a time: the jobs of a `submit` are numbered from 0.
+
+    local: whether they run on this machine, where one job alone is as well done in this process.
+    """
+
+    local: bool
 
     @property
     def slots(self) -> int:

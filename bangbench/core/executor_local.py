@@ -25,6 +25,8 @@ class LocalExecutor:
     cards: identifiers of the CUDA devices to spread over, as CUDA_VISIBLE_DEVICES lists them.
     """
 
+    local = True
+
     def __init__(self, slots: int, needs: Needs | None = None, cards: Sequence[str] = ()) -> None:
         self.slots = slots
         self._gpus, self._cards = (needs or Needs()).gpus, tuple(cards)

@@ -16,6 +16,7 @@ from bangbench.core.spec import Spec
 from bangbench.noise.plan import make_plan as plan_noise
 from bangbench.noise.run import RECORD
 from bangbench.noise.spec import NoiseSpec
+from bangbench.recipes.tasks import Task
 from bangbench.store.audits import AuditRecord
 from bangbench.store.layout import AUDIT, CARD, model_folder, results_folder, versus_name
 from bangbench.store.records import AttackRecord, ModelCard, NoiseRecord, Record, find_record
@@ -25,13 +26,6 @@ from bangbench.training.spec import TrainSpec
 
 #: Settings that a record keeps in another form than they are asked for.
 _CONVERTED = {"budget"}
-
-
-class Task(NamedTuple):
-    """One model of a recipe: train it, then attack it."""
-
-    train: TrainSpec
-    attack: AttackSpec
 
 
 class Obstacle(NamedTuple):
@@ -65,10 +59,11 @@ def in_the_way(tasks: Sequence[Task], noise: NoiseSpec | None, audits: Sequence[
     What is measured on a model that is still to be trained can only be compared by what was asked for: should the
     weights be others, the measurement itself will protect what is there.
     """
-    places = {task.train.name: _place(task.train) for task in tasks}
+    places = {task.name: _place(task.train) for task in tasks}
     found = [place.obstacle for place in places.values() if place.obstacle is not None]
     for task in tasks:
-        found += _of_attacks(task.attack, places[task.train.name])
+        for attack in task.attacks:
+            found += _of_attacks(attack, places[task.name])
     if noise is not None:
         path = results_folder(noise.root, versus_name(noise.models)) / RECORD
         models = [places[name] for name in noise.models]

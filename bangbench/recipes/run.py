@@ -2,54 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
-from bangbench.attacks.base import ATTACKS
-from bangbench.attacks.run import attack
-from bangbench.attacks.spec import AttackSpec
 from bangbench.auditing.run import audit
 from bangbench.auditing.spec import AuditSpec
-from bangbench.core.device import available_cores, choose_device
-from bangbench.core.errors import BenchError, unknown_name
-from bangbench.core.executor import Job, run_jobs
-from bangbench.core.executor_local import LocalExecutor
+from bangbench.core.device import choose_device
+from bangbench.core.errors import BenchError
+from bangbench.core.executor import Job, chosen_executor, run_jobs, using
+from bangbench.core.executor_choice import open_executor
 from bangbench.core.progress import SILENT, Progress
-from bangbench.core.spec import Spec
-from bangbench.data.sources import open_source
-from bangbench.nets.catalogue import net_definition
 from bangbench.noise.run import evolve
-from bangbench.noise.spec import NoiseSpec
-from bangbench.recipes.obstacles import Obstacle, Task, in_the_way
-from bangbench.recipes.recipe import Recipe, RecipeModel, load_recipe
+from bangbench.recipes.cells import Cell, finished_cell
+from bangbench.recipes.obstacles import Obstacle, in_the_way
+from bangbench.recipes.planned import Planned, grid_record, plan_recipe
+from bangbench.recipes.recipe import load_recipe
 from bangbench.recipes.spec import ReproduceSpec
+from bangbench.recipes.tasks import Failure, Task, TaskResult, try_task
 from bangbench.reporting.run import ReportResult, report
 from bangbench.reporting.spec import ReportSpec
 from bangbench.store.audits import AuditRecord
-from bangbench.store.records import AttackRecord, ModelCard, NoiseRecord
-from bangbench.training.methods.base import make_method
-from bangbench.training.run import train
-from bangbench.training.spec import TrainSpec
-
-AnySpec = TypeVar("AnySpec", bound=Spec)
+from bangbench.store.cells import CellRecord, GridRecord, read_cells, write_grid
+from bangbench.store.plans import keep_plan
+from bangbench.store.records import NoiseRecord
 
 
-class TaskResult(NamedTuple):
-    """What became of a task."""
+class PlayedGrid(NamedTuple):
+    """A grid, and those of its models that are done, whenever that was."""
 
-    card: ModelCard
-    attacks: list[AttackRecord]
+    name: str
+    grid: GridRecord
+    cells: list[CellRecord]
 
 
 class Played(NamedTuple):
-    """What a recipe left."""
+    """What a recipe left; a grid has no report of its own."""
 
     models: list[TaskResult]
     noise: NoiseRecord | None
     audits: list[AuditRecord]
-    report: ReportResult
+    report: ReportResult | None
+    grid: PlayedGrid | None
 
 
 def reproduce(spec: ReproduceSpec, progress: Progress = SILENT) -> Played:
@@ -57,51 +51,66 @@ def reproduce(spec: ReproduceSpec, progress: Progress = SILENT) -> Played:
 
     Whatever is on disk with the same settings and inputs is used as it is. Finished work that differs is replaced,
     together with what depends on it, where `overwrite` asks for it; otherwise it is refused before any work starts.
-    Raises `UsageError` for an unknown recipe or model, `BenchError` as its parts do.
+    A model that fails stops none of the others. Raises `UsageError` for an unknown recipe or model, `BenchError` as
+    its parts do.
     """
-    recipe = load_recipe(spec.recipe, spec.name)
-    chosen = _choose(recipe, spec)
-    on_cpu = choose_device(spec.device).type == "cpu"
-    jobs = spec.jobs or (available_cores() if on_cpu else 1)
-    tasks = [_task(recipe, model, spec, workers=1 if on_cpu or jobs > 1 else None) for model in chosen]
-    for task in tasks:
-        _check_names(task)
-    evolution = _noise_spec(recipe, spec, {model.id for model in chosen})
-    auditing = _audit_specs(recipe, spec, chosen)
+    # the cores of a machine, and of a cluster, are for as many models; a single one on a GPU has them for its scores
+    alone = spec.executor == "local" and choose_device(spec.device).type != "cpu" and (spec.jobs or 1) == 1
+    planned = plan_recipe(load_recipe(spec.recipe, spec.name), spec, workers=None if alone else 1)
     if not spec.overwrite:
-        _refuse_to_replace(in_the_way(tasks, evolution, auditing), progress)
-    results = _play_tasks(tasks, jobs, recipe.name, progress)
-    noise = evolve(evolution.model_copy(update={"workers": jobs}), progress) if evolution is not None else None
-    audits = _play_audits(auditing, jobs, recipe.name, progress)
-    names = tuple(recipe.model_name(model.id) for model in chosen)
-    return Played(results, noise, audits, report(ReportSpec(root=spec.root, models=names), progress))
+        _refuse_to_replace(in_the_way(planned.tasks, planned.noise, planned.audits), progress)
+    finished = {cell.name for cell in planned.cells if finished_cell(cell) is not None}
+    keep_plan(spec.root, planned.recipe.name, planned.wanted(), planned.noise_name)
+    if planned.cells:
+        write_grid(spec.root, planned.recipe.name, grid_record(planned.recipe))
+    with open_executor(spec.placement(), spec.root, progress) as executor, using(executor):
+        return _play(planned, finished, spec, progress)
 
 
-def play_task(task: Task, progress: Progress) -> TaskResult:
-    """Train and attack one model."""
-    card = train(task.train, progress)
-    progress.note(f"{card.model.name}: {card.accuracy:.2f} % after {card.model.iterations} iterations")
-    return TaskResult(card, attack(task.attack, progress))
+def _play(planned: Planned, finished: set[str], spec: ReproduceSpec, progress: Progress) -> Played:
+    name = planned.recipe.name
+    if planned.cells:
+        _play_all([cell for cell in planned.cells if cell.name not in finished], name, progress)
+        grid = PlayedGrid(name, grid_record(planned.recipe), read_cells(spec.root, name))
+        return Played([], None, [], None, grid)
+    results = _play_all(planned.tasks, name, progress)
+    executor = chosen_executor()
+    workers = {"workers": 1 if executor is None else executor.slots}
+    noise = evolve(planned.noise.model_copy(update=workers), progress) if planned.noise is not None else None
+    audits = _play_audits(planned.audits, name, progress)
+    return Played(results, noise, audits, report(ReportSpec(root=spec.root, models=planned.names), progress), None)
 
 
-def _play_tasks(tasks: list[Task], jobs: int, label: str, progress: Progress) -> list[TaskResult]:
-    if jobs == 1 or len(tasks) == 1:
-        return [play_task(task, progress) for task in tasks]
-    attacks = [len(task.attack.attack) for task in tasks]
+def _play_all(tasks: Sequence[Task | Cell], label: str, progress: Progress) -> list[Any]:
+    """Play tasks or cells, and return what became of them; raises what failed when all others are done."""
+    executor = chosen_executor()
+    if executor is None or (len(tasks) == 1 and executor.local):
+        results = [try_task(task, progress) for task in tasks]
+    else:
+        results = run_jobs([_job(task) for task in tasks], executor, label, progress)
+    failed = [result for result in results if isinstance(result, Failure)]
+    if len(failed) == 1:
+        raise failed[0].error
+    if failed:
+        lines = [f"  {failure.name}: {failure.error}" for failure in failed]
+        raise BenchError("\n".join((f"{len(failed)} of {len(tasks)} models failed, the others are done:", *lines)))
+    return results
+
+
+def _job(task: Task | Cell) -> Job:
     # training a model takes about as long as all attacks on it
-    work = [
-        Job(task.train.name, play_task, task, stretches=1 + count, first=float(count))
-        for task, count in zip(tasks, attacks, strict=True)
-    ]
-    return run_jobs(work, LocalExecutor(jobs), label, progress)
+    count = max(1, len(task.attack_names))
+    return Job(task.name, try_task, task, stretches=1 + count, first=float(count))
 
 
-def _play_audits(specs: list[AuditSpec], jobs: int, label: str, progress: Progress) -> list[AuditRecord]:
-    """Audit as many models at once as there are jobs, each in one process, or one by one in as many."""
-    if jobs == 1 or len(specs) < jobs:
-        return [audit(spec.model_copy(update={"workers": jobs}), progress) for spec in specs]
-    work = [Job(f"{spec.model} audit", audit, spec.model_copy(update={"workers": 1}), stretches=1) for spec in specs]
-    return run_jobs(work, LocalExecutor(jobs), f"{label} audits", progress)
+def _play_audits(specs: list[AuditSpec], label: str, progress: Progress) -> list[AuditRecord]:
+    """Audit as many models at once as there is room for, each in one process, or one by one in as many."""
+    executor = chosen_executor()
+    if executor is None or len(specs) < executor.slots:
+        workers = 1 if executor is None else executor.slots
+        return [audit(spec.model_copy(update={"workers": workers}), progress) for spec in specs]
+    work = [Job(f"{spec.model} audit", audit, spec.model_copy(update={"workers": 1})) for spec in specs]
+    return run_jobs(work, executor, f"{label} audits", progress)
 
 
 def _refuse_to_replace(found: list[Obstacle], progress: Progress) -> None:
@@ -118,73 +127,3 @@ def _refuse_to_replace(found: list[Obstacle], progress: Progress) -> None:
             "\n".join(("finished work of other settings is in the way:", *lines))
             + "\npass --overwrite to replace it, or --name NAME to keep this run apart, in models/NAME and results/NAME"
         )
-
-
-def _choose(recipe: Recipe, spec: ReproduceSpec) -> list[RecipeModel]:
-    known = {model.id for model in recipe.model}
-    for identifier in spec.only:
-        if identifier not in known:
-            raise unknown_name(f"model of {recipe.name}", identifier, known)
-    return [model for model in recipe.model if not spec.only or model.id in spec.only]
-
-
-def _task(recipe: Recipe, model: RecipeModel, spec: ReproduceSpec, workers: int | None) -> Task:
-    """Return the specs of one model.
-
-    On a CPU every model computes with one thread: more would change the last bits of its logits, and the results
-    would depend on how many models are worked on at once.
-    """
-    name = recipe.model_name(model.id)
-    changes = {"data": spec.data, "iterations": spec.iterations}
-    settings = recipe.train | model.settings() | {key: value for key, value in changes.items() if value is not None}
-    changed = spec.model_dump(include={"attack", "limit"}, exclude_defaults=True)
-    training = _make(TrainSpec, recipe, spec, {**settings, "name": name})
-    attacking = _make(AttackSpec, recipe, spec, {**recipe.attack, **changed, "model": name})
-    return Task(training, attacking.model_copy(update={"workers": workers}))
-
-
-def _check_names(task: Task) -> None:
-    """Raise now what the last model of a recipe would otherwise be refused for after hours of work on the others."""
-    training = task.train
-    defaults = net_definition(training.net).method_defaults.get(training.method, {})
-    make_method(training.method, {**defaults, **training.method_settings()})
-    open_source(training.data, training.data_dir)
-    for name in task.attack.attack:
-        ATTACKS.check(name)
-
-
-def _noise_spec(recipe: Recipe, spec: ReproduceSpec, chosen: set[str]) -> NoiseSpec | None:
-    if recipe.noise is None or not spec.noise or not {*recipe.noise["models"]} <= chosen:
-        return None
-    settings: dict[str, Any] = dict(recipe.noise)
-    settings["models"] = tuple(recipe.model_name(identifier) for identifier in recipe.noise["models"])
-    if spec.draws is not None:
-        settings["draws"] = spec.draws
-    return _make(NoiseSpec, recipe, spec, settings)
-
-
-def _audit_specs(recipe: Recipe, spec: ReproduceSpec, chosen: list[RecipeModel]) -> list[AuditSpec]:
-    """Return the audits of the models chosen, against the regular one where that is among them."""
-    if recipe.audit is None or not spec.audit:
-        return []
-    settings = dict(recipe.audit)
-    against = settings.pop("against", None)
-    if against in {model.id for model in chosen}:
-        settings["against"] = recipe.model_name(against)
-    if spec.limit is not None:
-        settings["limit"] = spec.limit
-    return [_make(AuditSpec, recipe, spec, {**settings, "model": recipe.model_name(model.id)}) for model in chosen]
-
-
-def _make(kind: type[AnySpec], recipe: Recipe, spec: ReproduceSpec, settings: dict[str, Any]) -> AnySpec:
-    """Return the spec of one command, which replaces other settings' unfinished work, or all where that is wanted."""
-    circumstances = spec.model_dump(include={"root", "data_dir", "device", "wait"})
-    circumstances["overwrite"] = "differing" if spec.overwrite else "unfinished"
-    try:
-        return kind(**{**settings, **circumstances})
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            raise BenchError(f"recipe {recipe.name}: {unknown_name('setting', place, kind.model_fields)}") from error
-        raise BenchError(f"recipe {recipe.name}: {place}: {first['msg']}") from error

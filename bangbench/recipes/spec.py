@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from bangbench.core.executor_choice import Choice, ExecutorName
 from bangbench.core.spec import Spec
 from bangbench.store.layout import check_name
 
@@ -18,11 +19,16 @@ class ReproduceSpec(Spec):
     `overwrite` replaces what was done with other settings; without it, such work is never touched.
     """
 
-    recipe: str = Field(description="demo, table1, table2, or a recipe of your own (FILE.toml).")
+    recipe: str = Field(description="demo, table1, table2, figure2, figure4, or a recipe of your own (FILE.toml).")
     name: str | None = Field(
         None, description="Keep the run apart, in models/NAME and results/NAME (default: the recipe's name)."
     )
     only: tuple[str, ...] = Field((), description="Only the model with this id; may be given several times.")
+    level: Literal[1, 2, 3] | None = Field(
+        None, description="Of a grid: 1 coarse, 2 finer, 3 whole (default: all, the coarse ones first)."
+    )
+    seeds: Positive | None = Field(None, description="Only the first so many seeds of each model.")
+    keep_weights: bool = Field(False, description="Of a grid: keep the models as well as their summaries.")
     data: str | None = Field(None, description="Other data than the recipe's, such as folder:DIR.")
     iterations: Positive | None = Field(None, description="Fewer or more solver steps than the recipe's.")
     attack: tuple[str, ...] = Field((), description="Only this attack; may be given several times.")
@@ -31,8 +37,27 @@ class ReproduceSpec(Spec):
     noise: bool = Field(True, description="Run the noise evolution.")
     audit: bool = Field(True, description="Audit the models.")
     jobs: Positive | None = Field(
-        None, description="Models worked on at once, one CPU thread each (default: one per core; on a GPU 1)."
+        None,
+        description="Models worked on at once, one CPU thread each (default: one per core; one per GPU; all that a "
+        "cluster has room for).",
     )
+    executor: ExecutorName = Field("local", description="Where models are worked on: this machine, or a cluster.")
+    address: str | None = Field(
+        None, description="Ray cluster to use: HOST:PORT or auto (default: one started on this machine)."
+    )
+    slurm: tuple[str, ...] = Field(
+        (), description="KEY=VALUE, a setting of sbatch such as partition=gpu; may be given several times."
+    )
+    gpus_per_job: float | None = Field(
+        None, gt=0, description="Share of a GPU that a model needs, such as 0.125 (default: 1; on a cluster 0)."
+    )
+    memory_per_job: float | None = Field(None, gt=0, description="GiB of memory that a model needs on a cluster.")
+
+    def placement(self) -> Choice:
+        """Return where the jobs are to run."""
+        return Choice(
+            self.executor, self.jobs, self.gpus_per_job, self.memory_per_job, self.address, self.slurm, self.device
+        )
 
     @field_validator("name")
     @classmethod

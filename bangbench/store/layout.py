@@ -14,6 +14,8 @@ CARD = "model.json"
 LOG = "log.csv"
 RESUME = "resume.safetensors"
 AUDIT = "audit"
+CELL = "cell.json"
+GRID = "grid.json"
 REPORT = "report"
 REPORT_DOCUMENT = "report.json"
 
