@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from bangbench.core.errors import BenchError
 from bangbench.metrics.distances import l2, linf
 from bangbench.metrics.pass_score import pass_scores_all
 from bangbench.metrics.reference import EccStatus
 from bangbench.metrics.spec import PassSpec
+from bangbench.store.arrays import open_arrays, read_npy
 
 if TYPE_CHECKING:
     import torch
+
+_MOST_PIXELS = 1 << 24
 
 
 class Compared(NamedTuple):
@@ -65,11 +68,15 @@ def _device(name: str) -> torch.device | None:
 
 
 def read_stack(path: Path) -> NDArray[np.uint8]:
-    """Return the image or the stack in a file as uint8 (N, C, H, W), C = 1 or 3 (RGB)."""
+    """Return the image or the stack in a file as uint8 (N, C, H, W), C = 1 or 3 (RGB).
+
+    An image may have 2**24 pixels, a stack half of the memory available, as their headers say.
+    """
     if not path.is_file():
         raise BenchError(f"{path} does not exist")
     if path.suffix in {".npy", ".npz"}:
         return _channels_first(_read_array(path), path)
+    _check_pixels(path)
     content = np.fromfile(path, np.uint8)
     image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
     if image is None or image.dtype != np.uint8:
@@ -79,22 +86,25 @@ def read_stack(path: Path) -> NDArray[np.uint8]:
     return _channels_first(image[None], path)
 
 
-def _read_array(path: Path) -> NDArray[Any]:
+def _check_pixels(path: Path) -> None:
     try:
-        with path.open("rb") as stream:
-            return _only_array(np.load(stream, allow_pickle=False), path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise BenchError(f"{path}: not a whole .npy or .npz file of plain numbers; save the stack again") from error
+        with Image.open(path) as image:
+            width, height = image.size
+    except Exception as error:  # damaged images make the decoders raise nearly anything
+        raise BenchError(f"{path}: expected an 8-bit image, or a stack as .npy or .npz") from error
+    if width * height > _MOST_PIXELS:
+        raise BenchError(f"{path} announces {width}x{height} pixels, expected at most {_MOST_PIXELS:,}; resize it")
 
 
-def _only_array(loaded: Any, path: Path) -> NDArray[Any]:
+def _read_array(path: Path) -> NDArray[Any]:
     """Return the array of a .npy file, or the one that an .npz file holds or calls ``adversarial``."""
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    if len(loaded.files) != 1 and "adversarial" not in loaded.files:
-        raise BenchError(f"{path}: expected one array, found {', '.join(loaded.files) or 'none'}")
-    array: NDArray[Any] = loaded["adversarial" if "adversarial" in loaded.files else loaded.files[0]]
-    return array
+    advice = "not a whole .npy or .npz file of plain numbers ({}); save the stack again"
+    if not zipfile.is_zipfile(path):
+        return read_npy(path, advice)
+    with path.open("rb") as stream, open_arrays(stream, str(path), advice) as arrays:
+        if len(arrays.names) != 1 and "adversarial" not in arrays.names:
+            raise BenchError(f"{path}: expected one array, found {', '.join(arrays.names[:8]) or 'none'}")
+        return arrays.read("adversarial" if "adversarial" in arrays.names else arrays.names[0])
 
 
 def _channels_first(array: NDArray[Any], path: Path) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -58,19 +59,12 @@ class Arrays:
     def header(self, name: str) -> Header:
         """Return shape and type of one array (`KeyError` where it is missing) without reading its values."""
         with self._open(name) as stream:
-            return self._header(name, stream)
+            return _header(stream, self._entries[name].file_size, f"{self._where}: '{name}'")
 
     def read(self, name: str) -> NDArray[Any]:
         """Return one array (`KeyError` where it is missing); `BenchError` for pickled objects and damage."""
         with self._open(name) as stream:
-            header = self._header(name, stream)
-            check_memory(header.size, f"{self._where}: '{name}'")
-            content = stream.read(header.size)
-            if len(content) != header.size or stream.read(1):  # reading on to the end checks the sum as well
-                raise ValueError(f"'{name}': expected {header.size} bytes after its header, found another number")
-        # a copy that can be written to, as torch asks for
-        array = np.frombuffer(bytearray(content), header.dtype)
-        return array.reshape(header.shape, order="F" if header.fortran_order else "C")
+            return _array(stream, self._entries[name].file_size, f"{self._where}: '{name}'")
 
     def _open(self, name: str) -> IO[bytes]:
         entry = self._entries[name]
@@ -78,27 +72,49 @@ class Arrays:
             raise BenchError(f"{self._where}: '{name}' is encrypted; write the file with numpy.savez")
         return self._archive.open(entry)
 
-    def _header(self, name: str, stream: IO[bytes]) -> Header:
-        version = npy.read_magic(stream)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        header = Header(*read(stream))
-        if header.dtype.hasobject:
-            raise BenchError(
-                f"{self._where}: '{name}' holds pickled Python objects, which could run code when read, so they are "
-                "not; save it as an array of numbers"
-            )
-        found = self._entries[name].file_size - stream.tell()
-        if found != header.size or min(header.shape, default=0) < 0:
-            raise ValueError(f"'{name}': expected {header.size} bytes as its header says, found {found}")
-        return header
+
+def read_npy(path: Path, advice: str) -> NDArray[Any]:
+    """Return the array in a .npy file, with the bounds of `Arrays`; `BenchError` ends with `advice`."""
+    with _refused(str(path), advice), path.open("rb") as stream:
+        return _array(stream, path.stat().st_size, str(path))
+
+
+def _header(stream: IO[bytes], size: int, where: str) -> Header:
+    """Return the header of a stream of `size` bytes, which are to be no more and no fewer than it announces."""
+    version = npy.read_magic(stream)
+    header = Header(*(npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream))
+    if header.dtype.hasobject:
+        raise BenchError(
+            f"{where} holds pickled Python objects, which could run code when read, so they are not; save it as an "
+            "array of numbers"
+        )
+    found = size - stream.tell()
+    if found != header.size or min(header.shape, default=0) < 0:
+        raise ValueError(f"{where}: expected {header.size} bytes as its header says, found {found}")
+    return header
+
+
+def _array(stream: IO[bytes], size: int, where: str) -> NDArray[Any]:
+    header = _header(stream, size, where)
+    check_memory(header.size, where)
+    content = bytearray(stream.read(header.size))  # a copy that can be written to, as torch asks for
+    if len(content) != header.size or stream.read(1):  # reading on to the end checks the sum of a zip as well
+        raise ValueError(f"{where}: expected {header.size} bytes after its header, found another number")
+    array = np.frombuffer(content, header.dtype)
+    return array.reshape(header.shape, order="F" if header.fortran_order else "C")
 
 
 @contextmanager
 def open_arrays(stream: IO[bytes], where: str, advice: str) -> Iterator[Arrays]:
     """Yield the arrays of an .npz file; `BenchError` names `where` and ends with `advice` whatever is wrong with it."""
+    with _refused(where, advice), zipfile.ZipFile(stream) as archive:
+        yield Arrays(archive, where)
+
+
+@contextmanager
+def _refused(where: str, advice: str) -> Iterator[None]:
     try:
-        with zipfile.ZipFile(stream) as archive:
-            yield Arrays(archive, where)
+        yield
     except BenchError:
         raise
     except Exception as error:  # a damaged archive or header can raise nearly anything

@@ -145,7 +145,7 @@ def test_files_that_are_no_images_are_named(tmp_path: Path, name: str, content: 
         ({"a": np.zeros((1, 16, 16), np.float32)}, r"expected uint8 images .* found float32 \(1, 16, 16\)"),
         ({"a": np.zeros((16, 16), np.uint8)}, r"found uint8 \(16, 16\)"),
         ({"a": np.zeros((0, 16, 16), np.uint8)}, "the stack holds no images"),
-        ({"a": np.array([Trap()], dtype=object)}, "of plain numbers"),
+        ({"a": np.array([Trap()], dtype=object)}, "pickled Python objects"),
     ],
 )
 def test_arrays_that_are_no_stack_of_images_are_refused(
