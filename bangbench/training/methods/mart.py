@@ -1,7 +1,7 @@
 """MART: images that are classified wrong count more (Wang et al., ICLR 2020, eq. 11).
 
 J = BCE(x', y) + beta mean[KL(p(x) || p(x')) (1 - p_y(x))] with
-BCE = CE(f(x'), y) - mean log(1 - max_{c != y} p_c(x')); x' as in PGD training, from x + 0.001 N.
+BCE = CE(f(x'), y) - mean log(1 - max_{c != y} p_c(x')); x' as in PGD training, from clip(x + 0.001 N).
 Source: YisenWang/MART, `mart.py`, with its 1.0001, 1e-12 and 1.0000001, which keep logarithms and weights from 0.
 """
 

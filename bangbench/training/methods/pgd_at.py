@@ -1,7 +1,7 @@
 """Adversarial training with projected gradient descent (Madry et al., arXiv 1706.06083).
 
 J = CE(f(x'), y), x' after k steps x' = P(x' + a sign grad CE(f(x'), y)) from x + U(e); P: to the ball and the range.
-Source: MadryLab/mnist_challenge, `pgd_attack.py` and `train.py`. Dropout, which its net has none of, is off in the attack.
+Source: MadryLab/mnist_challenge, `pgd_attack.py`, `train.py`. Its net has no dropout; here the attack sees none.
 """
 
 from __future__ import annotations

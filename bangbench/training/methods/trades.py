@@ -1,7 +1,8 @@
 """TRADES: a trade-off between the loss of images and how far attacks move their prediction (Zhang et al. 2019).
 
 J = CE(f(x), y) + beta / B sum_i KL(p(x_i) || p(x'_i)), with the gradient through both arguments (arXiv 1901.08573,
-eq. 5). x' starts at x + 0.001 N and climbs that same divergence, p(x) held constant, in eval mode.
+eq. 5). x' starts at clip(x + 0.001 N) and climbs that same divergence, p(x) held constant, in eval mode; there the
+start is clipped after the first step.
 Source: yaodongyu/TRADES, `trades.py`: as there, x goes through the net once for the loss and once for the divergence,
 which then see dropout masks of their own.
 """
@@ -16,7 +17,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.predict import logits_of
 from bangbench.training.methods import base
 from bangbench.training.methods.crafting import STARTING_NOISE, InSteps, StepsSettings, around, away_from
 
@@ -42,8 +42,9 @@ class Trades(InSteps):
 
     def attack(self, classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
         """Return images moved to where the prediction differs most from that of the images themselves."""
-        start = around(images, STARTING_NOISE)
-        return self.ascended(classifier, images, start, away_from(logits_of(classifier, images, len(images))))
+        with torch.no_grad():
+            held = classifier(images)
+        return self.ascended(classifier, images, around(images, STARTING_NOISE), away_from(held))
 
     def loss_on(self, classifier: Classifier, images: Tensor, attacked: Tensor, labels: Tensor) -> base.Objective:
         """Return the loss, and the logits of the images."""
