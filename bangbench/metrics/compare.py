@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import torch
 
 _MOST_PIXELS = 1 << 24
+_GREY = frozenset({"1", "L", "LA", "La"})
+_COLOUR = frozenset({"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 
 
 class Compared(NamedTuple):
@@ -76,24 +78,27 @@ def read_stack(path: Path) -> NDArray[np.uint8]:
         raise BenchError(f"{path} does not exist")
     if path.suffix in {".npy", ".npz"}:
         return _channels_first(_read_array(path), path)
-    _check_pixels(path)
-    content = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
-    if image is None or image.dtype != np.uint8:
-        raise BenchError(f"{path}: expected an 8-bit image, or a stack as .npy or .npz")
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
-    return _channels_first(image[None], path)
+    return _channels_first(_read_image(path)[None], path)
 
 
-def _check_pixels(path: Path) -> None:
+def _read_image(path: Path) -> NDArray[np.uint8]:
+    """Return the pixels of an image file, (H, W) where it is grey, else (H, W, 3); an alpha channel is dropped."""
     try:
-        with Image.open(path) as image:
-            width, height = image.size
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata; where that costs pixels, an error follows
+            with Image.open(path) as image:
+                width, height = image.size
+                if width * height > _MOST_PIXELS:
+                    raise BenchError(
+                        f"{path} announces {width}x{height} pixels, expected at most {_MOST_PIXELS:,}; resize it"
+                    )
+                if image.mode not in _GREY | _COLOUR:
+                    raise ValueError(f"an image of mode {image.mode}")
+                return np.asarray(image.convert("L" if image.mode in _GREY else "RGB"))
+    except BenchError:
+        raise
     except Exception as error:  # damaged images make the decoders raise nearly anything
         raise BenchError(f"{path}: expected an 8-bit image, or a stack as .npy or .npz") from error
-    if width * height > _MOST_PIXELS:
-        raise BenchError(f"{path} announces {width}x{height} pixels, expected at most {_MOST_PIXELS:,}; resize it")
 
 
 def _read_array(path: Path) -> NDArray[Any]:
