@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from bangbench.core.progress import Silent
 from bangbench.data.digits import Digits
+from bangbench.nets.classifier import Classifier
+from bangbench.store.records import Preprocessing
 from bangbench.training.spec import TrainSpec
 
 NET = """
@@ -97,3 +101,63 @@ def _left_by(folder: Path) -> dict[str, object]:
 def left_by() -> Callable[[Path], dict[str, object]]:
     """Return a function from a model's folder to its files, its weights' bytes, and its log without the seconds."""
     return _left_by
+
+
+def _smooth(**layers: nn.Module) -> Classifier:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(48, 20), nn.Tanh())
+    for name, layer in (layers or {"head": nn.Linear(20, 4)}).items():
+        body.add_module(name, layer)
+    return Classifier(body, Preprocessing()).double().train()
+
+
+@pytest.fixture
+def smooth() -> Iterator[Callable[..., Classifier]]:
+    """Return a function that makes a smooth classifier in float64 of images (N, 1, 6, 6), in training mode.
+
+    It has four classes; layers given by name stand in the place of the last one. Random numbers are drawn as the test
+    likes.
+    """
+    with torch.random.fork_rng(devices=[]):
+        yield _smooth
+
+
+@pytest.fixture
+def few() -> tuple[Tensor, Tensor]:
+    """Return ten float64 images (10, 1, 6, 6) of grey levels, some at both ends of the range, and their labels."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(256, (10, 1, 6, 6), generator=generator).double()
+    images[0, 0, :2], images[1, 0, :2] = 0.0, 255.0
+    return images, torch.randperm(10, generator=generator) % 4
+
+
+@pytest.fixture
+def shown() -> Callable[[Classifier], list[Tensor]]:
+    """Return a function that begins to list the images that a classifier is shown in training mode."""
+
+    def begin(classifier: Classifier) -> list[Tensor]:
+        passes: list[Tensor] = []
+
+        def remember(_: nn.Module, given: tuple[Tensor]) -> None:
+            if classifier.training:
+                passes.append(given[0].detach().clone())
+
+        classifier.register_forward_pre_hook(remember)
+        return passes
+
+    return begin
+
+
+@pytest.fixture
+def same_gradients() -> Callable[[Classifier, Tensor, Tensor], None]:
+    """Return a function that compares two losses and their gradients on the weights; these must not all vanish."""
+
+    def compare(classifier: Classifier, found: Tensor, expected: Tensor) -> None:
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+        weights = [value for value in classifier.parameters() if value.requires_grad]
+        pairs = [torch.autograd.grad(loss, weights, materialize_grads=True) for loss in (found, expected)]
+        for one, other in zip(*pairs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-10)
+        assert max(float(value.abs().max()) for value in pairs[1]) > 1e-6
+
+    return compare

@@ -71,6 +71,13 @@ METHODS: Registry[type[Method]] = Registry(
         "awp": "bangbench.training.methods.awp:Awp",
         "gradalign": "bangbench.training.methods.gradalign:GradAlign",
         "iat": "bangbench.training.methods.iat:InterpolatedAdversarialTraining",
+        "stability": "bangbench.training.methods.stability:Stability",
+        "jacobian": "bangbench.training.methods.jacobian:Jacobian",
+        "j-sigr": "bangbench.training.methods.j_sigr:SelectiveInputGradient",
+        "local-balls": "bangbench.training.methods.local_balls:LocalBalls",
+        "cost-sensitive": "bangbench.training.methods.cost_sensitive:CostSensitive",
+        "fgsm-tricks": "bangbench.training.methods.fgsm_tricks:FgsmTricks",
+        "free-at": "bangbench.training.methods.free_at:FreeAdversarialTraining",
     },
 )
 
