@@ -27,6 +27,9 @@ NETS: Registry[NetDefinition] = Registry(
     {
         "lenet": "bangbench.nets.lenet:LENET",
         "cifar10-quick": "bangbench.nets.cifar10_quick:CIFAR10_QUICK",
+        "odenet": "bangbench.nets.ode:ODENET",
+        "odenet-cnn": "bangbench.nets.ode:ODENET_CNN",
+        "zerosnet": "bangbench.nets.zerosnet:ZEROSNET",
     },
 )
 

@@ -78,6 +78,11 @@ METHODS: Registry[type[Method]] = Registry(
         "cost-sensitive": "bangbench.training.methods.cost_sensitive:CostSensitive",
         "fgsm-tricks": "bangbench.training.methods.fgsm_tricks:FgsmTricks",
         "free-at": "bangbench.training.methods.free_at:FreeAdversarialTraining",
+        "rse": "bangbench.training.methods.rse:RandomSelfEnsemble",
+        "dial": "bangbench.training.methods.dial:DomainInvariantLearning",
+        "cifs": "bangbench.training.methods.cifs:FeatureSelection",
+        "tisode": "bangbench.training.methods.tisode:SteadyOde",
+        "lt-node": "bangbench.training.methods.lt_node:LatentTimeOde",
     },
 )
 
