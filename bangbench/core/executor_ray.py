@@ -91,7 +91,7 @@ class RayExecutor(RemoteExecutor):
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self.submit([])  # makes the folder that they have to see
-        folder = self._folder or self._root
+        folder = self._folder or self.root
         parcel = pack(0, Job("look", _nothing, None), folder)
         look = self._ray.remote(max_calls=1)(obstacles)
         asked = {}

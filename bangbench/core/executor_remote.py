@@ -148,7 +148,7 @@ class RemoteExecutor:
     local = False
 
     def __init__(self, root: Path, at_once: int | None) -> None:
-        self._root, self._at_once = root.resolve(), at_once
+        self.root, self._at_once = root.resolve(), at_once
         self._folder: Path | None = None
         self._waiting: deque[tuple[int, Job]] = deque()
         self._heard: deque[Message] = deque()
@@ -169,7 +169,7 @@ class RemoteExecutor:
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Begin a batch."""
-        self._folder = self._root / JOBS / uuid.uuid4().hex[:12]
+        self._folder = self.root / JOBS / uuid.uuid4().hex[:12]
         with write_errors_explained(self._folder):
             self._folder.mkdir(parents=True)
         self._letters = Letters(self._folder)

@@ -35,12 +35,12 @@ class SlurmExecutor(RemoteExecutor):
         given = dict(options)
         cluster = given.pop("cluster", "slurm")
         try:
-            self._executor = self._submitit.AutoExecutor(self._root / JOBS / "slurm", cluster=cluster)
+            self._executor = self._submitit.AutoExecutor(self.root / JOBS / "slurm", cluster=cluster)
         except (RuntimeError, ValueError) as error:
             raise UsageError(
                 f"--executor slurm: {error}; run it where sbatch is, or try --slurm cluster=local"
             ) from error
-        self._executor.update_parameters(**_parameters(needs, given))
+        self._executor.update_parameters(**parameters(needs, given))
 
     @property
     def slots(self) -> int:
@@ -106,7 +106,7 @@ def parse_options(items: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def _parameters(needs: Needs, options: Mapping[str, str]) -> dict[str, Any]:
+def parameters(needs: Needs, options: Mapping[str, str]) -> dict[str, Any]:
     """Return the parameters of submitit: its own by name, any other setting of sbatch as an additional one."""
     if needs.gpus % 1 and "gres" not in options:
         raise UsageError(
