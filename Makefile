@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test test-avx2 test-sse2 parity bench format clean
+.PHONY: demo test test-avx2 test-sse2 parity fuzz chaos bench format clean
 
 # The stamp files say what is installed; they are made again when the project's dependencies change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -43,6 +43,15 @@ test-sse2: $(VENV)/.installed-test
 
 parity: $(VENV)/.installed-test
 	$(BIN)/pytest -m parity
+
+# Damaged and hostile inputs for every reader (docs/reliability.md); 300 of them are in make test.
+SEED ?= 0
+fuzz: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/campaign.py --inputs 5000 --seed $(SEED)
+
+# Commands that are killed, starved of disk, or robbed of what they wrote last; 20 of them are in make test.
+chaos: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fault/chaos.py --rounds 200 --seed $(SEED)
 
 $(VENV)/.installed-bench: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'

@@ -31,5 +31,5 @@ def read_training_log(root: Path, name: str) -> TrainingLog | None:
         with path.open(encoding="utf-8", newline="") as stream:
             lines = list(csv.DictReader(stream))
         return TrainingLog(*(tuple(float(line[field]) for line in lines) for field in _FIELDS))
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
         raise BenchError(f"{path}: not a training log ({error!r}); train the model again to have its curves") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -26,6 +27,7 @@ from bangbench.store.files import read_file, write_json
 
 SCHEMA = 1
 
+_HALF_LETTER = re.compile(rb"\\u[dD][89a-fA-F]")
 #: Bytes and levels of a record at most.
 _MOST_BYTES, _DEEPEST = 16 << 20, 64
 
@@ -309,6 +311,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     content = read_file(path, _MOST_BYTES)
     try:
         value = json.loads(content.decode(), parse_float=_finite, parse_constant=_finite)
+        if _HALF_LETTER.search(content):
+            json.dumps(value, ensure_ascii=False).encode()  # halves that make no letter can be written nowhere
     except (ValueError, RecursionError) as error:
         raise BenchError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
