@@ -26,6 +26,7 @@ from bangbench.interface.inputs import Batch, Images, Labels, read_batch
 from bangbench.interface.models import Model, Subject, borrowed, preprocessing
 from bangbench.interface.progress import bar
 from bangbench.nets.classifier import Classifier
+from bangbench.nets.outputs import PLAIN
 from bangbench.nets.predict import batch_size_for
 from bangbench.store.records import AttackSummary
 
@@ -179,7 +180,7 @@ def _parts(target: Target, batch: Batch, label: str, progress: Progress) -> list
 
 def _notes(subject: Subject, classifier: Classifier, batch: Batch, done: int) -> tuple[str, ...]:
     notes = [*batch.notes]
-    if subject.output != "the output":
+    if subject.output != PLAIN:
         notes.append(f"the logits are {subject.output}")
     if classifier.draws > 1:
         notes.append(

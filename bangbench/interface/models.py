@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,14 +18,12 @@ from bangbench.interface.inputs import Batch
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.identity import behaviour_of
 from bangbench.nets.models import open_model, state_fingerprint
+from bangbench.nets.outputs import PLAIN, WRAP, logits_in
 from bangbench.store.layout import CARD, LOG
 from bangbench.store.records import ModelCard, ModelInfo, Preprocessing, read_record
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: What output to take of a model that returns a mapping or an object.
-_NAMES = ("logits", "out", "output", "scores")
 
 
 class Model(NamedTuple):
@@ -143,34 +141,12 @@ class _Logits(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
-        self.output = "the output"
+        self.output = PLAIN
 
     def forward(self, images: Tensor) -> Tensor:
         kind = next((value.dtype for value in self.net.parameters() if value.is_floating_point()), images.dtype)
         logits, self.output = logits_in(self.net(images.to(kind)))
         return logits.to(images.dtype)
-
-
-def logits_in(output: Any) -> tuple[Tensor, str]:
-    """Return the logits in what a model returns, and how they are called there.
-
-    A tensor; `.logits` or ``["logits"]``; the first of a tuple or of a mapping's known names. `UsageError` for others.
-    """
-    if isinstance(output, Tensor):
-        return output, "the output"
-    if isinstance(output, Mapping):
-        name = next((name for name in _NAMES if isinstance(output.get(name), Tensor)), None)
-        if name is not None:
-            return output[name], f'output["{name}"]'
-        raise UsageError(f"model: expected logits, found a mapping of {', '.join(map(str, output))}; {_WRAP}")
-    if isinstance(getattr(output, "logits", None), Tensor):
-        return output.logits, "output.logits"
-    if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
-        return output[0], "output[0]"
-    raise UsageError(f"model: expected logits (N, K), found {_type(output)}; {_WRAP}")
-
-
-_WRAP = "wrap it in a Module whose forward returns the logits"
 
 
 def _probe(classifier: Classifier, batch: Batch, device: torch.device) -> tuple[int, str]:
@@ -187,15 +163,13 @@ def _probe(classifier: Classifier, batch: Batch, device: torch.device) -> tuple[
         raise UsageError(f"model: fails on images {shape}: {reason}; pass images as it takes them") from error
     if not isinstance(seen, Tensor) or seen.ndim != 2 or len(seen) != len(images) or seen.shape[1] < 2:
         found = tuple(seen.shape) if isinstance(seen, Tensor) else _type(seen)
-        raise UsageError(
-            f"model: expected logits (N, K) of K > 1 classes, found {found} for N = {len(images)}; {_WRAP}"
-        )
+        raise UsageError(f"model: expected logits (N, K) of K > 1 classes, found {found} for N = {len(images)}; {WRAP}")
     low, high = int(batch.labels.min()), int(batch.labels.max())
     if low < 0 or high >= seen.shape[1]:
         raise UsageError(
             f"labels: expected 0 to {seen.shape[1] - 1}, as the model has logits for, found {low} to {high}"
         )
-    return seen.shape[1], classifier.net.output if isinstance(classifier.net, _Logits) else "the output"
+    return seen.shape[1], classifier.net.output if isinstance(classifier.net, _Logits) else PLAIN
 
 
 def preprocessing(

@@ -124,10 +124,9 @@ def noise_eval(
     """
     sigmas = None if sigma is None else tuple(np.atleast_1d(np.asarray(sigma, np.float64)).tolist())
     given = {"sigma": sigmas, "draws": draws, "per_class": per_class, "seed": seed, "clip": clip}
-    names = tuple(models) if len(models) > 1 else (*models, "itself")
-    spec = make_settings("noise_eval", NoiseSpec, {**given, "models": names, "batch_size": batch_size})
     if not models:
         raise UsageError("models: expected at least one, by its name, found none")
+    spec = make_settings("noise_eval", NoiseSpec, {**given, "models": ("first", "others"), "batch_size": batch_size})
     batch, own = read_batch(images, labels), preprocessing(input_scale, mean, std)
     with ExitStack() as stack:
         subjects = [
