@@ -21,7 +21,9 @@ class TemperatureSettings(base.MethodSettings):
     """T, and how its effect on the length of steps is made up for."""
 
     temperature: float = Field(20.0, gt=0.0, description="What logits are divided by in training alone.")
-    scale_loss: bool = Field(True, description="Multiply the loss by the temperature: gradients shrink by it.")
+    scale_loss: bool = Field(
+        False, description="Multiply the loss by it, for gradients do shrink by it; LeNet then needs a rate of 0.002."
+    )
 
 
 class Temperature(base.Method):
