@@ -11,7 +11,9 @@ from bangbench.core.device import choose_device, describe_device
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.data.dataset import Dataset, data_info
 from bangbench.data.sources import open_source
-from bangbench.nets.models import Given, Model, open_model
+from bangbench.nets.models import Given, Model, check_model, is_own_net, open_model
+from bangbench.nets.norms import doubtful
+from bangbench.nets.outputs import PLAIN
 from bangbench.nets.predict import batch_size_for
 from bangbench.store.records import DataInfo, Preprocessing
 
@@ -24,6 +26,13 @@ class Opened(NamedTuple):
     info: DataInfo
     device: torch.device
     batch_size: int
+
+    def notes(self) -> list[str]:
+        """Return what a user should know of how the model is read: its output, and a doubtful mean or std."""
+        info, output = self.model.info, self.model.classifier.output
+        taken = None if output == PLAIN else f"{info.name}: its logits are {output}"
+        doubt = doubtful(info.preprocessing, info.input_shape[0]) if self.model.folder is None else None
+        return [note for note in (taken, doubt) if note is not None]
 
     @property
     def device_name(self) -> str:
@@ -39,9 +48,7 @@ def open_with_images(spec: ModelSpec) -> Opened:
     """
     device = choose_device(spec.device)
     given = _given(spec)
-    own_nets = [":" in (reference or "") for reference in (spec.model, getattr(spec, "against", None))]
-    if (spec.weights and not own_nets[0]) or (_own_preprocessing(spec) and not any(own_nets)):
-        raise UsageError("--weights, --input-scale, --mean and --std go with a module:factory model only")
+    _check_own(spec)
     model = open_model(spec.model, spec.root, device, spec.data_dir, spec.data, given)
     text = spec.data or model.data
     if text is None:
@@ -52,8 +59,34 @@ def open_with_images(spec: ModelSpec) -> Opened:
     return Opened(model, data, data_info(data, source.name, text), device, spec.batch_size or batch_size_for(device))
 
 
+def check_resolved(spec: ModelSpec) -> None:
+    """Raise the error of a device, a model or data that is not there, before anything is read or computed.
+
+    `open_with_images` raises it as well, for one spec after the other.
+    """
+    choose_device(spec.device)
+    _check_own(spec)
+    given = _given(spec)
+    check_model(spec.model, spec.root, given)
+    against = getattr(spec, "against", None)
+    if against is not None:
+        check_model(against, spec.root, given._replace(weights=None))
+    if spec.data is not None:
+        open_source(spec.data, spec.data_dir)
+
+
+def _check_own(spec: ModelSpec) -> None:
+    """Raise `UsageError` for settings of a user's own net where there is none."""
+    own_nets = [is_own_net(reference or "") for reference in (spec.model, getattr(spec, "against", None))]
+    if (spec.weights and not own_nets[0]) or (_own_preprocessing(spec) and not any(own_nets)):
+        raise UsageError("--weights, --input-scale, --mean and --std go with a module:factory model only")
+    if spec.name is not None and not own_nets[0]:
+        raise UsageError(f"--name goes with a net of your own; the results of '{spec.model}' have its name")
+
+
 def _given(spec: ModelSpec) -> Given:
-    return Given(spec.weights, Preprocessing(**_own_preprocessing(spec)), spec.random_weights, spec.trust_code)
+    own = Preprocessing(**_own_preprocessing(spec))
+    return Given(spec.weights, own, spec.random_weights, spec.trust_code, spec.name)
 
 
 def _own_preprocessing(spec: ModelSpec) -> dict[str, Any]:
@@ -76,7 +109,7 @@ def open_source_model(reference: str, spec: ModelSpec, opened: Opened) -> Model:
 
     A user's own net is given the preprocessing of the spec, and weights of its own (``factory@FILE``).
     """
-    given = _given(spec)._replace(weights=None)
+    given = _given(spec)._replace(weights=None, name=None)
     model = open_model(reference, spec.root, opened.device, spec.data_dir, spec.data, given)
     check_fit(model, opened.data, opened.info.name)
     return model

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from bangbench.core.spec import Spec
+from bangbench.nets.norms import with_norm
+from bangbench.store.layout import check_name
 
 #: How hard an audit tries.
 Strength = Literal["quick", "standard", "extended"]
@@ -23,21 +25,32 @@ class ModelSpec(Spec):
     """Base of the specs that look at one model on test images."""
 
     circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {
-        *("model", "batch_size", "workers", "random_weights", "trust_code")
+        *("model", "name", "norm", "batch_size", "workers", "random_weights", "trust_code")
     }
 
     model: str = Field(
-        description="A trained model's name, a model folder, a .caffemodel.h5 file, or package.module:factory."
+        description="A trained model's name, a model folder, a .caffemodel.h5 file, FILE.py:FACTORY, timm:NAME, "
+        "torchvision:NAME, hf:REPO, or robustbench:ID/DATASET/NORM."
     )
     data: str | None = Field(None, description="Images to use (default: the test images of the model's data set).")
     limit: Positive | None = Field(None, description="Use only the first so many test images.")
-    weights: Path | None = Field(None, description="Weights of your own net (.safetensors or .pt).")
+    weights: Path | None = Field(None, description="Weights of your own net (.safetensors, .pt or .ckpt).")
+    name: str | None = Field(None, description="Own net: what its results are called (default: as its weights).")
     random_weights: bool = Field(False, description="Own net: take the weights that its factory gives it.")
     trust_code: bool = Field(False, description="Run the code of a net that a model folder names.")
     input_scale: float | None = Field(None, gt=0, description="Own net: divide grey levels by this (default: 255).")
     mean: tuple[float, ...] | None = Field(None, description="Own net: per-channel mean after scaling.")
     std: tuple[float, ...] | None = Field(None, description="Own net: per-channel standard deviation after scaling.")
+    norm: str | None = Field(None, description="Own net: mean and std of imagenet, cifar10, mnist or half.")
     batch_size: Positive | None = Field(None, description="Images per forward pass (default: by device).")
+
+    _check_name = field_validator("name")(lambda name: name if name is None else check_name(name))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_norm(cls, values: Any) -> Any:
+        """Replace the name of a mean and a standard deviation by both."""
+        return with_norm(values) if isinstance(values, dict) else values
 
 
 class AttackSpec(ModelSpec):

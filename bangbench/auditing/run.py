@@ -83,6 +83,8 @@ def audit(spec: AuditSpec, progress: Progress = SILENT) -> AuditRecord:
     results of other settings in the way.
     """
     plan = make_plan(spec)
+    for note in plan.opened.notes():
+        progress.note(note)
     path = plan.folder / f"{AUDIT}.json"
     with folder_lock(plan.folder, spec.patience, progress):
         finished = finished_record(path, AuditRecord, plan.key, plan.settings, spec.overwrite)

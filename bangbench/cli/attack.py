@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -9,9 +10,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bangbench.attacks.spec import AttackSpec
+from bangbench.attacks.spec import AttackSpec, ModelSpec
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
+from bangbench.core.errors import UsageError
 from bangbench.store.records import AttackRecord, Moments
 
 _UNLIMITED = 10_000
@@ -28,12 +30,23 @@ def run_attack(specs: list[AttackSpec], output: Output) -> None:
     """
     from bangbench.attacks.run import attack
 
+    check_all(specs)
     results = [attack(spec, output.progress()) for spec in specs]
     if output.json:
         output.print_json(attack_json(results))
     elif not output.quiet:
         for records in results:
             print_attacks(records, output.console())
+
+
+def check_all(specs: Sequence[ModelSpec]) -> None:
+    """Refuse what is wrong with any model or option before the first is worked on."""
+    from bangbench.attacks.opened import check_resolved
+
+    if len(specs) > 1 and specs[0].name is not None:
+        raise UsageError("--name goes with one model: leave it out, and the results are named after the models")
+    for spec in specs:
+        check_resolved(spec)
 
 
 def print_attacks(records: list[AttackRecord], console: Console) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bangbench.auditing.spec import AuditSpec
+from bangbench.cli.attack import check_all
 from bangbench.cli.options import command
 from bangbench.cli.output import Output, complain
 from bangbench.store.audits import PREDICTIONS, WORST_CASE, AuditRecord, AuditSummary, BudgetRates, Check, ClaimVerdict
@@ -38,6 +39,7 @@ def run_audit(specs: list[AuditSpec], output: Output) -> None:
     """
     from bangbench.auditing.run import audit
 
+    check_all(specs)
     records = []
     for spec in specs:
         records.append(audit(spec, output.progress()))

@@ -12,6 +12,7 @@ from bangbench.cli import (
     audit,
     data,
     explain,
+    import_command,
     methods,
     models,
     noise_eval,
@@ -19,6 +20,7 @@ from bangbench.cli import (
     report,
     reproduce,
     show,
+    status,
     train,
 )
 from bangbench.cli.streams import streams_prepared
@@ -34,7 +36,22 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS = (train, attack, audit, explain, show, noise_eval, report, reproduce, pass_command, data, models, methods)
+_COMMANDS = (
+    train,
+    import_command,
+    attack,
+    audit,
+    explain,
+    show,
+    noise_eval,
+    report,
+    reproduce,
+    status,
+    pass_command,
+    data,
+    models,
+    methods,
+)
 for module in _COMMANDS:
     module.add(app)
 

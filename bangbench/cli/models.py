@@ -49,7 +49,7 @@ def _table(cards: dict[str, ModelCard]) -> Table:
         model = card.model
         settings = ", ".join(f"{key} {value}" for key, value in model.method_text().items())
         accuracy = f"{card.accuracy:.2f}" if card.accuracy is not None else "unfinished"
-        table.add_row(name, model.net, model.data, model.method, settings, str(model.iterations), accuracy)
+        table.add_row(name, model.net, model.data, model.method, settings, str(model.iterations or ""), accuracy)
     return table
 
 

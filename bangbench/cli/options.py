@@ -66,6 +66,8 @@ def _make(spec: type[AnySpec], values: dict[str, Any], arguments: tuple[str, ...
         return spec(**{name: _numbers(spec, name, value) for name, value in values.items()})
     except ValidationError as error:
         location, problem = first_problem(error)
+        if not location:
+            raise UsageError(problem) from error
         field = "-".join(location[:1])
         place = field.upper() if field in arguments else f"--{field.replace('_', '-')}"
         raise UsageError(f"{place}: {problem}") from error
@@ -85,7 +87,7 @@ def _unwrapped(text: str) -> str:
 
 def _ordered(spec: type[Spec], arguments: tuple[str, ...]) -> list[str]:
     """Return the fields: arguments first, then the command's own, those it shares, and those of every command."""
-    everywhere = [name for name in Spec.model_fields if name in spec.model_fields]
+    everywhere = [name for name in Spec.model_fields if name in spec.model_fields and name not in arguments]
     others = [name for name in spec.model_fields if name not in everywhere and name not in arguments]
     own = [name for name in others if name in spec.__annotations__]
     return [*arguments, *own, *(name for name in others if name not in own), *everywhere]

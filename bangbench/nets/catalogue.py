@@ -19,6 +19,8 @@ from bangbench.core.registry import Registry
 from bangbench.core.seeds import derive_seed, torch_default_seed
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.definition import NetDefinition, SolverSettings
+from bangbench.nets.loaders import load, loader_of
+from bangbench.nets.outputs import PLAIN
 from bangbench.store.records import Preprocessing
 
 NETS: Registry[NetDefinition] = Registry(
@@ -35,7 +37,9 @@ NETS: Registry[NetDefinition] = Registry(
 
 
 def net_definition(name: str) -> NetDefinition:
-    """Return the definition of a registered net, or of a user's factory named with a colon."""
+    """Return the definition of a registered net, of another library's, or of a user's factory named with a colon."""
+    if loader_of(name) is not None:
+        return NetDefinition(lambda *_: load(name, pretrained=False).net, Preprocessing(), SolverSettings())
     if ":" in name:
         return NetDefinition(_user_build(name), Preprocessing(), SolverSettings())
     return NETS.load(name)
@@ -59,11 +63,14 @@ def check_classifier(classifier: Classifier, input_shape: tuple[int, int, int], 
     try:
         with torch.no_grad():
             logits = classifier(probe)
+    except BenchError as error:
+        raise BenchError(f"{what}: {error}") from error
     except Exception as error:  # the net is the user's own code
         raise BenchError(f"{what}: fails on images of shape {input_shape}: {_reason(error)}") from error
     if not isinstance(logits, torch.Tensor) or logits.shape != (3, classes):
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise BenchError(f"{what}: expected logits of shape (3, {classes}) for 3 images, found {shape}")
+        taken = "" if classifier.output == PLAIN else f" ({classifier.output})"
+        raise BenchError(f"{what}: expected logits of shape (3, {classes}) for 3 images, found {shape}{taken}")
     if not bool(logits.isfinite().all()):
         raise BenchError(f"{what}: its logits are NaN or infinite on plain images; are the weights whole?")
     if bool((logits == logits[0]).all()):

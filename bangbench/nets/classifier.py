@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from bangbench.nets.outputs import PLAIN, logits_in
 from bangbench.store.records import Preprocessing
 
 #: In eval mode the net sees batches of a multiple of so many images, the last image repeated to fill them. Matrix
@@ -43,6 +44,8 @@ class Classifier(nn.Module):
         self.input_scale = preprocessing.input_scale
         self.channels_last = channels_last
         self.draws = draws
+        #: How the logits are called in what the net returns.
+        self.output = PLAIN
         mean = mean_image if mean_image is not None else _per_channel(preprocessing.mean)
         self.register_buffer("mean", mean)
         self.register_buffer("std", _per_channel(preprocessing.std))
@@ -75,8 +78,10 @@ class Classifier(nn.Module):
             images = images - self.mean
         if self.std is not None:
             images = images / self.std
-        logits: Tensor = self.net(images)
-        return logits
+        output = self.net(images)
+        if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] == 1:
+            output, self.output = logits_in(output)
+        return output
 
 
 def _lie_channels_last(images: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from torch import Tensor
 from bangbench.core.seeds import derive_seed, torch_default_seed
 from bangbench.nets.catalogue import NETS
 from bangbench.nets.classifier import Classifier
+from bangbench.nets.loaders import PROGRAMS, loader_of
+from bangbench.store.files import sha256_of
 
 #: Images that a model is asked about, and the share of its largest logit by which an answer counts as another one: in
 #: float64, where machines agree far better than that, and in float32.
@@ -23,8 +25,12 @@ _PROBES, _SHARES = 8, {torch.float64: 1e-7, torch.float32: 1e-3}
 def code_of(net: str) -> str | None:
     """Return the SHA-256 of the source that defines a net; None for the bench's own and where there is no source.
 
-    net: a registered name, or a user's ``package.module:factory`` or ``file.py:factory``, which has been loaded.
+    net: a registered name, ``library:NAME``, or a user's ``package.module:factory`` or ``file.py:factory``, which has
+    been loaded.
     """
+    loader = loader_of(net)
+    if loader is not None:
+        return sha256_of(Path(net.partition(":")[2])) if loader in PROGRAMS else None
     place = (net if ":" in net else NETS.target(net)).rpartition(":")[0]
     if place.split(".")[0] == "bangbench":
         return None

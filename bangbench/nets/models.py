@@ -20,12 +20,16 @@ from bangbench.nets.caffe_hdf5 import read_caffe_model
 from bangbench.nets.catalogue import build_net, check_classifier, net_definition
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.identity import behaviour_of, code_of
+from bangbench.nets.loaders import PROGRAMS, Loaded, load, loader_of, program_in
 from bangbench.nets.transforms import transform_of, transformed
 from bangbench.nets.trust import check_code
-from bangbench.nets.weights import apply_state, check_tensor, load_state
+from bangbench.nets.weights import PICKLES, apply_state, check_tensor, load_state
 from bangbench.store.files import sha256_of
 from bangbench.store.layout import CARD, PREPROCESSING, WEIGHTS, stage_file, trained_models
 from bangbench.store.records import ModelCard, ModelInfo, Preprocessing, read_record
+
+#: What training scripts call every checkpoint: results are named after its folder, too.
+_COMMON_STEMS = frozenset({"best", "last", "final", "model", "checkpoint", "ckpt", "weights", "pytorch_model"})
 
 
 class Place(NamedTuple):
@@ -79,13 +83,14 @@ class Given(NamedTuple):
     """What a user says of a net of their own, beside its factory.
 
     random_weights: that the weights which the factory itself gives the net are those that are meant; trust_code: that
-    a model folder may run the code which it names.
+    a model folder may run the code which it names, and a file the code that it holds; name: that of its results.
     """
 
     weights: Path | None = None
     preprocessing: Preprocessing = Preprocessing()
     random_weights: bool = False
     trust_code: bool = False
+    name: str | None = None
 
 
 def open_model(
@@ -98,18 +103,41 @@ def open_model(
 ) -> Model:
     """Return the model that `reference` names, on `device` and in eval mode.
 
-    reference: a name under ROOT/models, a folder with model.json, a `.caffemodel.h5` file, or a user's
-    ``package.module:factory`` (``file.py:factory``), whose images and classes come from `data`, with the weights of
-    `given` or of ``factory@FILE``. Raises `UsageError` for a model that does not exist and for a factory without
-    weights, `BenchError` for one that is unfinished or damaged.
+    reference: a name under ROOT/models, a folder with model.json, a `.caffemodel.h5` file, another library's
+    ``library:NAME`` (`loaders`), a file of TorchScript or torch.export, or a user's ``package.module:factory``
+    (``file.py:factory``) with the weights of `given` or of ``factory@FILE``; images and classes of the last three come
+    from `data`. Raises `UsageError` for a model that does not exist and for a factory without weights, `BenchError` for
+    one that is unfinished or damaged.
     """
     place = Place(root, device, data_dir, data)
     given = given or Given()
     if reference.endswith(".h5"):
         return _open_caffe(Path(reference), place)
-    if ":" in reference:
-        return _open_factory(*_with_own_weights(reference, given), place)
+    if is_own_net(reference):
+        return open_own_net(reference, given, place)
     return _open_folder(_model_folder(reference, root), reference, place, given.trust_code)
+
+
+def is_own_net(reference: str) -> bool:
+    """Return whether a reference is a user's own net: a factory, another library's model, or a file that is a net."""
+    return ":" in reference or program_in(Path(reference)) is not None
+
+
+def check_model(reference: str, root: Path, given: Given) -> None:
+    """Raise `UsageError` or `BenchError` for a model that is not there, before anything is imported or computed."""
+    if reference.endswith(".h5"):
+        files = [Path(reference)]
+    elif is_own_net(reference):
+        net, given = _with_own_weights(reference, given)
+        place = net.rpartition(":")[0]
+        files = [Path(place)] if place.endswith(".py") else []
+        files += [given.weights] if given.weights else []
+    else:
+        _model_folder(reference, root)
+        return
+    for file in files:
+        if not file.is_file():
+            raise BenchError(f"model '{reference}': {file} does not exist; check the path")
 
 
 def mean_image_of(data: Dataset) -> Tensor:
@@ -121,6 +149,12 @@ def _model_folder(reference: str, root: Path) -> Path:
     for folder in (root / "models" / reference, Path(reference)):
         if (folder / CARD).is_file():
             return folder
+    path = Path(reference)
+    if path.suffix in {*PICKLES, ".safetensors"} and path.is_file():
+        raise UsageError(
+            f"'{reference}' holds weights and no net: name the net that they belong to, as FILE.py:FACTORY --weights "
+            f"{reference}, or make a model of both with bangbench import"
+        )
     raise unknown_name("model", reference, trained_models(root))
 
 
@@ -180,42 +214,82 @@ def _open_caffe(path: Path, place: Place) -> Model:
 
 def _with_own_weights(reference: str, given: Given) -> tuple[str, Given]:
     """Return the factory of ``factory@FILE`` and what is given for it, FILE among it."""
-    own = re.fullmatch(r"(.+?:\w+)@(.+)", reference)
-    if own is None:
-        return reference, given
+    program = program_in(Path(reference))
+    own = re.fullmatch(r"(.+?:[\w./-]+)@(.+)", reference)
+    if program is not None or own is None:
+        return f"{program}:{reference}" if program else reference, given
     if given.weights is not None:
         raise UsageError(f"model '{reference}' names its weights; leave --weights {given.weights} out")
     return own[1], given._replace(weights=Path(own[2]))
 
 
-def _open_factory(reference: str, given: Given, place: Place) -> Model:
+def open_own_net(reference: str, given: Given, place: Place) -> Model:
+    """Return the model of a net and of weights from elsewhere; the net may be a registered one, too.
+
+    Raises `UsageError` where weights or data are not said, `BenchError` where they do not fit each other.
+    """
+    reference, given = _with_own_weights(reference, given)
     if place.data is None:
         raise UsageError(f"model '{reference}' does not say what images it takes: add --data")
     images = open_source(place.data, place.data_dir).load("test")
     channels, height, width = images.images.shape[1:]
+    loaded = _loaded(reference, given, (channels, height, width), images.class_names)
     state = load_state(given.weights) if given.weights else None
-    net = build_net(net_definition(reference), (channels, height, width), len(images.class_names), seed=0)
-    if state is None and net.state_dict() and not given.random_weights:
+    net, library = loaded.net, loader_of(reference)
+    if state is None and net.state_dict() and not given.random_weights and library is None:
         raise UsageError(
             f"model '{reference}' is given without weights: the factory's own weights, random ones unless it loads "
             f"others, would be used as they are; add --weights FILE (or write {reference}@FILE), or --random-weights "
             "if that is meant"
         )
-    attribute = reference.rpartition(":")[2]
-    name = given.weights.name.split(".")[0] if given.weights else attribute
     info = ModelInfo(
-        name=re.sub(r"[^A-Za-z0-9_.+-]", "-", name),
+        name=given.name or _name_of(reference, given.weights),
         net=reference,
         parameters=sum(value.numel() for value in net.parameters()),
         classes=len(images.class_names),
         input_shape=(channels, height, width),
-        preprocessing=given.preprocessing,
+        preprocessing=loaded.preprocessing if given.preprocessing == Preprocessing() else given.preprocessing,
         weights_sha256=sha256_of(given.weights) if given.weights else state_fingerprint(net),
     )
     rebuild = _rebuilder(info, None, place.device, str(given.weights or reference))
     weights = net.state_dict() if state is None else state
     classifier = rebuild(weights)
     return Model(info.name, _identified(info, classifier), classifier, place.data, (), None, rebuild)
+
+
+def _loaded(reference: str, given: Given, shape: tuple[int, int, int], class_names: tuple[str, ...]) -> Loaded:
+    """Return the net of a factory or of another library, before the weights that are given."""
+    library = loader_of(reference)
+    if library is None:
+        definition = net_definition(reference)
+        if definition.preprocessing.mean_image:
+            raise BenchError(f"net '{reference}' subtracts its training set's mean image, which weights do not hold")
+        return Loaded(build_net(definition, shape, len(class_names), seed=0), definition.preprocessing)
+    if library in PROGRAMS and not given.trust_code:
+        file = reference.partition(":")[2]
+        raise BenchError(
+            f"{file} is a net with code of its own, which opening it would run: pass --trust-code if you "
+            "trust who wrote it"
+        )
+    loaded = load(reference, pretrained=given.weights is None)
+    if loaded.labels is not None and loaded.labels != class_names and sorted(loaded.labels) == sorted(class_names):
+        raise BenchError(
+            f"model '{reference}' has the data's classes in another order ({', '.join(loaded.labels[:4])}, ...); give "
+            "the data in that order, or reorder the logits in a factory of your own"
+        )
+    return loaded
+
+
+def _name_of(reference: str, weights: Path | None) -> str:
+    """Return a name for the results of a user's own net: that of its weights, its factory, or its library's."""
+    if weights is not None:
+        stem = weights.name.split(".")[0]
+        name = f"{weights.resolve().parent.name}-{stem}" if stem in _COMMON_STEMS else stem
+    elif loader_of(reference) in PROGRAMS:
+        name = Path(reference.partition(":")[2]).name.split(".")[0]
+    else:
+        name = reference.partition(":")[2] if loader_of(reference) else reference.rpartition(":")[2]
+    return re.sub(r"[^A-Za-z0-9_.+-]", "-", name)
 
 
 def _identified(info: ModelInfo, classifier: Classifier) -> ModelInfo:

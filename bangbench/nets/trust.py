@@ -13,6 +13,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from bangbench.core.errors import BenchError
+from bangbench.nets.loaders import PROGRAMS, loader_of
 from bangbench.store.files import write_text
 
 
@@ -32,7 +33,7 @@ def check_code(net: str, where: Path, trusted: bool) -> None:
 
     net: a name, or ``package.module:factory`` or ``file.py:factory``; trusted: that this command was told so.
     """
-    if ":" not in net or trusted or _entry(net).is_file():
+    if ":" not in net or trusted or loader_of(net) not in {None, *PROGRAMS} or _entry(net).is_file():
         return
     raise BenchError(
         f"{where} names a net of its own, '{net}': opening it would run {code_file(net)}, which you have trained "
@@ -43,6 +44,8 @@ def check_code(net: str, where: Path, trusted: bool) -> None:
 def code_file(net: str) -> str:
     """Return the file that a net's name would run, or the module's name where none is found; nothing is imported."""
     place = net.rpartition(":")[0]
+    if loader_of(net) in PROGRAMS:
+        return str(Path(net.partition(":")[2]).resolve())
     if place.endswith(".py"):
         return str(Path(place).resolve())
     search: list[str] | None = [str(Path.cwd()), *sys.path]

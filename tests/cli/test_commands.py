@@ -301,7 +301,7 @@ def test_a_module_factory_with_its_own_scaling_can_be_attacked(here: Path, bangb
     arguments = ("attack", "net.py:make", "--data", "npz:blobs.npz", "--attack", "fgs-unmasked", "--limit", 9)
     own = ("--weights", "models/R0/weights.safetensors", "--input-scale", 255, "--mean", 0.0, "--std", 1.0)
     value = json_of(bangbench(*arguments, *own, "--json"))
-    assert list(value["models"]) == ["weights"]
+    assert list(value["models"]) == ["R0-weights"]
     same = json_of(bangbench("attack", "R0", "--attack", "fgs-unmasked", "--limit", 9, "--json"))["models"]["R0"]
-    assert value["models"]["weights"]["correct"] == same["correct"]
-    assert value["models"]["weights"]["attacks"]["fgs-unmasked"]["linf"] == same["attacks"]["fgs-unmasked"]["linf"]
+    assert value["models"]["R0-weights"]["correct"] == same["correct"]
+    assert value["models"]["R0-weights"]["attacks"]["fgs-unmasked"]["linf"] == same["attacks"]["fgs-unmasked"]["linf"]

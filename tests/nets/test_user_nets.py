@@ -74,13 +74,13 @@ def test_weights_and_preprocessing_are_the_users(net_file, open_own, tmp_path, s
     images = torch.randint(256, (4, 1, 16, 16)).float()
     expected = ((images / 10 - 0.5) / 2).flatten(1) @ state["1.weight"].T + state["1.bias"]
     torch.testing.assert_close(model.classifier(images), expected, rtol=1e-4, atol=1e-3)
-    assert model.name == "best"
+    assert model.name == f"{tmp_path.name}-best"
 
 
 def test_weights_without_any_tensor_are_not_taken_for_the_initial_ones(net_file, open_own, tmp_path):
     save_state(tmp_path / "empty.safetensors", {})
     path = net_file(f"def make():\n    return {PLAIN}")
-    with pytest.raises(BenchError, match=r"the weights do not fit: 1\.weight is missing; 1\.bias is missing"):
+    with pytest.raises(BenchError, match="missing: 1.weight, 1.bias; the file holds no weights"):
         open_own(f"{path}:make", weights=tmp_path / "empty.safetensors")
 
 
@@ -100,8 +100,8 @@ def net_with(forward: str) -> str:
     ("text", "message"),
     [
         (net_with("return images.flatten(1)[:, :4]"), "expected logits of shape (3, 3) for 3 images, found (3, 4)"),
-        (net_with("return images.mean((1, 2, 3))"), "expected logits of shape (3, 3) for 3 images, found (3,)"),
-        (net_with("return (images, images)"), "expected logits of shape (3, 3) for 3 images, found tuple"),
+        (net_with("return images.mean((1, 2, 3))"), "expected logits of shape (3, 3) for 3 images, found (3, 2) (the output, one logit: above 0 is class 1, the rest class 0)"),
+        (net_with("return (images, images)"), "expected logits of shape (3, 3) for 3 images, found (3, 1, 16, 16) (output[0])"),
         (net_with("return images.flatten(1)[:2, :3]"), "expected logits of shape (3, 3) for 3 images, found (2, 3)"),
         (net_with("return images.flatten(1)[:1, :3]"), "expected logits of shape (3, 3) for 3 images, found (1, 3)"),
         (net_with("return images.flatten(1)[1:, :3]"), "expected logits of shape (3, 3) for 3 images, found"),

@@ -1,0 +1,51 @@
+"""Mean and standard deviation as they are commonly subtracted and divided by, of images in [0, 1]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bangbench.store.records import Preprocessing
+
+#: By name: mean and standard deviation of each channel.
+NORMS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "mnist": ((0.1307,), (0.3081,)),
+    "half": ((0.5,), (0.5,)),
+}
+
+
+def with_norm(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a command with mean and std in place of what `norm` names; `ValueError` for no such."""
+    name = values.get("norm")
+    if name is None:
+        return values
+    if values.get("mean") is not None or values.get("std") is not None:
+        raise ValueError("--norm stands for --mean and --std: leave these out")
+    if str(name).casefold() not in NORMS:
+        raise ValueError(f"--norm: expected {', '.join(NORMS)}, found '{name}'")
+    mean, std = NORMS[str(name).casefold()]
+    return {**values, "mean": mean, "std": std}
+
+
+def doubtful(preprocessing: Preprocessing, channels: int) -> str | None:
+    """Return what is wrong or looks wrong about mean and std, beside the scale that they are applied after."""
+    largest = 255.0 / preprocessing.input_scale
+    for name in ("mean", "std"):
+        values = getattr(preprocessing, name)
+        if values is None:
+            continue
+        shown = ", ".join(f"{value:g}" for value in values)
+        if len(values) not in (1, channels):
+            return f"--{name} {shown}: expected 1 or {channels} values, one for each channel, found {len(values)}"
+        if max(values) > largest:
+            return (
+                f"--{name} {shown} is beyond the scale: images span 0 to {largest:g} after --input-scale "
+                f"{preprocessing.input_scale:g}; give it in those units, or --input-scale 1 for grey levels"
+            )
+        if largest > 2.0 and max(values) <= 1.0:
+            return (
+                f"--{name} {shown} looks like one of images in [0, 1], but they span 0 to {largest:g} after "
+                f"--input-scale {preprocessing.input_scale:g}; leave --input-scale out for [0, 1]"
+            )
+    return None
