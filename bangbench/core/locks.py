@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -61,6 +62,31 @@ def folder_lock(folder: Path, wait: float | None = None, progress: Progress = SI
         lock.release()
 
 
+class Holder(NamedTuple):
+    """Who holds a lock: process, host, command, and since when (ISO 8601); "?" and 0 where that cannot be read."""
+
+    pid: int = 0
+    host: str = "?"
+    command: str = "?"
+    since: str = "?"
+
+
+def lock_holder(folder: Path) -> Holder | None:
+    """Return who writes in `folder` now, None for nobody: a process that was killed has left its lock open."""
+    path = folder / LOCK
+    if not path.is_file():
+        return None
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return _read_holder(folder) or Holder()
+    except OSError:
+        return None
+    lock.release()
+    return None
+
+
 def is_locked_here(folder: Path) -> bool:
     """Return whether this thread is inside a `folder_lock` of `folder`."""
     return _mark(folder) in _held
@@ -100,11 +126,19 @@ def _this_process() -> dict[str, str | int]:
 
 def _holder(folder: Path) -> str:
     """Return who holds the lock, as far as that can be read: it may be written or removed at this very moment."""
+    found = _read_holder(folder)
+    if found is None:
+        return "another process"
+    since = datetime.fromisoformat(found.since).astimezone()
+    today = since.date() == datetime.now().astimezone().date()
+    when = since.strftime("%H:%M" if today else "%Y-%m-%d %H:%M")
+    return f"PID {found.pid} on {found.host} ({found.command}, since {when})"
+
+
+def _read_holder(folder: Path) -> Holder | None:
     try:
         found = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
-        since = datetime.fromisoformat(found["since"]).astimezone()
-        today = since.date() == datetime.now().astimezone().date()
-        when = since.strftime("%H:%M" if today else "%Y-%m-%d %H:%M")
-        return f"PID {found['pid']} on {found['host']} ({found['command']}, since {when})"
+        datetime.fromisoformat(found["since"])
+        return Holder(int(found["pid"]), str(found["host"]), str(found["command"]), found["since"])
     except (OSError, ValueError, LookupError, TypeError):
-        return "another process"
+        return None

@@ -14,7 +14,7 @@ from bangbench import __version__
 
 Invoke = Callable[..., CompletedProcess[str]]
 
-COMMANDS = ["train", "attack", "audit", "noise-eval", "report", "reproduce", "pass", "models", "methods"]
+COMMANDS = ["train", "attack", "audit", "noise-eval", "report", "reproduce", "status", "pass", "models", "methods"]
 COMMANDS += ["data list", "data fetch", "data verify"]
 HEAVY = ("torch", "cv2", "scipy", "sklearn", "skimage", "pyarrow", "matplotlib")
 
