@@ -113,9 +113,8 @@ def _chosen(recipe: Recipe, spec: ReproduceSpec) -> list[Entry]:
     for identifier in spec.only:
         if identifier not in known:
             raise unknown_name(f"model of {recipe.name}", identifier, known)
-    if spec.only:
-        return [entry for entry in entries if {entry.id, entry.asked} & {*spec.only}]
-    kept = [entry for entry in entries if spec.level is None or entry.level <= spec.level]
+    kept = [entry for entry in entries if not spec.only or {entry.id, entry.asked} & {*spec.only}]
+    kept = [entry for entry in kept if spec.level is None or entry.level <= spec.level]
     return kept if spec.seeds is None else _first_seeds(kept, spec.seeds)
 
 

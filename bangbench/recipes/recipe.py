@@ -108,7 +108,9 @@ class Recipe(BaseModel):
         trained = [_trained(Point(model.id, model.settings(), {}, 1), model.seeds) for model in self.model]
         trained += [_trained(point, self._grid_seeds) for point in points]
         ranked = [
-            (entry.level + rank + bool(entry.place), entry) for several in trained for rank, entry in enumerate(several)
+            (entry.level + rank + bool(entry.place or rank), entry)
+            for several in trained
+            for rank, entry in enumerate(several)
         ]
         return [entry for _, entry in sorted(ranked, key=lambda pair: pair[0])]
 

@@ -20,7 +20,7 @@ from bangbench.training.methods.base import make_method
 
 
 def published(table: str) -> dict[str, Any]:
-    text = resources.files("bangbench.reporting").joinpath("published.toml").read_text(encoding="utf-8")
+    text = resources.files("bangbench.paper").joinpath("published.toml").read_text(encoding="utf-8")
     found: dict[str, Any] = tomllib.loads(text)[table]
     return found
 
@@ -136,3 +136,20 @@ def test_a_file_that_is_no_recipe_says_what_is_wrong(tmp_path: Path, content: by
     path.write_bytes(content)
     with pytest.raises(BenchError, match=message):
         load_recipe(str(path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "ids"),
+    [
+        ({"only": ("R0",)}, ["R0", "R0-s2", "R0-s3", "R0-s4"]),
+        ({"only": ("R0",), "seeds": 1}, ["R0"]),
+        ({"only": ("B1-s3",), "seeds": 1}, ["B1-s3"]),
+        ({"seeds": 1}, ["R0", "R1", "B0", "B1", "B2", "B3", "B4", "B5"]),
+        ({"only": ("R0", "B5"), "seeds": 2}, ["R0", "B5", "R0-s2", "B5-s1"]),
+    ],
+)
+def test_seeds_can_be_left_out(changes: dict[str, Any], ids: list[str]) -> None:
+    spec = ReproduceSpec.model_validate({"recipe": "table1", **changes})
+    planned = plan_recipe(load_recipe("table1"), spec, workers=1)
+    assert planned.names == tuple(f"table1/{name}" for name in ids)
+    assert [audit.model for audit in planned.audits] == [f"table1/{name}" for name in ids if "-s" not in name]
