@@ -149,6 +149,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         "fgs-unmasked": "bangbench.attacks.fgs:FgsUnmasked",
         "hc1": "bangbench.attacks.hot_cold:HotCold",
         "hc1-unmasked": "bangbench.attacks.hot_cold:HotColdUnmasked",
+        "fgsm": "bangbench.attacks.fgsm:Fgsm",
         "pgd": "bangbench.attacks.pgd:Pgd",
         "apgd": "bangbench.attacks.apgd:Apgd",
         "apgd-ce": "bangbench.attacks.apgd:ApgdCrossEntropy",

@@ -54,6 +54,15 @@ def print_attacks(records: list[AttackRecord], console: Console) -> None:
     table = attack_table(records)
     needed = console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
     console.print(table if needed <= console.width else attack_table(records, "\n"))
+    for record in records:
+        if "robust_accuracy" in (robust := _within(record)):
+            low, high = robust["robust_accuracy_interval"]
+            console.print(
+                f"{record.attack} within {robust['budget'][-1]}/255: clean {robust['clean_accuracy']:.2f} %, robust "
+                f"accuracy {robust['robust_accuracy']:.2f} % [{low:.1f}, {high:.1f}]",
+                highlight=False,
+                markup=False,
+            )
 
 
 def attack_json(results: list[list[AttackRecord]]) -> dict[str, Any]:
@@ -76,8 +85,24 @@ def _summary(record: AttackRecord) -> dict[str, Any]:
 
 
 def _within(record: AttackRecord) -> dict[str, Any]:
-    """Return the budgets in grey levels, the last of which the rate belongs to, of an attack that has any."""
-    return {"budget": record.spec["budget"]} if record.spec.get("budget") else {}
+    """Return, of an attack inside a ball, the budgets in grey levels, and the accuracies within the largest.
+
+    They are what RobustBench calls clean and robust accuracy: in percent of all images, attacked or not.
+    """
+    from bangbench.core.statistics import wilson_interval
+
+    summary = record.summary
+    if not record.spec.get("budget"):
+        return {}
+    if summary is None or not summary.images:
+        return {"budget": record.spec["budget"]}
+    held = summary.correct - summary.flipped
+    return {
+        "budget": record.spec["budget"],
+        "clean_accuracy": summary.accuracy,
+        "robust_accuracy": 100.0 * held / summary.images,
+        "robust_accuracy_interval": wilson_interval(held, summary.images),
+    }
 
 
 def _per_attack(summary: dict[str, Any]) -> dict[str, Any]:
@@ -111,11 +136,11 @@ def _cells(record: AttackRecord, separator: str) -> list[str]:
     summary = record.summary
     if summary is None:
         return []
-    low, high = summary.rate_interval or (float("nan"), float("nan"))
+    interval = summary.rate_interval
     median = summary.linf.median_censored
     return [
         _number(summary.rate, 2),
-        f"{low:.1f}-{separator.strip(' ')}{high:.1f}",
+        "-" if interval is None else f"{interval[0]:.1f}-{separator.strip(' ')}{interval[1]:.1f}",
         _number(summary.blank, 2),
         _moments(summary.linf, 2, separator),
         "inf" if median is None else f"{median:.0f}",
@@ -143,5 +168,5 @@ def add(app: typer.Typer) -> None:
         run_attack,
         arguments=("model",),
         repeated="model",
-        example="bangbench attack R0 B1 --attack fgs --attack fgs-unmasked --limit 1000",
+        example="bangbench attack R0 B1 --attack fgsm --budget 8/255 --limit 1000",
     )

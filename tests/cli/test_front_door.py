@@ -113,7 +113,7 @@ def test_a_contact_sheet_shows_every_pixel_of_colour_and_grey_pairs() -> None:
     ("field", "incomplete", "completed"),
     [
         ("model", "R", ["R0"]),
-        ("attack", "fgs", ["fgs", "fgs-unmasked"]),
+        ("attack", "fgs-", ["fgs-unmasked"]),
         ("method", "bang", ["bang"]),
         ("net", "len", ["lenet"]),
         ("data", "mn", ["mnist"]),
@@ -146,3 +146,35 @@ def test_numbers_may_stand_in_one_word_with_commas(here: Path, bangbench: Invoke
         result = bangbench("noise-eval", "R0", "B1", *sigmas, "--draws", 2, "--per-class", 2, "--json")
         assert result.returncode == 0, result.stderr
         assert json.loads(result.stdout)["summary"]["sigmas"] == [10.0, 20.0]
+
+
+def test_an_attack_at_one_budget_tells_clean_and_robust_accuracy(here: Path, bangbench: Invoke) -> None:
+    words = ("attack", "R0", "--attack", "fgsm", "--budget", "60/255", "--attack", "fgs")
+    model = json.loads(bangbench(*words, "--json").stdout)["models"]["R0"]
+    found = model["attacks"]["fgsm"]
+    assert found["budget"] == [60]
+    assert found["clean_accuracy"] == model["accuracy"]
+    assert found["robust_accuracy"] == 100 * (model["correct"] - found["flipped"]) / model["images"]
+    low, high = found["robust_accuracy_interval"]
+    assert low < found["robust_accuracy"] < high
+    assert "robust_accuracy" not in model["attacks"]["fgs"]
+    shown = f"fgsm within 60/255: clean {model['accuracy']:.2f} %, robust accuracy {found['robust_accuracy']:.2f} % ["
+    assert shown in bangbench(*words).stdout
+
+
+def test_where_nothing_was_correct_a_dash_stands_for_rate_and_interval(here: Path, bangbench: Invoke) -> None:
+    from rich.console import Console
+
+    from bangbench.cli.attack import attack_table
+    from bangbench.store.records import AttackRecord, read_record
+
+    assert bangbench("attack", "R0", "--attack", "fgs", "--limit", 3, "--quiet").returncode == 0
+    record = read_record(Path("results/R0/fgs.json"), AttackRecord)
+    assert record.summary is not None
+    nothing = {"rate": None, "rate_interval": None, "blank": None, "flipped": 0, "correct": 0, "accuracy": 0.0}
+    empty = record.model_copy(update={"summary": record.summary.model_copy(update=nothing)})
+    console = Console(width=160)
+    with console.capture() as captured:
+        console.print(attack_table([empty]))
+    assert "nan" not in captured.get()
+    assert next(line for line in captured.get().splitlines() if line.startswith(" fgs")).split()[1:4] == ["-"] * 3
