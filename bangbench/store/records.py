@@ -36,6 +36,8 @@ Status = Literal["started", "done"]
 #: What a number of a record can be; `read_record` lets no NaN and no infinity through anywhere.
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
 Count = Annotated[int, Field(ge=0)]
+#: A name in tables: one line, whatever they are written in.
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f\u2028\u2029]*$", max_length=1000)]
 Side = Annotated[int, Field(ge=1, le=65_536)]
 Level = Annotated[float, Field(ge=0.0, le=255.0)]
 
@@ -57,11 +59,11 @@ class DataInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
-    source: str
+    name: Name
+    source: Name
     fingerprint: str
     images: Count
-    class_names: tuple[str, ...]
+    class_names: tuple[Name, ...]
 
 
 class Preprocessing(BaseModel):
@@ -89,8 +91,8 @@ class ModelInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
-    net: str
+    name: Name
+    net: Name
     parameters: Count
     classes: Annotated[int, Field(ge=1, le=65_536)]
     input_shape: tuple[Side, Side, Side]

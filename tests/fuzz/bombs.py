@@ -484,6 +484,7 @@ _add_record(
 _add_record(
     "an_audit_of_a_negative_budget", "budget", "audit.json", lambda r: r["summary"]["budgets"][0].update(budget=-1)
 )
+_add_record("a_name_of_two_lines", "model.name", "fgs.json", lambda r: r["model"].update(name="a\n| b"))
 _add_record("a_name_that_is_no_text", "fgs.json", "fgs.json", lambda r: r["model"].update(name="\ud800"))
 
 
