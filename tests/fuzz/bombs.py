@@ -533,9 +533,9 @@ def a_table_of_a_hundred_million_rows(folder: Path) -> None:
     pq.write_table(table, folder / "results/lenet/fgs.parquet", compression="zstd")
 
 
-@bomb("log", "log.csv")
+@bomb("results", "models/lenet/log.csv")
 def a_log_of_one_endless_cell(folder: Path) -> None:
-    (folder / "models/R0/log.csv").write_text("iteration,loss\n" + "1" * 1_000_000)
+    (folder / "models/lenet/log.csv").write_text("iteration,loss\n" + "1" * 1_000_000)
 
 
 @bomb("snapshot", "checksum")

@@ -36,9 +36,7 @@ from bangbench.recipes.planned import plan_recipe
 from bangbench.recipes.recipe import load_recipe
 from bangbench.recipes.spec import ReproduceSpec
 from bangbench.reporting.collect import collect
-from bangbench.reporting.training_log import read_training_log
 from bangbench.store.chunks import Chunks
-from bangbench.store.reading import read_each
 from bangbench.training.snapshot import LogRow, Snapshot, load_snapshot, save_snapshot
 
 REPOSITORY = Path(__file__).parents[2]
@@ -182,7 +180,7 @@ def _write_cifar_archive(folder: Path) -> None:
 
 
 def _write_results(folder: Path) -> None:
-    """Write the results of one attack on 60 images, and an audit, as they are committed."""
+    """Write the results of one attack on 60 images, an audit, as they are committed, and the log of a training."""
     source, target = REPOSITORY / "results/lenet", folder / "results/lenet"
     target.mkdir(parents=True)
     table = pq.read_table(source / "fgs.parquet").slice(0, 60)
@@ -191,6 +189,8 @@ def _write_results(folder: Path) -> None:
     counts = {"images": 60, "correct": sum(table["attacked"].to_pylist()), "flipped": sum(table["flipped"].to_pylist())}
     record["summary"] |= counts
     (target / "fgs.json").write_text(json.dumps(record))
+    (folder / "models/lenet").mkdir(parents=True)
+    (folder / "models/lenet/log.csv").write_bytes((REPOSITORY / "models/table1/R0/log.csv").read_bytes()[:2000])
     for name in ("fgs-examples.npz", "audit.json"):
         (target / name).write_bytes((source / name).read_bytes())
 
@@ -242,17 +242,6 @@ def _read_recipe(folder: Path) -> None:
     plan_recipe(load_recipe(reference), ReproduceSpec(recipe=reference), workers=1)
 
 
-def _write_log(folder: Path) -> None:
-    (folder / "models/R0").mkdir(parents=True)
-    (folder / "models/R0/log.csv").write_bytes((REPOSITORY / "models/table1/R0/log.csv").read_bytes()[:2000])
-
-
-def _read_log(folder: Path) -> None:
-    reading = read_each([folder], lambda root: read_training_log(root, "R0"))
-    if reading.left_out:
-        raise BenchError(reading.left_out[0])
-
-
 def _write_stacks(folder: Path) -> None:
     (folder / "a.png").write_bytes(encoded("png"))
     (folder / "b.jpg").write_bytes(encoded("jpeg"))
@@ -291,6 +280,5 @@ KINDS = {
     "chunk": Kind(_write_chunk, _read_chunk),
     "snapshot": Kind(_write_snapshot, _read_snapshot),
     "recipe": Kind(_write_recipe, _read_recipe),
-    "log": Kind(_write_log, _read_log),
     "stack": Kind(_write_stacks, _read_stacks),
 }
