@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bangbench.core.errors import UsageError
+from bangbench.core.errors import OutOfMemoryError, UsageError
 
 if TYPE_CHECKING:
     import torch
+
+#: What torch says at the end of a GPU's memory, and of a machine's.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?|mps")
 
@@ -19,15 +22,14 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?|mps")
 def choose_device(name: str) -> torch.device:
     """Return the device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` is CUDA, then MPS, then CPU.
 
-    Reduced precision (TF32) is switched off: underflow in float32 is what the bench measures.
+    Arithmetic is made exact, see `exact_arithmetic`: underflow in float32 is what the bench measures.
     Raises `UsageError` where the device is unknown or absent.
     """
     import torch
 
     if not _DEVICE.fullmatch(name):
         raise UsageError(f"unknown device '{name}': known: auto, cpu, cuda, cuda:N, mps")
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    exact_arithmetic()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -37,6 +39,39 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device '{name}' cannot be used here: {reason}; try --device cpu") from error
     return device
+
+
+def exact_arithmetic() -> None:
+    """Switch off whatever computes float32 in fewer bits, and algorithms whose sums have another order each time.
+
+    A user's net may have switched some of it on when it was imported: called again once a net is built.
+    """
+    import torch
+
+    backends = torch.backends
+    backends.cuda.matmul.allow_tf32 = False
+    backends.cudnn.allow_tf32 = False
+    backends.cudnn.deterministic, backends.cudnn.benchmark = True, False
+    # newer versions of torch have a switch for every kind of operation, on processors as well
+    for backend in (backends.cuda, backends.cudnn, getattr(backends, "mkldnn", None)):
+        for kind in ("matmul", "conv", "rnn"):
+            switch = getattr(backend, kind, None)
+            if hasattr(switch, "fp32_precision"):
+                switch.fp32_precision = "ieee"
+
+
+@contextmanager
+def memory_explained(images: int) -> Iterator[None]:
+    """Turn an end of memory while so many images are computed into an `OutOfMemoryError` that says what to try."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if not any(sign in text for sign in _NO_MEMORY):
+            raise
+        fewer = f"try --batch-size {max(1, images // 2)}" if images > 1 else "take a device with more"
+        reason = text.splitlines()[0]
+        raise OutOfMemoryError(f"out of memory with {images} images at once: {fewer} ({reason})") from error
 
 
 def describe_device(device: torch.device) -> str:

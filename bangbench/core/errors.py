@@ -31,11 +31,16 @@ class UsageError(BenchError):
     exit_status = 2
 
 
+class OutOfMemoryError(BenchError):
+    """A forward pass that needed more memory than there is, which says nothing about the model."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """Return the error for a name that is not among `known`, with the closest match or the whole list."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names) or 'none'}"
+    folded = {known_name.casefold(): known_name for known_name in names}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    hint = f"did you mean '{folded[close[0]]}'?" if close else f"known: {', '.join(names) or 'none'}"
     return UsageError(f"unknown {kind} '{name}': {hint}")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pooch
 import requests
 
 from bangbench.core.errors import BenchError
@@ -36,6 +35,8 @@ def download(url: str, target: Path, check: Callable[[Path], None], progress: Pr
 
 def _transfer(url: str, temporary: Path, progress: Progress) -> None:
     bar = _ByteBar(url.rpartition("/")[2], progress)
+    import pooch
+
     # Left to itself, requests would accept a .gz file as "gzip-encoded" content and unpack it on the way.
     headers = {"Accept-Encoding": "identity"}
     get = pooch.HTTPDownloader(bar, _CHUNK_BYTES, timeout=_TIMEOUT_SECONDS, headers=headers)

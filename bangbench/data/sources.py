@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import pooch
-
 from bangbench.core.errors import BenchError, UsageError, unknown_name
 from bangbench.core.registry import Registry
 from bangbench.data.dataset import Dataset, Split
@@ -64,7 +62,11 @@ def data_directory(data_dir: Path | None) -> Path:
     if data_dir is not None:
         return data_dir
     from_environment = os.environ.get("BANGBENCH_DATA")
-    return Path(from_environment) if from_environment else Path(pooch.os_cache("bangbench"))
+    if from_environment:
+        return Path(from_environment)
+    import pooch  # takes a while, and is not needed where the data is
+
+    return Path(pooch.os_cache("bangbench"))
 
 
 def _check_name(text: str) -> None:

@@ -203,13 +203,19 @@ def _step(gram: Tensor, image_norm2: Tensor, correlation: Tensor) -> tuple[Tenso
 
 
 def _inverse(matrix: Tensor) -> Tensor:
-    """Return the inverses (M, 8, 8); zero where a pivot of the elimination is too small."""
-    factors, pivots, _ = torch.linalg.lu_factor_ex(matrix)
-    smallest = factors.diagonal(dim1=1, dim2=2).abs().amin(1)
-    usable = (smallest >= _SMALLEST_PIVOT)[:, None, None]
+    """Return the inverses (M, 8, 8); zero where a pivot of the elimination is too small, or a value not finite.
+
+    No such matrix is solved with: what a GPU's libraries make of NaN and of pivots that it leads to is undefined.
+    """
     identity = torch.eye(_JACOBIAN, device=matrix.device).expand_as(matrix)
+    finite = matrix.isfinite().all(2).all(1)
+    factors, pivots, _ = torch.linalg.lu_factor_ex(matrix.where(finite[:, None, None], identity))
+    usable = finite & (factors.diagonal(dim1=1, dim2=2).abs().amin(1) >= _SMALLEST_PIVOT)
+    in_place = torch.arange(1, _JACOBIAN + 1, dtype=pivots.dtype, device=matrix.device)
+    factors = factors.where(usable[:, None, None], identity)
+    pivots = pivots.where(usable[:, None], in_place)
     inverse: Tensor = torch.linalg.lu_solve(factors, pivots, identity)
-    return inverse.where(usable, 0.0)
+    return inverse.where(usable[:, None, None], 0.0)
 
 
 def warp(images: Tensor, h: Tensor) -> Tensor:

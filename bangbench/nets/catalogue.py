@@ -56,7 +56,7 @@ def check_classifier(classifier: Classifier, input_shape: tuple[int, int, int], 
 
     Three probe images are used: black, white, and a fixed random one.
     """
-    device = next(classifier.parameters(), torch.empty(0)).device
+    device = classifier.device
     random = torch.rand(input_shape, generator=torch.Generator().manual_seed(0)) * 255
     probe = torch.stack([torch.zeros(input_shape), torch.full(input_shape, 255.0), random]).to(device)
     classifier.eval()

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from bangbench.core.device import exact_arithmetic, memory_explained
 from bangbench.nets.outputs import PLAIN, logits_in
 from bangbench.store.records import Preprocessing
 
@@ -30,6 +31,7 @@ class Classifier(nn.Module):
 
     mean: Tensor | None
     std: Tensor | None
+    _where: Tensor
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class Classifier(nn.Module):
         draws: int = 1,
     ) -> None:
         super().__init__()
+        exact_arithmetic()
         self.net: nn.Module = _channels_last(net) if channels_last else net
         self.input_scale = preprocessing.input_scale
         self.channels_last = channels_last
@@ -49,13 +52,20 @@ class Classifier(nn.Module):
         mean = mean_image if mean_image is not None else _per_channel(preprocessing.mean)
         self.register_buffer("mean", mean)
         self.register_buffer("std", _per_channel(preprocessing.std))
+        self.register_buffer("_where", torch.empty(0), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Return where it computes, whether or not the net has parameters."""
+        return self._where.device
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (N, K) of grey-level images (N, C, H, W)."""
+        """Return the logits (N, K) of grey-level images (N, C, H, W); `OutOfMemoryError` where these are too many."""
         count, filled = len(images), images
         if not self.training and count % BATCH_MULTIPLE:
             filled = torch.cat([images, images[-1:].expand(-count % BATCH_MULTIPLE, *images.shape[1:])])
-        logits = self._averaged(filled) if self.draws > 1 and not self.training else self._logits(filled)
+        with memory_explained(count):
+            logits = self._averaged(filled) if self.draws > 1 and not self.training else self._logits(filled)
         as_many = isinstance(logits, Tensor) and logits.shape[:1] == filled.shape[:1]
         return logits[:count] if as_many and filled is not images else logits
 

@@ -47,7 +47,7 @@ def behaviour_of(classifier: Classifier, input_shape: tuple[int, int, int]) -> s
     In float64 and rounded, so that last bits do not matter; in float32, rounded further, for a net that cannot be
     computed in float64.
     """
-    device = next(classifier.parameters(), torch.empty(0)).device
+    device = classifier.device
     generator = torch.Generator().manual_seed(derive_seed(0, "behaviour"))
     # smooth images and noisy ones: a net may look at edges alone, or average them away; in float64, so that last bits
     # decide no grey level

@@ -15,18 +15,23 @@ from bangbench.nets.classifier import Classifier
 BATCH_SIZE = {"cpu": 256, "cuda": 5000, "mps": 1000}
 
 
-def batch_size_for(device: torch.device) -> int:
-    """Return a good number of images per forward pass on `device`."""
-    return BATCH_SIZE.get(device.type, 256)
+#: Values of an image for which those numbers are meant (32 x 32 in colour), and the least of larger ones at once.
+_USUAL_VALUES, _FEWEST = 3 * 32 * 32, 16
+
+
+def batch_size_for(device: torch.device, values: int = _USUAL_VALUES) -> int:
+    """Return a good number of images per forward pass on `device`, fewer where one has more `values` than usual."""
+    usual = BATCH_SIZE.get(device.type, 256)
+    return usual if values <= _USUAL_VALUES else max(_FEWEST, usual * _USUAL_VALUES // values // 8 * 8)
 
 
 @torch.no_grad()
 def logits_of(classifier: Classifier, images: Tensor, batch_size: int | None = None) -> Tensor:
     """Return logits (N, K) of grey-level images (N, C, H, W), uint8 or float32, on the images' device.
 
-    batch_size: images per forward pass, by default what suits the device.
+    batch_size: images per forward pass, by default what suits the device and the size of an image.
     """
-    step = batch_size or batch_size_for(images.device)
+    step = batch_size or batch_size_for(images.device, images[:1].numel())
     parts = [classifier(part.to(torch.float32)) for part in torch.split(images, step)]
     return torch.cat(parts)
 

@@ -125,8 +125,8 @@ def _batches(images: Images, noise: Noise, batch_size: int) -> Iterator[_Batch]:
         end = min(begin + batch_size, copies)
         places = torch.arange(begin, end)
         compared = torch.nonzero(noise.first + places % noise.draws < COMPARED_DRAWS).flatten()
-        owners = (places // noise.draws).to(device)
-        yield _Batch(owners, _to_device(_standard_normal(images, noise, begin, end), device), compared.to(device))
+        standard = torch.from_numpy(_standard_normal(images, noise, begin, end))
+        yield _Batch(*(_to_device(part, device) for part in (places // noise.draws, standard, compared)))
 
 
 def _standard_normal(images: Images, noise: Noise, begin: int, end: int) -> NDArray[np.float32]:
@@ -141,7 +141,6 @@ def _standard_normal(images: Images, noise: Noise, begin: int, end: int) -> NDAr
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _to_device(values: NDArray[np.float32], device: torch.device) -> Tensor:
-    """Return `values` on `device`; pinned memory lets the CPU make the next batch while a GPU computes this one."""
-    tensor = torch.from_numpy(values)
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return `tensor` on `device`; pinned memory lets the CPU make the next batch while a GPU computes this one."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -11,10 +11,13 @@ from pydantic import ValidationError
 
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.device import available_cores, choose_device, cpu_threads, describe_device
-from bangbench.core.errors import UsageError
+from bangbench.core.errors import OutOfMemoryError, UsageError
 from bangbench.core.seeds import derive_seed, torch_default_seed, torch_generator
 from bangbench.core.spec import Spec, fingerprint_of
+from bangbench.nets.classifier import Classifier
+from bangbench.nets.predict import batch_size_for
 from bangbench.noise.spec import NoiseSpec
+from bangbench.store.records import Preprocessing
 from bangbench.training.spec import TrainSpec
 
 
@@ -83,13 +86,62 @@ def test_auto_prefers_cuda_then_mps_then_the_processor(
     assert choose_device("auto").type == expected
 
 
-def test_reduced_precision_is_switched_off() -> None:
+def reduce_precision() -> None:
+    """Do what users' nets do when they are imported."""
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
-    device = choose_device("cpu")
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("medium")
+
+
+def check_precision() -> None:
+    """Assert that float32 is float32, and that sums are made in one order."""
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32
-    assert describe_device(device) == "cpu"
+    assert torch.backends.cudnn.deterministic
+    assert not torch.backends.cudnn.benchmark
+    switches = (getattr(torch.backends.mkldnn, "matmul", None), getattr(torch.backends.cudnn, "conv", None))
+    assert {getattr(switch, "fp32_precision", "ieee") for switch in switches} == {"ieee"}
+
+
+def test_reduced_precision_is_switched_off() -> None:
+    reduce_precision()
+    assert describe_device(choose_device("cpu")) == "cpu"
+    check_precision()
+
+
+def test_reduced_precision_that_a_net_has_switched_on_is_switched_off_again() -> None:
+    choose_device("cpu")
+    reduce_precision()
+    Classifier(torch.nn.Flatten(), Preprocessing())
+    check_precision()
+
+
+def test_an_end_of_memory_says_how_many_images_to_try() -> None:
+    class Greedy(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB\nmore")
+
+    classifier = Classifier(Greedy(), Preprocessing()).eval()
+    with pytest.raises(OutOfMemoryError, match=r"^out of memory with 100 images at once: try --batch-size 50 \(CUDA"):
+        classifier(torch.zeros(100, 1, 4, 4))
+
+
+def test_other_errors_of_a_net_are_its_own() -> None:
+    classifier = Classifier(torch.nn.Linear(3, 2), Preprocessing()).eval()
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        classifier(torch.zeros(8, 1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("values", "batch"), [(28 * 28, 256), (3 * 32 * 32, 256), (3 * 64 * 64, 64), (3 * 224 * 224, 16), (10**9, 16)]
+)
+def test_larger_images_go_through_a_net_in_smaller_batches(values: int, batch: int) -> None:
+    assert batch_size_for(torch.device("cpu"), values) == batch
+
+
+def test_a_net_without_parameters_has_a_device() -> None:
+    assert Classifier(torch.nn.Flatten(), Preprocessing()).to("meta").device.type == "meta"
 
 
 def test_threads_are_set_inside_the_block_only() -> None:

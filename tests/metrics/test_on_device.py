@@ -80,3 +80,12 @@ def test_a_gpu_scores_as_the_compiled_engine(photos):
     pairs = photos.with_failures()
     found = pass_scores_all(*pairs, device=torch.device("cuda"))
     _assert_alike(found, score_pairs(*pairs, _PRESETS))
+
+
+def test_singular_and_broken_matrices_have_no_inverse_and_disturb_no_other():
+    usual = torch.eye(8) * torch.arange(1.0, 9.0)
+    matrices = torch.stack([usual, torch.zeros(8, 8), torch.full((8, 8), torch.nan), usual.clone(), usual + 1.0])
+    matrices[3, 2, 5] = torch.inf
+    found = on_device._inverse(matrices)
+    assert torch.equal(found[1:4], torch.zeros(3, 8, 8))
+    assert torch.allclose(found[[0, 4]] @ matrices[[0, 4]], torch.eye(8).expand(2, 8, 8), atol=1e-5)
