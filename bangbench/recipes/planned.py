@@ -132,6 +132,8 @@ def _train_spec(recipe: Recipe, entry: Entry, spec: ReproduceSpec) -> TrainSpec:
     changes = {"data": spec.data, "iterations": spec.iterations}
     changed = {key: value for key, value in changes.items() if value is not None}
     settings = recipe.train | entry.settings | changed
+    if "option" in settings:
+        settings["option"] = [str(item).replace("{recipe}", recipe.name) for item in settings["option"]]
     if recipe.keeps_summaries:
         settings.setdefault("stages", settings.get("iterations"))  # snapshots would be thrown away
     return _make(TrainSpec, recipe, spec, {**settings, "name": recipe.model_name(entry.id)})

@@ -17,7 +17,7 @@ from bangbench.store.files import read_file
 #: A recipe is read whole, as text.
 _MOST_BYTES = 1 << 20
 
-BUILT_IN = ("demo", "table1", "table2", "figure2", "figure4")
+BUILT_IN = ("demo", "table1", "table2", "figure2", "figure4", "defences-digits", "defences")
 
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
@@ -30,6 +30,7 @@ def _several(value: Any) -> Any:
 class RecipeModel(BaseModel):
     """One model: its id in the table, and the settings of `bangbench train` in which it differs.
 
+    A method that reads another model of the recipe names it {recipe}/ID in its option; that one is trained before it.
     seeds: train it once with each; the first keeps the id, the others are called ID-sSEED.
     """
 

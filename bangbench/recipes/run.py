@@ -70,10 +70,10 @@ def reproduce(spec: ReproduceSpec, progress: Progress = SILENT) -> Played:
 def _play(planned: Planned, finished: set[str], spec: ReproduceSpec, progress: Progress) -> Played:
     name = planned.recipe.name
     if planned.cells:
-        _play_all([cell for cell in planned.cells if cell.name not in finished], name, progress)
+        _play_all([cell for cell in planned.cells if cell.name not in finished], label=name, progress=progress)
         grid = PlayedGrid(name, grid_record(planned.recipe), read_cells(spec.root, name))
         return Played([], None, [], None, grid)
-    results = _play_all(planned.tasks, name, progress)
+    results = _play_all(*_in_rounds(planned.tasks), label=name, progress=progress)
     executor = chosen_executor()
     workers = {"workers": 1 if executor is None else executor.slots}
     noise = evolve(planned.noise.model_copy(update=workers), progress) if planned.noise is not None else None
@@ -81,19 +81,26 @@ def _play(planned: Planned, finished: set[str], spec: ReproduceSpec, progress: P
     return Played(results, noise, audits, report(ReportSpec(root=spec.root, models=planned.names), progress), None)
 
 
-def _play_all(tasks: Sequence[Task | Cell], label: str, progress: Progress) -> list[Any]:
-    """Play tasks or cells, and return what became of them; raises what failed when all others are done."""
-    executor = chosen_executor()
-    if executor is None or (len(tasks) == 1 and executor.local):
-        results = [try_task(task, progress) for task in tasks]
-    else:
-        results = run_jobs([_job(task) for task in tasks], executor, label, progress)
+def _in_rounds(tasks: list[Task]) -> tuple[list[Task], list[Task]]:
+    """Return the tasks, and those that have to wait for the others: their methods read models of theirs."""
+    names = {task.name for task in tasks}
+    return [task for task in tasks if names.isdisjoint(task.reads)], [task for task in tasks if names & {*task.reads}]
+
+
+def _play_all(*rounds: Sequence[Task | Cell], label: str, progress: Progress) -> list[Any]:
+    """Play tasks or cells, round by round, and return what became of them; raises what failed when all are done."""
+    executor, results = chosen_executor(), []
+    for tasks in filter(len, rounds):
+        if executor is None or (len(tasks) <= 1 and executor.local):
+            results += [try_task(task, progress) for task in tasks]
+        else:
+            results += run_jobs([_job(task) for task in tasks], executor, label, progress)
     failed = [result for result in results if isinstance(result, Failure)]
     if len(failed) == 1:
         raise failed[0].error
     if failed:
         lines = [f"  {failure.name}: {failure.error}" for failure in failed]
-        raise BenchError("\n".join((f"{len(failed)} of {len(tasks)} models failed, the others are done:", *lines)))
+        raise BenchError("\n".join((f"{len(failed)} of {len(results)} models failed, the others are done:", *lines)))
     return results
 
 

@@ -8,10 +8,12 @@ from bangbench.attacks.run import attack
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.errors import BenchError
 from bangbench.core.progress import Progress
+from bangbench.nets.catalogue import net_definition
 from bangbench.recipes.cells import Cell, play_cell
 from bangbench.store.cells import CellRecord
 from bangbench.store.plans import forget_failure, keep_failure
 from bangbench.store.records import AttackRecord, ModelCard
+from bangbench.training.methods.base import make_method
 from bangbench.training.run import train
 from bangbench.training.spec import TrainSpec
 
@@ -31,6 +33,13 @@ class Task(NamedTuple):
     def attack_names(self) -> list[str]:
         """Return the attacks, in order."""
         return [name for spec in self.attacks for name in dict.fromkeys(spec.attack)]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Return the names of the models that its method reads."""
+        training = self.train
+        defaults = net_definition(training.net).method_defaults.get(training.method, {})
+        return make_method(training.method, {**defaults, **training.method_settings()}).models
 
 
 class TaskResult(NamedTuple):
