@@ -31,7 +31,7 @@ class Opened(NamedTuple):
         """Return what a user should know of how the model is read: its output, and a doubtful mean or std."""
         info, output = self.model.info, self.model.classifier.output
         taken = None if output == PLAIN else f"{info.name}: its logits are {output}"
-        doubt = doubtful(info.preprocessing, info.input_shape[0]) if self.model.folder is None else None
+        doubt = doubtful(info.preprocessing) if self.model.folder is None else None
         return [note for note in (taken, doubt) if note is not None]
 
     @property

@@ -1,4 +1,4 @@
-"""What a shell may complete: names of models, attacks, methods, nets, data, recipes and reason codes."""
+"""Names that a user may type: what a shell completes, and the same names in capitals."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ def completer(field: str) -> Callable[[typer.Context, list[str], str], list[str]
         return [name for name in names(ctx.params) if name.startswith(incomplete)]
 
     return complete
+
+
+def canonical(field: str, word: Any) -> Any:
+    """Return a word given for `field` as the name is written that it spells in other letters, else as it is.
+
+    Names are looked up only where a word has capitals: this loads what they belong to.
+    """
+    if field not in _NAMES or field in _WITH_CASE or not isinstance(word, str) or word == word.casefold():
+        return word
+    names = list(_NAMES[field]({}))
+    return word if word in names else next((name for name in names if name.casefold() == word.casefold()), word)
 
 
 def _models(given: dict[str, Any]) -> Iterable[str]:
@@ -77,3 +88,6 @@ _NAMES: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
     "recipe": _recipes,
     "code": _codes,
 }
+
+#: Those that name folders, which tell capitals from small letters.
+_WITH_CASE = frozenset({"model", "models", "against", "compare"})

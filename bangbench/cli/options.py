@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from bangbench.cli.completion import completer
+from bangbench.cli.completion import canonical, completer
 from bangbench.cli.output import Output, ending
 from bangbench.cli.usage import Command
 from bangbench.core.errors import UsageError
@@ -63,7 +63,7 @@ def command(
 
 def _make(spec: type[AnySpec], values: dict[str, Any], arguments: tuple[str, ...]) -> AnySpec:
     try:
-        return spec(**{name: _numbers(spec, name, value) for name, value in values.items()})
+        return spec(**{name: _read(spec, name, value) for name, value in values.items()})
     except ValidationError as error:
         location, problem = first_problem(error)
         if not location:
@@ -73,10 +73,10 @@ def _make(spec: type[AnySpec], values: dict[str, Any], arguments: tuple[str, ...
         raise UsageError(f"{place}: {problem}") from error
 
 
-def _numbers(spec: type[Spec], name: str, value: Any) -> Any:
-    """Return the words of an option of several numbers, each of which may hold some with commas between them."""
+def _read(spec: type[Spec], name: str, value: Any) -> Any:
+    """Return what was typed for a field: names in the case in which they are known, numbers split at commas."""
     if _plain_type(spec.model_fields[name].annotation) not in ((float, True), (int, True)):
-        return value
+        return [canonical(name, one) for one in value] if isinstance(value, list) else canonical(name, value)
     return [part.strip() for word in value for part in str(word).split(",")]
 
 

@@ -18,6 +18,7 @@ from bangbench.interface.inputs import Batch
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.identity import behaviour_of
 from bangbench.nets.models import open_model, state_fingerprint
+from bangbench.nets.norms import check_preprocessing
 from bangbench.nets.outputs import PLAIN, WRAP, logits_in
 from bangbench.store.layout import CARD, LOG
 from bangbench.store.records import ModelCard, ModelInfo, Preprocessing, read_record
@@ -114,7 +115,7 @@ def borrowed(model: nn.Module | Model, batch: Batch, own: Preprocessing | None, 
             raise UsageError("input_scale, mean and std: a model of the bench has its own; leave them out")
         classifier = model.classifier if isinstance(model, Model) else model
     elif isinstance(model, nn.Module):
-        _check_preprocessing(own, batch)
+        check_preprocessing(own or Preprocessing(), batch.pixels.shape[1])
         classifier = Classifier(_Logits(model), own or Preprocessing())
     else:
         raise UsageError(
@@ -183,18 +184,6 @@ def preprocessing(
 
 def _values(given: Any) -> tuple[float, ...] | None:
     return None if given is None else tuple(float(value) for value in np.atleast_1d(np.asarray(given, np.float64)))
-
-
-def _check_preprocessing(own: Preprocessing | None, batch: Batch) -> None:
-    channels = batch.pixels.shape[1]
-    for name in ("mean", "std") if own is not None else ():
-        values = getattr(own, name)
-        if values is not None and len(values) not in (1, channels):
-            raise UsageError(f"{name}: expected 1 or {channels} values, one for each channel, found {len(values)}")
-        if name == "std" and values is not None and min(values) <= 0.0:
-            raise UsageError(f"std: expected numbers above 0, found {values}")
-    if own is not None and not own.input_scale > 0.0:
-        raise UsageError(f"input_scale: expected a number above 0, found {own.input_scale}")
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def _card(spec: ImportSpec, model: Model, key: str, settings: dict[str, object])
     notes = [
         "trained elsewhere",
         None if output == PLAIN else f"its logits are {output}",
-        doubtful(model.info.preprocessing, model.info.input_shape[0]),
+        doubtful(model.info.preprocessing),
         remember_code(model.info.net),
     ]
     weights = sha256_of(model_folder(spec.root, spec.name) / WEIGHTS)

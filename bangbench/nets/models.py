@@ -21,6 +21,7 @@ from bangbench.nets.catalogue import build_net, check_classifier, net_definition
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.identity import behaviour_of, code_of
 from bangbench.nets.loaders import PROGRAMS, Loaded, load, loader_of, program_in
+from bangbench.nets.norms import check_preprocessing
 from bangbench.nets.transforms import transform_of, transformed
 from bangbench.nets.trust import check_code
 from bangbench.nets.weights import PICKLES, apply_state, check_tensor, load_state
@@ -233,6 +234,7 @@ def open_own_net(reference: str, given: Given, place: Place) -> Model:
         raise UsageError(f"model '{reference}' does not say what images it takes: add --data")
     images = open_source(place.data, place.data_dir).load("test")
     channels, height, width = images.images.shape[1:]
+    check_preprocessing(given.preprocessing, channels)
     loaded = _loaded(reference, given, (channels, height, width), images.class_names)
     state = load_state(given.weights) if given.weights else None
     net, library = loaded.net, loader_of(reference)

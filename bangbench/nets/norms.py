@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bangbench.core.errors import UsageError
 from bangbench.store.records import Preprocessing
 
 #: By name: mean and standard deviation of each channel.
@@ -28,16 +29,27 @@ def with_norm(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "mean": mean, "std": std}
 
 
-def doubtful(preprocessing: Preprocessing, channels: int) -> str | None:
-    """Return what is wrong or looks wrong about mean and std, beside the scale that they are applied after."""
+def check_preprocessing(preprocessing: Preprocessing, channels: int) -> None:
+    """Raise `UsageError` unless mean and std have one value or one for each channel, and scale and std are above 0."""
+    for name in ("mean", "std"):
+        values = getattr(preprocessing, name)
+        if values is not None and len(values) not in {1, channels}:
+            wanted = f"1 or {channels} values, one for each channel" if channels > 1 else "1 value, for grey images"
+            raise UsageError(f"{name}: expected {wanted}, found {len(values)}")
+    if preprocessing.std is not None and min(preprocessing.std) <= 0.0:
+        raise UsageError(f"std: expected numbers above 0, found {', '.join(map(str, preprocessing.std))}")
+    if not preprocessing.input_scale > 0.0:
+        raise UsageError(f"input_scale: expected a number above 0, found {preprocessing.input_scale}")
+
+
+def doubtful(preprocessing: Preprocessing) -> str | None:
+    """Return what looks wrong about mean and std, beside the scale that they are applied after."""
     largest = 255.0 / preprocessing.input_scale
     for name in ("mean", "std"):
         values = getattr(preprocessing, name)
         if values is None:
             continue
         shown = ", ".join(f"{value:g}" for value in values)
-        if len(values) not in (1, channels):
-            return f"--{name} {shown}: expected 1 or {channels} values, one for each channel, found {len(values)}"
         if max(values) > largest:
             return (
                 f"--{name} {shown} is beyond the scale: images span 0 to {largest:g} after --input-scale "

@@ -121,7 +121,7 @@ def test_normalisation_outside_the_model_is_told_by_name(model, images, labels):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"mean": (0.1, 0.2, 0.3)}, "mean: expected 1 or 1 values, one for each channel, found 3"),
+        ({"mean": (0.1, 0.2, 0.3)}, "mean: expected 1 value, for grey images, found 3"),
         ({"std": 0.0}, "std: expected numbers above 0"),
         ({"input_scale": 0.0}, "input_scale: expected a number above 0, found 0.0"),
     ],
