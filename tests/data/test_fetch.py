@@ -15,7 +15,7 @@ import pytest
 
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.progress import SILENT, Silent
-from bangbench.data import cifar10, fetch, mnist
+from bangbench.data import cifar10, download, fetch, mnist
 
 CONTENTS = {name: np.random.default_rng(len(name)).bytes(150_000) + name.encode() for name in mnist.SHA256}
 
@@ -27,6 +27,7 @@ class Server:
         self.files: dict[str, bytes] = {}
         self.cut: set[str] = set()
         self.requests: list[str] = []
+        self.headers: dict[str, str] | None = None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -46,6 +47,13 @@ class Server:
             handler.send_error(404)
             return
         content = self.files[name]
+        if self.headers is not None:
+            handler.send_response(302 if "Location" in self.headers else 200)
+            for header, text in self.headers.items():
+                handler.send_header(header, text)
+            handler.end_headers()
+            handler.wfile.write(content)
+            return
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
@@ -182,6 +190,42 @@ def test_a_missing_file_on_the_server_is_reported_with_its_status(server: Server
     ):
         fetch.fetch("mnist", tmp_path, SILENT, [server.url])
     assert left_behind(tmp_path) == ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Length": "many"},
+        {"Content-Length": "-5"},
+        {"Content-Length": "9" * 30},
+        {"Location": "t10k-images-idx3-ubyte.gz"},
+        {"Location": "file:///etc/passwd"},
+        {"Location": "http://[broken"},
+        {"Location": ""},
+    ],
+)
+def test_nonsense_from_a_server_is_refused_and_nothing_is_kept(
+    server: Server, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    server.files["train-images-idx3-ubyte.gz"] = b"other"
+    server.headers = headers
+    with pytest.raises(BenchError, match=r"train-images-idx3-ubyte\.gz could not be downloaded"):
+        fetch.fetch("mnist", tmp_path, SILENT, [server.url])
+    assert left_behind(tmp_path) == []
+
+
+def test_a_transfer_without_end_is_broken_off(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_MOST_BYTES", 100_000)
+    with pytest.raises(BenchError, match="expected at most 100,000 bytes, the server sends more"):
+        fetch.fetch("mnist", tmp_path, SILENT, [server.url])
+    assert left_behind(tmp_path) == []
+
+
+def test_a_gzip_file_without_end_is_not_uncompressed(server: Server, tmp_path: Path) -> None:
+    server.files["train-images-idx3-ubyte.gz"] = gzip.compress(bytes(65 << 20), 1)
+    with pytest.raises(BenchError, match="larger than any file of MNIST"):
+        fetch.fetch("mnist", tmp_path, SILENT, [server.url])
+    assert left_behind(tmp_path) == []
 
 
 def test_a_server_that_is_gone_is_reported_with_its_address(server: Server, tmp_path: Path) -> None:
