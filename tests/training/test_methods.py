@@ -40,12 +40,12 @@ def test_a_setting_that_a_method_lacks_is_refused():
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("epsilon", 1.01, "less than or equal to 1"),
-        ("epsilon", -0.1, "greater than or equal to 0"),
-        ("beta", 0.0, "greater than 0"),
-        ("ratio", -1.0, "greater than or equal to 0"),
-        ("epsilon", "much", "valid number"),
-        ("epsilon", math.nan, "less than or equal to 1"),
+        ("epsilon", 1.01, "at most 1"),
+        ("epsilon", -0.1, "at least 0"),
+        ("beta", 0.0, "more than 0"),
+        ("ratio", -1.0, "at least 0"),
+        ("epsilon", "much", "a number"),
+        ("epsilon", math.nan, "at most 1"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(setting, value, message):
