@@ -10,6 +10,9 @@ import sys
 from subprocess import CompletedProcess
 
 import pytest
+import typer
+
+from bangbench.cli.output import Output, ending
 
 PRINTS = "from bangbench.cli.{module} import *\nwith streams_prepared():\n    {body}"
 
@@ -66,3 +69,21 @@ def test_warnings_of_the_bench_look_like_its_errors() -> None:
     body = "logging.getLogger('bangbench.data.tree').warning('passed over %d', 3)"
     assert logging.getLogger("bangbench.data.tree").handlers == []
     assert shell("", body).stderr == b"bangbench: passed over 3\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "not enough memory (MemoryError)"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried\nmore"), "not enough memory (Default"),
+        (ImportError("libx.so: failed to map segment from shared object"), "not enough memory (libx.so"),
+        (OSError(28, "No space left on device", "x.csv"), "x.csv: No space left on device"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(error: Exception, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as caught, ending(Output()):
+        raise error
+    assert caught.value.exit_code == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"bangbench: {message}")
+    assert said.count("\n") == 1
