@@ -62,7 +62,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 #: What a command keeps and how long it took are not the same twice.
 _NOT_KEPT = {"seconds", "provenance"}
-_PATIENCE = 120.0
+_PATIENCE = 900.0
 
 
 def write_project(folder: Path) -> None:
@@ -304,6 +304,8 @@ def main() -> int:
             if complaint is not None:
                 wrong.append(complaint)
                 print(f"round {number} of seed {given.seed}: {complaint}", flush=True)
+            if (number + 1) % 20 == 0:
+                print(f"{number + 1} of {given.rounds} rounds, {len(wrong)} failures", file=sys.stderr, flush=True)
     print(f"{given.rounds} rounds of seed {given.seed}: {len(wrong)} failures")
     print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr)
     return 1 if wrong else 0
