@@ -16,14 +16,18 @@ from bangbench.core.errors import BenchError
 from bangbench.nets.loaders import PROGRAMS, loader_of
 from bangbench.store.files import write_text
 
+#: What was named in this process, for where no configuration can be written.
+_named: set[str] = set()
+
 
 def remember_code(net: str) -> str | None:
     """Keep that this user has named `net`, so that models trained with it open; return why it cannot be kept."""
     if ":" not in net:
         return None
+    _named.add(_identity(net))
     try:
         write_text(_entry(net), f"{_identity(net)}\n")
-    except BenchError as error:
+    except (BenchError, RuntimeError) as error:
         return f"{error}: opening a model of {net} will need --trust-code"
     return None
 
@@ -33,12 +37,19 @@ def check_code(net: str, where: Path, trusted: bool) -> None:
 
     net: a name, or ``package.module:factory`` or ``file.py:factory``; trusted: that this command was told so.
     """
-    if ":" not in net or trusted or loader_of(net) not in {None, *PROGRAMS} or _entry(net).is_file():
+    if ":" not in net or trusted or loader_of(net) not in {None, *PROGRAMS} or _is_remembered(net):
         return
     raise BenchError(
         f"{where} names a net of its own, '{net}': opening it would run {code_file(net)}, which you have trained "
         "nothing with here; read that file, then pass --trust-code, or train the model again yourself"
     )
+
+
+def _is_remembered(net: str) -> bool:
+    try:
+        return _identity(net) in _named or _entry(net).is_file()
+    except RuntimeError:  # nobody's home: nothing was kept
+        return False
 
 
 def code_file(net: str) -> str:
