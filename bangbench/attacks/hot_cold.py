@@ -11,7 +11,7 @@ from bangbench.attacks.base import Direction
 from bangbench.attacks.grids import growing_steps
 from bangbench.attacks.line import LineAttack, usable_direction
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.gradients import image_gradient, largest_entry, true_logits, without_true_class
+from bangbench.nets.gradients import hot_cold, image_gradient, largest_entry
 
 
 class HotCold(LineAttack):
@@ -27,14 +27,7 @@ class HotCold(LineAttack):
 
     def direction(self, classifier: Classifier, images: Tensor, labels: Tensor) -> Direction:
         """Return the direction, its largest entry 1."""
-
-        def weighted(logits: Tensor) -> Tensor:
-            target = without_true_class(logits, labels).argmax(1)
-            hot, cold = true_logits(logits, target), true_logits(logits, labels)
-            weight = -cold.detach().abs() if self.mended else -cold.detach()
-            return hot.detach().abs() * hot + weight * cold
-
-        gradient, _ = image_gradient(classifier, images, weighted)
+        gradient, _ = image_gradient(classifier, images, lambda logits: hot_cold(logits, labels, self.mended))
         largest = largest_entry(gradient)
         usable = (largest > 0.0) & largest.isfinite()
         return usable_direction(gradient, gradient / torch.where(usable, largest, 1.0).view(-1, 1, 1, 1))

@@ -73,6 +73,17 @@ def unmasked_margin(logits: Tensor, labels: Tensor) -> Tensor:
     return _with_gradient(value, logits, weights)
 
 
+def hot_cold(logits: Tensor, labels: Tensor, mended: bool = False) -> Tensor:
+    """Return w h with w = |h_t| at the closest wrong class t and -h_true at the true one, (N,); w held constant.
+
+    h: the logits (N, K); mended: -|h_true| at the true class, which leads away from it whatever its sign.
+    """
+    target = without_true_class(logits, labels).argmax(1)
+    hot, cold = true_logits(logits, target), true_logits(logits, labels)
+    weight = -cold.detach().abs() if mended else -cold.detach()
+    return hot.detach().abs() * hot + weight * cold
+
+
 def _with_gradient(values: Tensor, logits: Tensor, weights: Tensor) -> Tensor:
     """Return values (N,) whose gradient at the logits (N, K) is `weights` (N, K)."""
     weighted = (weights.to(logits.dtype) * logits).sum(1)

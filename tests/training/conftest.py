@@ -153,11 +153,12 @@ def same_gradients() -> Callable[[Classifier, Tensor, Tensor], None]:
     """Return a function that compares two losses and their gradients on the weights; these must not all vanish."""
 
     def compare(classifier: Classifier, found: Tensor, expected: Tensor) -> None:
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+        precise = found.dtype == torch.float64
+        torch.testing.assert_close(found, expected, rtol=1e-9 if precise else 1e-5, atol=1e-12)
         weights = [value for value in classifier.parameters() if value.requires_grad]
         pairs = [torch.autograd.grad(loss, weights, materialize_grads=True) for loss in (found, expected)]
         for one, other in zip(*pairs, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-10)
+            torch.testing.assert_close(one, other, rtol=1e-7 if precise else 1e-4, atol=1e-10 if precise else 1e-6)
         assert max(float(value.abs().max()) for value in pairs[1]) > 1e-6
 
     return compare

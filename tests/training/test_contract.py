@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 #: Enough for what is tested here.
 SMALLER = {"steps": 2, "draws": 3, "pool": 16, "refresh": 7, "warmup": 15}
 #: Settings that a method cannot do without.
-NEEDED: dict[str, tuple[str, ...]] = {}
+NEEDED: dict[str, tuple[str, ...]] = {"distillation": ("teacher=other",)}
 
 
 class Noise(nn.Module):
@@ -138,6 +138,8 @@ def test_every_method_trains_goes_on_opens_and_is_attacked(
     name, theirs, spec_of, stop_after, left_by, tmp_path, monkeypatch
 ):
     settings = {"method": name, "option": options_of(name), "iterations": 20, "stages": 5, "seed": 4, "net": "small"}
+    if "teacher=other" in settings["option"]:
+        train(spec_of(name="other", net="small", iterations=2))
     trained = []
     steps = run.train_steps
     monkeypatch.setattr(
