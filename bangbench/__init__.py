@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bangbench.interface.scores import pass_score as pass_score
     from bangbench.interface.train import train as train
     from bangbench.nets.catalogue import NETS as NETS
+    from bangbench.reporting.frames import read as read
     from bangbench.training.methods.base import METHODS as METHODS
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ _PLACES = {
     "load_model": "bangbench.interface.models:load_model",
     "noise_eval": "bangbench.interface.noise:noise_eval",
     "pass_score": "bangbench.interface.scores:pass_score",
+    "read": "bangbench.reporting.frames:read",
     "train": "bangbench.interface.train:train",
 }
 
@@ -47,6 +49,7 @@ __all__ = [  # noqa: RUF022  # as a reader meets them
     "pass_score",
     "train",
     "load_model",
+    "read",
     "ATTACKS",
     "METHODS",
     "NETS",

@@ -27,6 +27,9 @@ class RobustAccuracy(NamedTuple):
     def __str__(self) -> str:
         return f"{self.value:.1f} % [{self.low:.1f}, {self.high:.1f}]"
 
+    def __repr__(self) -> str:
+        return f"{self} (n = {self.n:,})"
+
 
 def robust_accuracy(summary: AuditSummary, rates: BudgetRates) -> RobustAccuracy:
     """Return the share of all images that no attack flips within a budget, with Wilson's interval, in percent."""

@@ -66,6 +66,18 @@ def test_a_model_by_its_name(tmp_path):
     assert (model.name, model.card.status) == ("mine/R0", "done")
 
 
+def test_results_as_frames(found, tmp_path):
+    found.save(tmp_path / "results/mine")
+    frames = bb.read(tmp_path / "results/")
+    assert frames.problems == ()
+    assert frames.models["model"].tolist() == ["mine"]
+    worst = frames.audits.query("claim == 'worst-case' and budget_grey_levels == 8")
+    assert worst["robust_accuracy_percent"].tolist() == [found.robust_accuracy("8/255").value]
+    assert len(frames.checks) == len(found.checks)
+    for frame in (frames.attacks, frames.images, frames.noise):
+        assert len(frame) == 0
+
+
 def test_what_there_is():
     assert {"bang", "regular"} <= set(bb.METHODS)
     assert {"fgs", "apgd-t"} <= set(bb.ATTACKS)
