@@ -1,4 +1,4 @@
-"""Adversarial weight perturbation around PGD training or TRADES (Wu, Xia, Wang, arXiv 2004.05884, eq. 8-10).
+"""Adversarial weight perturbation around PGD training or TRADES (Wu, Xia, Wang, arXiv 2004.05884).
 
 J is the loss of the other method at the weights w + gamma d, per tensor of more than one dimension
 d = ||w|| D / (||D|| + 1e-20), D = 0.01 grad_w J(x', y; w): one step up. x' is crafted at w.

@@ -1,6 +1,6 @@
 """One-step adversarial training from a random start: RS-FGSM and N-FGSM; both craft in training mode.
 
-RS-FGSM (Wong, Rice, Kolter, arXiv 2001.03994, algorithm 3): J = CE(f(clip(x + d)), y) with
+RS-FGSM (Wong, Rice, Kolter, arXiv 2001.03994): J = CE(f(clip(x + d)), y) with
 d = clamp(d0 + a sign grad CE(f(x + d0), y), -e, e) and d0 ~ U(e), which for CIFAR-10 is clipped so that x + d0 is an
 image. Source: locuslab/fast_adversarial, `MNIST/train_mnist.py`, `CIFAR10/train_fgsm.py`.
 

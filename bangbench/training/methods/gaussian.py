@@ -1,4 +1,4 @@
-"""Training on noisy images, a control: an honest small gain that masks nothing (Gilmer et al., arXiv 1901.10513).
+"""Training on noisy images, a control: an honest small gain that masks nothing (Ford, Gilmer et al., arXiv 1901.10513).
 
 J = CE(f(clip(x + s N)), y), N standard normal, on a share of the batch; the rest of it stays as it is.
 """
@@ -29,7 +29,7 @@ class Gaussian(base.Method):
 
     Settings: ClassVar[type[base.MethodSettings]] = GaussianSettings
     settings: GaussianSettings
-    paper = "control; Gilmer et al. 2019, arXiv 1901.10513"
+    paper = "control; Ford, Gilmer et al. 2019, arXiv 1901.10513"
     trained_on = ("gaussian-noise",)
 
     def objective(self, classifier: Classifier, images: Tensor, labels: Tensor) -> base.Objective:

@@ -1,7 +1,7 @@
 """GradAlign: one-step adversarial training that keeps gradients aligned (Andriushchenko, Flammarion 2020).
 
 J = CE(f(x'), y) + lambda (1 - mean cos(g1, g2)), x' = clip(x + e sign g1), g1 = grad CE(f(x), y), held constant, and
-g2 = grad CE(f(x + n), y), n ~ U(e), not clipped, with the gradient through it (arXiv 2007.02617, eq. 3). Images with a
+g2 = grad CE(f(x + n), y), n ~ U(e), not clipped, with the gradient through it (arXiv 2007.02617). Images with a
 zero gradient are left out of the mean; all in training mode.
 Source: tml-epfl/understanding-fast-adv-training, `train.py`, `utils.py`.
 """

@@ -1,4 +1,4 @@
-"""MART: images that are classified wrong count more (Wang et al., ICLR 2020, eq. 11).
+"""MART: images that are classified wrong count more (Wang et al., ICLR 2020).
 
 J = BCE(x', y) + beta mean[KL(p(x) || p(x')) (1 - p_y(x))] with
 BCE = CE(f(x'), y) - mean log(1 - max_{c != y} p_c(x')); x' as in PGD training, from clip(x + 0.001 N).

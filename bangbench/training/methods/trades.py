@@ -1,7 +1,7 @@
 """TRADES: a trade-off between the loss of images and how far attacks move their prediction (Zhang et al. 2019).
 
-J = CE(f(x), y) + beta / B sum_i KL(p(x_i) || p(x'_i)), with the gradient through both arguments (arXiv 1901.08573,
-eq. 5). x' starts at clip(x + 0.001 N) and climbs that same divergence, p(x) held constant, in eval mode; there the
+J = CE(f(x), y) + beta / B sum_i KL(p(x_i) || p(x'_i)), with the gradient through both arguments (arXiv 1901.08573).
+x' starts at clip(x + 0.001 N) and climbs that same divergence, p(x) held constant, in eval mode; there the
 start is clipped after the first step.
 Source: yaodongyu/TRADES, `trades.py`: as there, x goes through the net once for the loss and once for the divergence,
 which then see dropout masks of their own.
