@@ -24,7 +24,7 @@ from bangbench.training.methods.crafting import BudgetSettings, WithinBudget, at
 
 
 class RsFgsmSettings(BudgetSettings):
-    """The recipe for MNIST; a step longer than 1.25 budgets makes the net collapse, the paper finds."""
+    """The recipe for MNIST: a step of 1.25 budgets."""
 
     step: float = Field(0.375, gt=0.0, le=1.0, description="Length of the step; 1 is the grey-level range.")
     clip_start: bool = Field(False, description="Start from images: noise is clipped to the range, as for CIFAR-10.")
