@@ -39,11 +39,12 @@ def test_a_class_without_images_is_refused_before_training(few):
     images, labels = few
     run = RunView(None, images.to(torch.uint8), labels, 0, 1, 1, None)
     make_method("cost-sensitive", {"protected": (0, 3)}).begin_run(run)
-    with pytest.raises(UsageError, match="no training image is of class 4; expected numbers of classes from 0 to 3"):
-        make_method("cost-sensitive", {"protected": (3, 4)}).begin_run(run)
+    for wrong in (4, -1):
+        with pytest.raises(UsageError, match=f"no training image is of class {wrong}; expected numbers .* from 0 to 3"):
+            make_method("cost-sensitive", {"protected": (3, wrong)}).begin_run(run)
 
 
-@pytest.mark.parametrize("value", ["", "-1", "three", "1;2"])
+@pytest.mark.parametrize("value", ["", "three", "1;2"])
 def test_what_is_no_list_of_classes_is_refused(value):
     with pytest.raises(UsageError, match="method 'cost-sensitive': protected"):
         make_method("cost-sensitive", {"protected": value})

@@ -33,7 +33,7 @@ class CostSensitiveSettings(StepsSettings):
     step: float = Field(0.04, gt=0.0, le=1.0, description="Length of a step; 1 is the grey-level range.")
     steps: int = Field(10, ge=1, description="Steps of the attack on every batch.")
     warmup: int = Field(3000, ge=0, description="Solver steps over which the budget, and the step, grow from 0.")
-    protected: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_split)] = Field(
+    protected: Annotated[tuple[int, ...], BeforeValidator(_split)] = Field(
         (0,), min_length=1, description="Numbers of the classes to protect, such as 3,5."
     )
     protection: float = Field(5.0, gt=0.0, description="c: weight of their loss, 1 being that of the others.")
