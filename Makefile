@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test test-avx2 test-sse2 parity fuzz chaos bench format clean
+.PHONY: demo test test-avx2 test-sse2 parity fuzz chaos bench gpu format clean
 
 # The stamp files say what is installed; they are made again when the project's dependencies change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -56,6 +56,12 @@ chaos: $(VENV)/.installed-test
 $(VENV)/.installed-bench: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
 	touch $@
+
+# On a machine with a card, with whatever Python has torch and bangbench's other requirements: nothing is installed.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+gpu:
+	$(GPU_PYTHON) -m pytest -m gpu -p no:cacheprovider
+	$(GPU_PYTHON) -m benchmarks.gpu --out gpu.json
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks

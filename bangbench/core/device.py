@@ -56,7 +56,7 @@ def exact_arithmetic() -> None:
     for backend in (backends.cuda, backends.cudnn, getattr(backends, "mkldnn", None)):
         for kind in ("matmul", "conv", "rnn"):
             switch = getattr(backend, kind, None)
-            if hasattr(switch, "fp32_precision"):
+            if switch is not None and hasattr(switch, "fp32_precision"):
                 switch.fp32_precision = "ieee"
 
 
