@@ -15,30 +15,18 @@ if TYPE_CHECKING:
 
 
 def run_report(specs: list[ReportSpec], output: Output) -> None:
-    """Write the report: tables with the paper's numbers under the measured ones, figures, and a page to open and send.
+    """Write the report: a page that answers first, tables with the paper's numbers under the measured ones, figures.
 
-    Everything is made from the records under results/ alone. With --compare or --against nothing is written: the
-    answer is printed.
+    Everything is made from the records under results/ alone, and what is drawn already is not drawn again. With
+    --against nothing is written: the answer is printed.
     """
     from bangbench.reporting.run import report
 
     for spec in specs:
-        if spec.compare is not None:
-            _show_comparison(spec, spec.compare, output)
         if spec.against is not None:
             _show_claims(spec, output)
-        if spec.compare is None and spec.against is None:
+        else:
             show_report(report(spec, output.progress()), spec, output)
-
-
-def _show_comparison(spec: ReportSpec, names: tuple[str, str], output: Output) -> None:
-    from bangbench.reporting.run import compare_models
-
-    text = compare_models(spec.root, *names)
-    if output.json:
-        output.print_json({"schema": 1, "compared": names, "text": text})
-    else:
-        output.say(text)
 
 
 def _show_claims(spec: ReportSpec, output: Output) -> None:
@@ -57,21 +45,27 @@ def _show_claims(spec: ReportSpec, output: Output) -> None:
 
 
 def show_report(result: ReportResult, spec: ReportSpec, output: Output) -> None:
-    """Print a report's tables and where its files are; exit 1 where a record could not be used."""
-    from bangbench.cli.tables import print_table
+    """Print one line a model and where the report is; exit 1 where a record could not be used."""
+    from bangbench.cli.tables import print_standings, print_table
+    from bangbench.reporting.pairs import paragraph
 
+    compared = None if result.comparison is None else paragraph(result.comparison)
     if output.json:
-        output.print_json(
-            {"schema": 1, "files": [path.as_posix() for path in result.files], "problems": result.problems}
-        )
+        written = {"schema": 1, "files": [path.as_posix() for path in result.files], "problems": result.problems}
+        pair = {} if compared is None else {"compared": spec.compare, "text": compared}
+        output.print_json(written | pair)
     elif not output.quiet:
         console = output.console()
-        for table in result.tables:
+        if compared is not None:
+            output.say(compared)
+        else:
+            print_standings(result.standings, console)
+        for table in result.tables if spec.details else ():
             print_table(table, console)
         page = next((path for path in result.files if path.suffix == ".html"), None)
         if page is not None:
             output.say(f"the page: {page}")
-        output.say(f"{len(result.files)} files in {spec.folder()}")
+        output.say(f"{len(result.files)} files in {spec.folder()}" + ("" if spec.details else "; tables: --details"))
     for name in result.unfinished:
         complain(f"{name} is unfinished and left out; run it again to go on with it")
     for problem in result.problems:

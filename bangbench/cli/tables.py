@@ -1,6 +1,9 @@
-"""A report's table in a terminal."""
+"""A report in a terminal: one line a model, and the tables in full."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -8,16 +11,64 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bangbench.reporting.table import Table, cell_text, printed_columns
+from bangbench.reporting.table import MISSING, SIGMA, Table, number
+
+if TYPE_CHECKING:
+    from bangbench.reporting.audit_tables import Standing
+    from bangbench.reporting.experiments import Experiment
 
 _UNLIMITED = 10_000
+#: Columns and lines that a summary may take: one screen.
+_WIDTH, _LINES = 100, 24
+_STYLES = {"sound": "green", "inconclusive": "magenta", "suspect": "yellow", "masked": "bold red"}
+
+
+def print_standings(found: Sequence[tuple[Experiment, list[Standing]]], console: Console) -> None:
+    """Print one line a model by experiment: what its numbers are worth, clean and robust accuracy, FGS alone, noise."""
+    from bangbench.reporting.audit_tables import answer
+
+    lines = [line for _, listed in found for line in listed]
+    console.print(Text(answer(lines), style="bold"), width=_WIDTH)
+    left = _LINES - 4 * len(found)
+    for experiment, listed in found:
+        shown = listed[: max(left, 1)]
+        left -= len(shown)
+        console.print(_standings(experiment, shown), width=_WIDTH)
+        if len(shown) < len(listed):
+            console.print(Text(f"{len(listed) - len(shown)} more models of {experiment.name}: --details", style="dim"))
+
+
+def _standings(experiment: Experiment, lines: Sequence[Standing]) -> RichTable:
+    from bangbench.reporting.audit_tables import BADGES
+
+    budgets = sorted({budget for line in lines for budget in line.robust})
+    noisy = any(line.noise for line in lines)
+    grid = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    grid.add_column(experiment.name, overflow="fold")
+    grid.add_column("numbers", no_wrap=True)
+    headers = ["clean %", *(f"robust %\nat {budget}/255" for budget in budgets), "FGS\nalone %"]
+    for header in [*headers, *([f"noise %\nat {SIGMA}"] if noisy else [])]:
+        grid.add_column(header, justify="right", no_wrap=True)
+    for line in lines:
+        robust = [_robust(line, budget, with_interval=budget == budgets[-1]) for budget in budgets]
+        noise = MISSING if line.noise is None else f"{line.noise[1]:.1f} ({line.noise[0]:g})"
+        badge = Text(f"{BADGES[line.verdict]}{line.quick}", style=_STYLES.get(line.verdict, "dim"))
+        rest = [number(line.clean, 1), *robust, number(line.fgs, 1), *([noise] if noisy else [])]
+        grid.add_row(Text(line.model.id), badge, *rest)
+    return grid
+
+
+def _robust(line: Standing, budget: int, *, with_interval: bool) -> str:
+    found = line.robust.get(budget)
+    if found is None:
+        return MISSING
+    return f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]" if with_interval else f"{found.value:.1f}"
 
 
 def print_table(table: Table, console: Console) -> None:
     """Print a table with its notes: compact headers, the paper's rows dimmed.
 
     Where the terminal is too narrow, a mean and its deviation, or a rate and its interval, stand on two lines.
-    Columns whose `short` header is None are in the files only.
     """
     layouts = [_grid(table, separator, gap) for separator in (" ", "\n") for gap in (1, 0)]
     unlimited = console.options.update(width=_UNLIMITED)
@@ -33,15 +84,15 @@ def _grid(table: Table, separator: str, gap: int) -> RichTable:
 
     Only names may be folded where that is still too wide.
     """
-    shown = [index for index in printed_columns(table) if table.columns[index].short is not None]
+    shown = [place for place, column in enumerate(table.columns) if column.terminal]
     grid = RichTable(box=SIMPLE_HEAD, padding=(0, gap, 0, 0))
-    for index in shown:
-        column = table.columns[index]
-        header = Text(column.short or "")
-        grid.add_column(header, justify=column.align, no_wrap=column.align == "right", overflow="fold")
-    for row in table.rows:
-        cells = [Text(_compact(cell_text(table.columns[index], row.cells[index]), separator)) for index in shown]
-        grid.add_row(*cells, style="dim" if row.source == "published" else None)
+    for place in shown:
+        column = table.columns[place]
+        header = column.header.replace(" ", "\n")
+        grid.add_column(header, justify="left" if column.left else "right", no_wrap=not column.left, overflow="fold")
+    for kind, cells in table.printed():
+        texts = [Text(_compact(cells[place], separator)) for place in shown]
+        grid.add_row(*texts, style="dim" if kind == "published" else None)
     return grid
 
 

@@ -1,1 +1,1 @@
-"""Records -> rows -> tables and figures. Reads files only; imports no torch."""
+"""The report: records on disk become tidy frames, these tables and figures, and those a page."""

@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import permutations
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from bangbench.core.errors import BenchError, unknown_name
-from bangbench.reporting.per_image import AttackRows, NoiseRows, read_attack_rows, read_noise_rows
-from bangbench.reporting.training_log import TrainingLog, read_training_log
 from bangbench.store.audits import AuditRecord, AuditSummary
 from bangbench.store.examples import Examples, examples_file, read_examples
-from bangbench.store.layout import AUDIT, CARD, CELL, GRID, REPORT_DOCUMENT, RESERVED, model_folder, versus_name
+from bangbench.store.layout import AUDIT, CARD, CELL, GRID, LOG, REPORT_DOCUMENT, RESERVED, model_folder, versus_name
 from bangbench.store.reading import attempt
 from bangbench.store.records import (
     AttackRecord,
@@ -26,38 +28,46 @@ from bangbench.store.records import (
     find_record,
     read_record,
 )
-
-_NOISE_FILE = "noise.json"
+from bangbench.store.tables import read_table
 
 Content = TypeVar("Content")
+
+_LOG_FIELDS = ("iteration", "loss", "rate", "training_accuracy", "test_accuracy")
+_IMAGE_FIELDS = ("index", "attacked", "flipped", "linf", "pass", "margin", "true_logit")
+#: Percentage points by which rounding may move a record's percentages from those of its counts.
+_TOLERANCE = 1e-6
 
 
 class FoundAttack(NamedTuple):
     """A finished attack: the name of its results, its file and its content.
 
-    rows: its single images, from ATTACK.parquet; examples: a few of their pictures; None where they are not there.
+    images: the rows of ATTACK.parquet; examples: a few pictures; None where they are not there.
     """
 
     name: str
     path: Path
     record: AttackRecord
     summary: AttackSummary
-    rows: AttackRows | None = None
+    images: pd.DataFrame | None = None
     examples: Examples | None = None
 
 
 class FoundNoise(NamedTuple):
-    """A finished noise evolution: the name of its results, its file, its content and its single images, if there.
+    """A finished noise evolution.
 
-    cards: of the regular and the BANG model, as `card_of` finds them.
+    flipped: flipped draws of each image, int64 (models, stages, sigmas, images); None where they are not there.
     """
 
     name: str
     path: Path
     record: NoiseRecord
     summary: NoiseSummary
-    rows: NoiseRows | None = None
-    cards: tuple[ModelCard | None, ModelCard | None] = (None, None)
+    flipped: NDArray[np.int64] | None = None
+
+    @property
+    def percent(self) -> NDArray[np.float64] | None:
+        """Return the flipped draws of each image in percent, (models, stages, sigmas, images)."""
+        return None if self.flipped is None else 100.0 * self.flipped / cell_draws(self.summary)[..., np.newaxis]
 
 
 class FoundAudit(NamedTuple):
@@ -77,27 +87,27 @@ class Unfinished(NamedTuple):
     data: DataInfo
 
 
-_Found = FoundAttack | FoundNoise | FoundAudit | Unfinished
-
-
 class Collected(NamedTuple):
     """Everything found; `problems` has one message for each file that cannot be used.
 
     cards, logs: what is known of the training of the models that have results, by name, where it happened under the
-    same root; logs only of those attacked or audited.
+    same root; logs have one row per stage.
     """
 
     attacks: tuple[FoundAttack, ...]
     noise: tuple[FoundNoise, ...]
     audits: tuple[FoundAudit, ...]
     cards: Mapping[str, ModelCard]
-    logs: Mapping[str, TrainingLog]
+    logs: Mapping[str, pd.DataFrame]
     unfinished: tuple[Unfinished, ...]
     problems: tuple[str, ...]
 
 
+_Found = FoundAttack | FoundNoise | FoundAudit | Unfinished
+
+
 def collect(root: Path, models: tuple[str, ...]) -> Collected:
-    """Read the records of `models` (empty: of everything) and of the pairs among them.
+    """Read the records of `models` (empty: of everything) and of the noise evolutions among them.
 
     Raises `UsageError` for a name without results, with the closest one that has some, and `BenchError` where
     there are no results at all.
@@ -110,27 +120,20 @@ def collect(root: Path, models: tuple[str, ...]) -> Collected:
     for name in models:
         if name not in files:
             raise unknown_name("model with results", name, files)
-    wanted = _with_pairs(models) if models else set(files)
-    chosen = [(name, path) for name, paths in files.items() if name in wanted for path in paths]
     problems: list[str] = []
+    chosen = ((name, path) for name, paths in files.items() if _is_wanted(name, models) for path in paths)
     records = list(_records(chosen, problems))
-    attacks = tuple(_with_images(record, problems) for record in records if isinstance(record, FoundAttack))
-    audits = tuple(record for record in records if isinstance(record, FoundAudit))
-    evolutions = [
-        pair for record in records if isinstance(record, FoundNoise) for pair in _pairs(_with_counts(record, problems))
-    ]
-    measured = [found.name for found in attacks] + [found.name for found in audits]
-    evolved = [info.name for found in evolutions for info in found.record.models]
-    cards = _of_models(
-        [*measured, *evolved], lambda name: find_record(model_folder(root, name) / CARD, ModelCard), problems
-    )
+    noise = [found for found in records if isinstance(found, FoundNoise) and _is_among(found, models)]
+    measured = [found.name for found in records if isinstance(found, FoundAttack | FoundAudit)]
+    evolved = [info.name for found in noise for info in found.record.models]
+    read_card = lambda name: find_record(model_folder(root, name) / CARD, ModelCard)  # noqa: E731
     return Collected(
-        attacks=attacks,
-        noise=tuple(_with_cards(found, cards) for found in evolutions),
-        audits=audits,
-        cards=cards,
+        attacks=tuple(found for found in records if isinstance(found, FoundAttack)),
+        noise=tuple(noise),
+        audits=tuple(found for found in records if isinstance(found, FoundAudit)),
+        cards=_of_models([*measured, *evolved], read_card, problems),
         logs=_of_models(measured, lambda name: read_training_log(root, name), problems),
-        unfinished=tuple(record for record in records if isinstance(record, Unfinished)),
+        unfinished=tuple(found for found in records if isinstance(found, Unfinished)),
         problems=tuple(problems),
     )
 
@@ -143,70 +146,96 @@ def card_of(cards: Mapping[str, ModelCard], name: str, model: ModelInfo) -> Mode
     return card
 
 
+def cell_draws(summary: NoiseSummary) -> NDArray[np.int64]:
+    """Return how many draws each image had, (models, stages, sigmas)."""
+    if summary.draws_used is None:
+        return np.full(np.shape(summary.flipped_percent), summary.draws)
+    return np.array(summary.draws_used)
+
+
+def read_training_log(root: Path, name: str) -> pd.DataFrame | None:
+    """Return the log of a model trained under `root`, one row per stage; `BenchError` for a damaged one.
+
+    Columns: iteration, loss (mean since the stage before), rate, training_accuracy, test_accuracy (percent).
+    """
+    path = model_folder(root, name) / LOG
+    if not path.is_file():
+        return None
+    try:
+        return pd.read_csv(path, usecols=list(_LOG_FIELDS))[list(_LOG_FIELDS)].astype(np.float64)
+    except (ValueError, OSError, UnicodeDecodeError) as error:
+        raise BenchError(f"{path}: not a training log ({error!r}); train the model again to have its curves") from error
+
+
 def _record_files(results: Path) -> dict[str, list[Path]]:
     """Return the JSON files of each name; reserved and hidden folders, the report's document and grids hold none."""
     found: dict[str, list[Path]] = {}
     for path in sorted([*results.glob("*/*.json"), *results.glob("*/*/*.json")]):
         place = path.relative_to(results)
-        if (
-            place.parts[0] in RESERVED
-            or path.name in (REPORT_DOCUMENT, CELL, GRID)
-            or any(part.startswith(".") for part in place.parts)
-        ):
-            continue
-        found.setdefault(place.parent.as_posix(), []).append(path)
+        hidden = any(part.startswith(".") for part in place.parts)
+        if place.parts[0] not in RESERVED and path.name not in (REPORT_DOCUMENT, CELL, GRID) and not hidden:
+            found.setdefault(place.parent.as_posix(), []).append(path)
     return found
 
 
-def _with_pairs(models: tuple[str, ...]) -> set[str]:
-    return {*models, *(versus_name(pair) for pair in permutations(models, 2))}
+def _is_wanted(name: str, models: tuple[str, ...]) -> bool:
+    """Tell whether a folder may hold something about the models: it is one of them, or of several beside each other."""
+    return not models or name in models or "-vs-" in name
 
 
-def _records(files: list[tuple[str, Path]], problems: list[str]) -> Iterator[_Found]:
+def _is_among(found: FoundNoise, models: tuple[str, ...]) -> bool:
+    names = {info.name for info in found.record.models}
+    pairs = {versus_name(pair) for pair in permutations(models, 2)}
+    return not models or names <= set(models) or found.name in {*models, *pairs}
+
+
+def _records(files: Iterable[tuple[str, Path]], problems: list[str]) -> Iterator[_Found]:
     """Yield the content of every record that can be used; what is wrong with the others is added to `problems`."""
-    readers: dict[str, Callable[[str, Path], _Found]] = {_NOISE_FILE: _read_noise, f"{AUDIT}.json": _read_audit}
+    readers: dict[str, Callable[[str, list[str], Path], _Found]] = {
+        "noise.json": _read_noise,
+        f"{AUDIT}.json": _read_audit,
+    }
     for name, path in files:
-        read: Callable[[Path], _Found] = partial(readers.get(path.name, _read_attack), name)
+        read: Callable[[Path], _Found] = partial(readers.get(path.name, _read_attack), name, problems)
         found: _Found | None = attempt(path, read, problems)
         if found is not None:
             yield found
 
 
-def _with_images(found: FoundAttack, problems: list[str]) -> FoundAttack:
-    """Return an attack with its single images and examples; a damaged file of them is named and left out."""
-    rows = attempt(found.path.with_suffix(".parquet"), lambda path: read_attack_rows(path, found.summary), problems)
-    return found._replace(rows=rows, examples=attempt(examples_file(found.path), read_examples, problems))
+def _read_attack(name: str, problems: list[str], path: Path) -> FoundAttack | Unfinished:
+    record = read_record(path, AttackRecord)
+    if record.attack != path.stem:
+        raise BenchError(f"{path}: expected the record of {path.stem}, found {record.attack}; was it renamed?")
+    if record.status == "started":
+        return Unfinished(name, record.attack, record.data)
+    if record.summary is None:
+        raise _no_summary(path)
+    summary = record.summary
+    images = attempt(path.with_suffix(".parquet"), lambda rows: read_images(rows, summary), problems)
+    examples = attempt(examples_file(path), read_examples, problems)
+    return FoundAttack(name, path, record, summary, images, examples)
 
 
-def _with_counts(found: FoundNoise, problems: list[str]) -> FoundNoise:
-    """Return a noise evolution with its single images; a damaged file of them is named and left out."""
-    path = found.path.with_suffix(".parquet")
-    return found._replace(rows=attempt(path, lambda path: read_noise_rows(path, found.summary), problems))
+def _read_noise(name: str, problems: list[str], path: Path) -> FoundNoise | Unfinished:
+    record = read_record(path, NoiseRecord)
+    if record.status == "started":
+        return Unfinished(name, "noise", record.data)
+    if record.summary is None:
+        raise _no_summary(path)
+    summary = record.summary
+    _check_surfaces(path, summary)
+    flipped = attempt(path.with_suffix(".parquet"), lambda rows: _read_counts(rows, summary), problems)
+    return FoundNoise(name, path, record, summary, flipped)
 
 
-def _pairs(found: FoundNoise) -> Iterator[FoundNoise]:
-    """Yield the reference of a noise evolution beside each of its other models."""
-    summary, rows = found.summary, found.rows
-    for place in range(1, len(found.record.models)):
-        both = [0, place]
-        chosen = {
-            name: tuple(values[place] for place in both)
-            for name in ("flipped_percent", "draws_used", "flipped_interval")
-            if (values := getattr(summary, name)) is not None
-        }
-        part = summary.model_copy(update=chosen)
-        models = tuple(found.record.models[place] for place in both)
-        yield found._replace(
-            record=found.record.model_copy(update={"models": models, "summary": part}),
-            summary=part,
-            rows=None if rows is None else rows._replace(draws=rows.draws[both], flipped=rows.flipped[both]),
-        )
-
-
-def _with_cards(found: FoundNoise, cards: Mapping[str, ModelCard]) -> FoundNoise:
-    """Return a noise evolution with what is known of the training of its models."""
-    regular, bang = found.record.models
-    return found._replace(cards=(card_of(cards, regular.name, regular), card_of(cards, bang.name, bang)))
+def _read_audit(name: str, problems: list[str], path: Path) -> FoundAudit | Unfinished:
+    record = read_record(path, AuditRecord)
+    if record.status == "started":
+        return Unfinished(name, AUDIT, record.data)
+    if record.summary is None:
+        raise _no_summary(path)
+    _check_counts(path, record.summary)
+    return FoundAudit(name, path, record, record.summary)
 
 
 def _of_models(names: Iterable[str], read: Callable[[str], Content | None], problems: list[str]) -> dict[str, Content]:
@@ -219,35 +248,55 @@ def _of_models(names: Iterable[str], read: Callable[[str], Content | None], prob
     return contents
 
 
-def _read_attack(name: str, path: Path) -> FoundAttack | Unfinished:
-    record = read_record(path, AttackRecord)
-    if record.attack != path.stem:
-        raise BenchError(f"{path}: expected the record of {path.stem}, found {record.attack}; was it renamed?")
-    if record.status == "started":
-        return Unfinished(name, record.attack, record.data)
-    if record.summary is None:
-        raise _no_summary(path)
-    return FoundAttack(name, path, record, record.summary)
+def read_images(path: Path, summary: AttackSummary) -> pd.DataFrame | None:
+    """Return the rows of ATTACK.parquet, one per test image, or None where there is no such file.
+
+    Raises `BenchError` for a file that is damaged, lacks a column, or does not belong to the record beside it.
+    """
+    if not path.exists():
+        return None
+    frame = _frame(path, _IMAGE_FIELDS)
+    found = len(frame), int(frame["attacked"].sum()), int(frame["flipped"].sum())
+    expected = summary.images, summary.correct, summary.flipped
+    if found != expected:
+        raise BenchError(
+            f"{path}: expected (images, correct, flipped) {expected} as in the record beside it, found {found}; "
+            "make the measurement again"
+        )
+    return frame
 
 
-def _read_noise(name: str, path: Path) -> FoundNoise | Unfinished:
-    record = read_record(path, NoiseRecord)
-    if record.status == "started":
-        return Unfinished(name, "noise", record.data)
-    if record.summary is None:
-        raise _no_summary(path)
-    _check_surfaces(path, record.summary)
-    return FoundNoise(name, path, record, record.summary)
+def _read_counts(path: Path, summary: NoiseSummary) -> NDArray[np.int64] | None:
+    """Return the counts in noise.parquet, (models, stages, sigmas, images); errors as `read_images`."""
+    if not path.exists():
+        return None
+    frame = _frame(path, ("flipped",))
+    shape = (len(summary.flipped_percent), len(summary.stages), len(summary.sigmas), summary.images)
+    if len(frame) != np.prod(shape):
+        raise BenchError(
+            f"{path}: expected {np.prod(shape):,} rows for the record beside it, found {len(frame):,}; "
+            "make the measurement again"
+        )
+    flipped: NDArray[np.int64] = frame["flipped"].to_numpy(np.int64).reshape(shape)
+    found = 100.0 * flipped.sum(axis=-1) / (summary.images * cell_draws(summary))
+    expected = np.array(summary.flipped_percent)
+    wrong = np.argwhere(np.abs(found - expected) > _TOLERANCE)
+    if len(wrong):
+        model, stage, sigma = place = tuple(wrong[0])
+        raise BenchError(
+            f"{path}: does not belong to the record beside it: expected {expected[place]:.4f} % flipped of model "
+            f"{model + 1} at stage {summary.stages[stage]} and sigma {summary.sigmas[sigma]:g}, found "
+            f"{found[place]:.4f} %; make the measurement again"
+        )
+    return flipped
 
 
-def _read_audit(name: str, path: Path) -> FoundAudit | Unfinished:
-    record = read_record(path, AuditRecord)
-    if record.status == "started":
-        return Unfinished(name, AUDIT, record.data)
-    if record.summary is None:
-        raise _no_summary(path)
-    _check_counts(path, record.summary)
-    return FoundAudit(name, path, record, record.summary)
+def _frame(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    frame: Any = read_table(path).to_pandas()
+    for name in columns:
+        if name not in frame.columns:
+            raise BenchError(f"{path}: expected a column '{name}', found {', '.join(frame.columns)}; measure it again")
+    return frame
 
 
 def _check_counts(path: Path, summary: AuditSummary) -> None:
@@ -260,18 +309,18 @@ def _check_counts(path: Path, summary: AuditSummary) -> None:
         )
 
 
-def _no_summary(path: Path) -> BenchError:
-    return BenchError(f"{path}: the run is marked done but has no summary; measure it again")
-
-
 def _check_surfaces(path: Path, summary: NoiseSummary) -> None:
-    """Raise `BenchError` unless every model's surface has a number for each stage and sigma."""
-    stages, sigmas = len(summary.stages), len(summary.sigmas)
+    """Raise `BenchError` unless every model has a number for each stage and sigma."""
+    shape = (len(summary.stages), len(summary.sigmas))
     if not summary.images_per_class:
         raise BenchError(f"{path}: expected the number of images of each class, found none; measure it again")
     for surface in summary.flipped_percent:
-        if not stages or not sigmas or len(surface) != stages or {len(line) for line in surface} != {sigmas}:
+        if 0 in shape or len(surface) != shape[0] or {len(line) for line in surface} != {shape[1]}:
             raise BenchError(
-                f"{path}: expected percentages for {stages} stages x {sigmas} sigmas (1 x 1 at least), "
-                "found another number of them; measure it again"
+                f"{path}: expected percentages for {shape[0]} stages x {shape[1]} sigmas (1 x 1 at least), found "
+                "another number of them; measure it again"
             )
+
+
+def _no_summary(path: Path) -> BenchError:
+    return BenchError(f"{path}: the run is marked done but has no summary; measure it again")

@@ -10,11 +10,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from bangbench import __version__
-from bangbench.reporting.chapter import Chapter
 from bangbench.reporting.collect import FoundAudit
-from bangbench.reporting.plot import Plot
+from bangbench.reporting.contents import Reported
+from bangbench.reporting.figure import Figure
+from bangbench.reporting.frames import records_of
 from bangbench.reporting.table import Table, Value
 from bangbench.store.audits import AuditSummary
+from bangbench.store.headline import headline
 from bangbench.store.records import DataInfo, ModelInfo
 
 #: Raised whenever a field changes its name or meaning, or is gone.
@@ -52,6 +54,7 @@ class FigureDocument(_Part):
 class AuditDocument(_Part):
     """Whether a model's numbers mean what they seem to: verdicts, rates by budget and every check."""
 
+    headline: str = Field(description="What the audit comes to, in one line.")
     against: str | None = Field(description="The regular model whose adversarial images were transferred.")
     data: DataInfo = Field(description="The images of the audit, often fewer than those of the attacks.")
     summary: AuditSummary
@@ -85,12 +88,12 @@ class ReportDocument(_Part):
     unfinished: tuple[str, ...] = Field(description="Runs without numbers yet.")
 
 
-def to_json(chapters: Sequence[Chapter], problems: tuple[str, ...], unfinished: tuple[str, ...]) -> str:
+def to_json(reported: Sequence[Reported], problems: tuple[str, ...], unfinished: tuple[str, ...]) -> str:
     """Return report.json."""
     document = ReportDocument(
         schema_version=DOCUMENT_SCHEMA,
         bangbench=__version__,
-        groups=tuple(map(_group, chapters)),
+        groups=tuple(map(_group, reported)),
         problems=problems,
         unfinished=unfinished,
     )
@@ -105,40 +108,38 @@ def document_schema() -> str:
 
 def table_document(table: Table) -> TableDocument:
     """Return a table with its numbers, without its layout."""
-    fields = [field for column in table.columns for field in column.fields]
-    rows = []
-    for row in table.rows:
-        cells = zip(table.columns, row.cells, strict=True)
-        values = [_json_value(value) for column, cell in cells if column.fields for value in cell]
-        rows.append(dict(zip(fields, values, strict=True)))
-    return TableDocument(name=table.name, title=table.title, notes=table.notes, rows=tuple(rows))
+    rows = tuple({field: _json_value(value) for field, value in row.items()} for row in records_of(table.csv_frame))
+    return TableDocument(name=table.name, title=table.title, notes=table.notes, rows=rows)
 
 
-def _group(chapter: Chapter) -> GroupDocument:
-    group = chapter.group
+def _group(reported: Reported) -> GroupDocument:
+    experiment = reported.experiment
     return GroupDocument(
-        name=group.name,
-        data=group.data,
+        name=experiment.name,
+        data=experiment.data,
         models=tuple(
-            ModelDocument(model=model.model, attacks=tuple(sorted(model.attacks)), audit=_audit(model.audit))
-            for model in group.models
+            ModelDocument(model=model.model, attacks=tuple(sorted(model.attacks)), audit=_audit(model.id, model.audit))
+            for model in experiment.models
         ),
-        tables=tuple(map(table_document, chapter.all_tables)),
-        figures=tuple(_figure(figure.plot, figure.files) for figure in chapter.figures),
+        tables=tuple(map(table_document, reported.tables)),
+        figures=tuple(_figure(written.figure, written.files) for written in reported.figures),
     )
 
 
-def _audit(found: FoundAudit | None) -> AuditDocument | None:
+def _audit(name: str, found: FoundAudit | None) -> AuditDocument | None:
     if found is None:
         return None
     against = found.record.against
     return AuditDocument(
-        against=None if against is None else against.name, data=found.record.data, summary=found.summary
+        headline=headline(name, found.summary),
+        against=None if against is None else against.name,
+        data=found.record.data,
+        summary=found.summary,
     )
 
 
-def _figure(plot: Plot, files: tuple[str, ...]) -> FigureDocument:
-    described = {name: getattr(plot, name) for name in ("name", "section", "title", "caption", "alternative")}
+def _figure(figure: Figure, files: tuple[str, ...]) -> FigureDocument:
+    described = {name: getattr(figure, name) for name in ("name", "section", "title", "caption", "alternative")}
     return FigureDocument(**described, files=files)
 
 

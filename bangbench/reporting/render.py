@@ -1,4 +1,4 @@
-"""Tables as text: Markdown for GitHub, LaTeX with booktabs, CSV for pandas."""
+"""Tables as text: Markdown for GitHub, LaTeX with booktabs, CSV for pandas, HTML for the page."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import csv
 import io
 import re
 from collections.abc import Callable, Mapping
+from html import escape
 
-from bangbench.reporting.table import Row, Table, cell_text, printed_columns
+from bangbench.reporting.frames import records_of
+from bangbench.reporting.table import KIND, Cell, Column, Table, Value
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -37,13 +39,18 @@ _LATEX = {
 _SENTENCE, _SENTENCE_WIDTH = 60, "6cm"
 _LATEX_PATTERN = re.compile("|".join(map(re.escape, _LATEX)))
 
+#: What a model was told to be, not what was measured of it: no difference is taken.
+_GIVEN = frozenset({"beta", "epsilon", "year", "iterations"})
+_LONG_TEXT, _LONG_HEADER = 32, 14
+_MARK = re.compile(r" \[(masked|suspect|inconclusive|sound|no audit)\]$")
+_VERDICT = re.compile(r"(?:.*\[)?(masked|suspect|inconclusive|sound)\]?(?: \(.*\))?")
+
 
 def to_markdown(table: Table) -> str:
     """Return a table as GitHub's Markdown: a heading, the table, its notes as a list."""
-    columns = printed_columns(table)
-    lines = [[_markdown_escape(table.columns[index].header) for index in columns]]
-    lines.append(["---:" if table.columns[index].align == "right" else ":---" for index in columns])
-    lines.extend([_markdown_escape(value) for value in _printed_row(table, row, columns)] for row in table.rows)
+    lines = [[_markdown_escape(column.header) for column in table.columns]]
+    lines.append([":---" if column.left else "---:" for column in table.columns])
+    lines.extend([_markdown_escape(value) for value in row] for _, row in table.printed())
     grid = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     notes = "\n".join(f"- {_markdown_escape(note)}" for note in table.notes)
     return f"### {_markdown_escape(table.title)}\n\n{grid}\n\n{notes}\n"
@@ -54,16 +61,17 @@ def to_latex(table: Table) -> str:
 
     Needs ``\usepackage{booktabs,graphicx}``.
     """
-    columns = printed_columns(table)
-    align = "".join(_latex_align(table, index) for index in columns)
-    header = _latex_line([table.columns[index].header for index in columns])
-    body = "\n".join(f"    {_latex_line(_printed_row(table, row, columns))}" for row in table.rows)
+    printed = [row for _, row in table.printed()]
+    align = "".join(_latex_align(column, [row[place] for row in printed]) for place, column in enumerate(table.columns))
+    header = _latex_line([column.header for column in table.columns])
+    body = "\n".join(f"    {_latex_line(row)}" for row in printed)
     notes = " \\par\n    ".join(latex_escape(note) for note in table.notes)
+    label = re.sub(r"[^A-Za-z0-9.-]", "-", table.name)
     return rf"""% \usepackage{{booktabs,graphicx}}
 \begin{{table}}
   \centering
   \caption{{{latex_escape(table.title)}}}
-  \label{{tab:{_latex_label(table.name)}}}
+  \label{{tab:{label}}}
   \resizebox{{\ifdim\width>\linewidth\linewidth\else\width\fi}}{{!}}{{%
     \begin{{tabular}}{{{align}}}
     \toprule
@@ -83,18 +91,58 @@ def to_latex(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Return a table as CSV: one header line, plain numbers at full precision, nothing for a missing one."""
+    """Return a table as CSV: one header line, plain numbers at full precision, nothing for a missing one.
+
+    A text that a spreadsheet would compute, such as a name that begins with =, has an apostrophe before it.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(field for column in table.columns for field in column.fields)
-    for row in table.rows:
-        cells = zip(table.columns, row.cells, strict=True)
-        writer.writerow(value for column, cell in cells if column.fields for value in cell)
+    writer.writerow(table.csv_frame.columns)
+    # pandas itself would write 1000 as 1000.0 where another of the column is missing
+    writer.writerows(map(_no_formula, row.values()) for row in records_of(table.csv_frame))
     return stream.getvalue()
 
 
+def _no_formula(value: Value) -> Value:
+    """Return a value that no spreadsheet computes."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def to_html(table: Table) -> str:
+    """Return a table as an HTML ``table`` without a caption: a body for each row and those that belong under it.
+
+    Cells carry their numbers as ``data-value``, by which the page sorts; under each published row stands the difference
+    of the measured one from it.
+    """
+    head = "".join(
+        f'<th scope="col" class="{_classes(column, len(column.header) > _LONG_HEADER)}">{escape(column.header)}</th>'
+        for column in table.columns
+    )
+    bodies: list[list[str]] = []
+    measured: list[Cell] = []
+    for kind, cells in table.rows():
+        if kind == "measured" or not bodies:
+            bodies.append([])
+            measured = cells
+        bodies[-1].append(_html_row(table, kind, cells))
+        if kind == "published":
+            bodies[-1].append(_html_difference(table, measured, cells))
+    body = "\n".join(f"<tbody>\n{chr(10).join(rows)}\n</tbody>" for rows in bodies)
+    return f"<table>\n<thead>\n<tr>{head}</tr>\n</thead>\n{body}\n</table>"
+
+
+DIFFERENCE_NOTE = (
+    "Difference: measured minus published, of the means where there are any, computed before rounding; rates and "
+    "accuracies in percentage points."
+)
+
 #: What each format of a table is rendered by; its name is the file's suffix.
 RENDERERS: Mapping[str, Callable[[Table], str]] = {"md": to_markdown, "tex": to_latex, "csv": to_csv}
+
+
+def is_compared(table: Table) -> bool:
+    """Return whether a table has published rows."""
+    return KIND in table.frame.columns and "published" in set(table.frame[KIND])
 
 
 def latex_escape(text: str) -> str:
@@ -106,15 +154,10 @@ def _latex_line(values: list[str]) -> str:
     return " & ".join(map(latex_escape, values)) + r" \\"
 
 
-def _latex_align(table: Table, index: int) -> str:
+def _latex_align(column: Column, values: list[str]) -> str:
     """Return how a column is set: one with sentences in it breaks into lines."""
-    column = table.columns[index]
-    longest = max((len(cell_text(column, row.cells[index])) for row in table.rows), default=0)
-    return f"p{{{_SENTENCE_WIDTH}}}" if longest > _SENTENCE else "r" if column.align == "right" else "l"
-
-
-def _latex_label(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.-]", "-", name)
+    longest = max(map(len, values), default=0)
+    return f"p{{{_SENTENCE_WIDTH}}}" if longest > _SENTENCE else "l" if column.left else "r"
 
 
 def _markdown_escape(text: str) -> str:
@@ -122,5 +165,47 @@ def _markdown_escape(text: str) -> str:
     return re.sub(r"[\\|*<>`]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", text)
 
 
-def _printed_row(table: Table, row: Row, columns: list[int]) -> list[str]:
-    return [cell_text(table.columns[index], row.cells[index]) for index in columns]
+def _classes(column: Column, long: bool, *more: str) -> str:
+    return " ".join(filter(None, ("left" if column.left else "right", "long" if long else "", *more)))
+
+
+def _html_row(table: Table, kind: str, cells: list[Cell]) -> str:
+    pairs = list(zip(table.columns, cells, strict=True))
+    first = f'<th scope="row"{_data_value(pairs[0][1])}>{escape(pairs[0][0].show(pairs[0][1]))}</th>'
+    return f'<tr class="{kind}">{first}{"".join(_html_cell(*pair) for pair in pairs[1:])}</tr>'
+
+
+def _html_cell(column: Column, cell: Cell) -> str:
+    shown, value = column.show(cell), _data_value(cell)
+    found, mark = _VERDICT.fullmatch(shown), _MARK.search(shown) if value else None
+    text = escape(shown) if mark is None else f'{escape(shown[: mark.start()])} <span class="mark">{mark[0][1:]}</span>'
+    verdict = "" if found is None or (found[1] == "sound" and mark is not None) else found[1]
+    return f'<td class="{_classes(column, not value and len(shown) > _LONG_TEXT, verdict)}"{value}>{text}</td>'
+
+
+def _data_value(cell: Cell) -> str:
+    """Return the numbers of a cell as the CSV prints them, nothing where it has none or begins with a word."""
+    if isinstance(cell[0], str) or not any(isinstance(value, (int, float)) for value in cell):
+        return ""
+    return f' data-value="{escape(" ".join("" if value is None else str(value) for value in cell))}"'
+
+
+def _html_difference(table: Table, measured: list[Cell], published: list[Cell]) -> str:
+    triples = list(zip(table.columns, measured, published, strict=True))[1:]
+    cells = "".join(_difference_cell(*triple) for triple in triples)
+    return f'<tr class="difference"><th scope="row">difference</th>{cells}</tr>'
+
+
+def _difference_cell(column: Column, measured: Cell, published: Cell) -> str:
+    """Return the difference of the first values, with as many decimals as the column shows."""
+    first, second = measured[0], published[0]
+    if set(column.fields) & _GIVEN or not _is_number(first) or not _is_number(second):
+        return f'<td class="{_classes(column, long=False)}"></td>'
+    difference = float(first or 0) - float(second or 0)
+    shown = column.show((abs(difference), *(None,) * (len(measured) - 1)))
+    sign = "" if not any(digit in shown for digit in "123456789") else "+" if difference > 0 else "-"
+    return f'<td class="{_classes(column, long=False)}" data-value="{difference}">{sign}{escape(shown)}</td>'
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, (int, float))

@@ -1,88 +1,329 @@
-"""Robust accuracy against an L_inf budget: which images still hold when a perturbation may be so large."""
+"""Robust accuracy against an L_inf budget, attack by attack and against all at once; similarity against distance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from bangbench.core.errors import BenchError
-from bangbench.reporting.per_image import AttackRows, Numbers, Whole
+from bangbench.core.statistics import Numbers, wilson_interval
+from bangbench.reporting.experiments import ATTACK_ORDER, NOT_AUDITED, Experiment, ModelResults, worst_of
+from bangbench.reporting.figure import COLOURS, COLUMN, PAGE, SEQUENTIAL, Figure
+from bangbench.reporting.frames import Frames, Values
+from bangbench.reporting.notes import audit_notes, not_shown
+from bangbench.reporting.table import Column, Table, decimals, make_table, whole, words
+from bangbench.store.audits import VERDICTS
+from bangbench.store.audits import WORST_CASE as WORST_CASE_CLAIM
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+WORST_CASE = "worst case"
+_MOST_ATTACKS, _MOST_MODELS = 2, 3
+#: With fewer images than this a density shows less than the images themselves.
+_FEWEST_FOR_DENSITY = 50
+#: Hexagons across a panel, at most.
+_MOST_CELLS = 64
 #: No perturbation of an 8-bit image is larger, in grey levels.
 LARGEST_LINF = 255.0
+#: Budgets of L_inf in grey levels: small changes show on colour photographs, digits bear large ones.
+GREY_BUDGETS = (8, 16, 32, 64, 96, 128, 255)
+COLOUR_BUDGETS = (1, 2, 4, 8, 16, 32, 255)
 
 
-class StepCurve(NamedTuple):
-    """Robust accuracy as the step function it is.
+class Held(NamedTuple):
+    """What an attack could do: L_inf of each correct image (grey levels, infinite: not flipped), ascending; all images.
 
-    budgets: grey levels, (steps,), ascending: 0, then every budget at which the accuracy falls; accuracy: percent of
-    all test images, (steps,), from its budget on up to the next.
+    Images classified wrongly count in `total`; those that the attack fails on are robust at every budget, up to 255.
     """
 
-    budgets: Numbers
-    accuracy: Numbers
+    linf: Numbers
+    total: int
+
+    def counts(self, budgets: ArrayLike) -> NDArray[np.int64]:
+        """Return how many images are correct and not flipped at L_inf <= budget, one count per budget."""
+        flipped = np.searchsorted(self.linf, np.asarray(budgets, dtype=np.float64), side="right")
+        return np.asarray(len(self.linf) - flipped, dtype=np.int64)
+
+    def accuracy(self, budgets: ArrayLike) -> Numbers:
+        """Return the robust accuracy in percent of all test images, per budget."""
+        return np.asarray(100.0 * self.counts(budgets) / self.total, dtype=np.float64)
+
+    def interval(self, budget: float) -> tuple[float, float]:
+        """Return the 95 % Wilson interval of the robust accuracy at a budget, in percent."""
+        return wilson_interval(int(self.counts(budget)), self.total) or (0.0, 100.0)
+
+    def steps(self) -> tuple[Numbers, Numbers]:
+        """Return the exact step function: 0 and every budget at which the accuracy falls, the accuracy from each on."""
+        budgets = np.unique(np.append(self.linf[np.isfinite(self.linf)], 0.0))
+        return budgets, self.accuracy(budgets)
 
 
-def robust_counts(linf_or_infinite: Numbers, budgets: ArrayLike) -> Whole:
-    """Return how many images are classified correctly and not flipped at L_inf <= budget, one count per budget.
+class RobustModel(NamedTuple):
+    """A model against each of its attacks that has single images, and against all those in `covered` at once.
 
-    linf_or_infinite: (correct,), L_inf in grey levels of each correctly classified image, infinite where not flipped.
+    covered: the attacks over the same images, of which `worst` takes the smallest L_inf per image.
     """
-    flipped = np.searchsorted(np.sort(linf_or_infinite), np.asarray(budgets, dtype=np.float64), side="right")
-    return np.asarray(len(linf_or_infinite) - flipped, dtype=np.int64)
+
+    model: ModelResults
+    attacks: Mapping[str, Held]
+    worst: Held
+    covered: tuple[str, ...]
+
+    def verdict(self, attack: str) -> str:
+        """Return the verdict on the robust accuracy under an attack.
+
+        Under the worst case it is as good as the best of the attacks covered, where the audit's own is no worse.
+        """
+        if attack != WORST_CASE:
+            return self.model.verdict(attack)
+        covered = {self.model.verdict(name) for name in self.covered}
+        best = next((verdict for verdict in VERDICTS if verdict in covered), NOT_AUDITED)
+        return worst_of([best, self.model.verdict(WORST_CASE_CLAIM)])
 
 
-def robust_accuracy(linf_or_infinite: Numbers, total: int, budgets: ArrayLike) -> Numbers:
-    """Return the percent of all `total` test images that are correct and not flipped at L_inf <= budget, per budget.
-
-    Images that the attack fails on stay in the denominator and count as robust at every budget, up to 255.
-    linf_or_infinite as in `robust_counts`. Raises `BenchError` where `total` cannot be the number of test images.
-    """
-    _check_total(linf_or_infinite, total)
-    return np.asarray(100.0 * robust_counts(linf_or_infinite, budgets) / total, dtype=np.float64)
+def attacks_with_images(model: ModelResults) -> dict[str, pd.DataFrame]:
+    """Return the attacks of a model whose single images are there: the bench's own first, then others by name."""
+    return {name: images for name in model.attack_names if (images := model.images(name)) is not None}
 
 
-def step_curve(linf_or_infinite: Numbers, total: int) -> StepCurve:
-    """Return the exact curve of `robust_accuracy` over all budgets from 0 on."""
-    finite = linf_or_infinite[np.isfinite(linf_or_infinite)]
-    budgets = np.unique(np.append(finite, 0.0))
-    return StepCurve(budgets, robust_accuracy(linf_or_infinite, total, budgets))
+def linf_or_infinite(images: pd.DataFrame) -> Numbers:
+    """Return L_inf of the attacked images (grey levels), infinite where the attack failed; (attacked,)."""
+    flipped, linf = images["flipped"].to_numpy(bool), images["linf"].to_numpy(np.float64)
+    return np.asarray(np.where(flipped, linf, np.inf)[images["attacked"].to_numpy(bool)])
 
 
-def same_images(attacks: Mapping[str, AttackRows]) -> dict[str, AttackRows]:
-    """Return the attacks over the images of the first one: the same test images, the same ones of them correct."""
-    if not attacks:
-        return {}
-    first = next(iter(attacks.values()))
-    return {name: rows for name, rows in attacks.items() if _over_the_same(first, rows)}
-
-
-def worst_case(rows: Sequence[AttackRows]) -> Numbers:
+def worst_case(images: Sequence[pd.DataFrame]) -> Numbers:
     """Return for each correct image the smallest L_inf (grey levels) of all attacks, infinite where none flips it.
 
-    (correct,), in the order of the images. Raises `BenchError` without attacks, or where they are over other images
-    than the first (see `same_images`).
+    (correct,), in the order of the images. Raises `BenchError` without attacks, or where they are over other images.
     """
-    if not rows:
-        raise BenchError("expected at least one attack for a worst case, found none; run an attack first")
-    if not all(_over_the_same(rows[0], other) for other in rows):
+    if not images or not all(_over_the_same(images[0], other) for other in images):
         raise BenchError(
-            "expected attacks over the same images, with the same ones classified correctly, found different ones; "
-            "choose them with same_images"
+            "expected attacks over the same images, with the same ones classified correctly, found none or different "
+            "ones; run them with the same --data and --limit"
         )
-    return np.asarray(np.min([each.linf_or_infinite() for each in rows], axis=0), dtype=np.float64)
+    return np.asarray(np.min([linf_or_infinite(each) for each in images], axis=0), dtype=np.float64)
 
 
-def _over_the_same(first: AttackRows, other: AttackRows) -> bool:
-    return np.array_equal(first.indices, other.indices) and np.array_equal(first.attacked, other.attacked)
+def robust_models(experiment: Experiment) -> list[RobustModel]:
+    """Return the models that have single images of at least one attack, in the experiment's order."""
+    return [item for model in experiment.models if (item := _robust_model(model)) is not None]
 
 
-def _check_total(linf_or_infinite: Numbers, total: int) -> None:
-    if total < max(len(linf_or_infinite), 1):
-        raise BenchError(
-            f"expected a total of all test images, {max(len(linf_or_infinite), 1):,} or more, found {total:,}; "
-            "images classified wrongly count, too"
-        )
+def _robust_model(model: ModelResults) -> RobustModel | None:
+    found = attacks_with_images(model)
+    if not found:
+        return None
+    first = next(iter(found.values()))
+    same = {name: images for name, images in found.items() if _over_the_same(first, images)}
+    return RobustModel(
+        model=model,
+        attacks={name: Held(np.sort(linf_or_infinite(images)), len(images)) for name, images in found.items()},
+        worst=Held(np.sort(worst_case(list(same.values()))), len(first)),
+        covered=tuple(same),
+    )
+
+
+def _over_the_same(first: pd.DataFrame, other: pd.DataFrame) -> bool:
+    return all(np.array_equal(first[name].to_numpy(), other[name].to_numpy()) for name in ("index", "attacked"))
+
+
+def budgets_of(experiment: Experiment) -> tuple[int, ...]:
+    """Return the budgets in grey levels at which an experiment's table gives numbers."""
+    return COLOUR_BUDGETS if any(model.model.input_shape[0] == 3 for model in experiment.models) else GREY_BUDGETS
+
+
+def covered_attacks(models: Sequence[RobustModel]) -> str:
+    """Return the attacks that a worst case covers in words, by model where the models differ."""
+    if len({item.covered for item in models}) == 1:
+        return ", ".join(models[0].covered)
+    return "; ".join(f"{item.model.id}: {', '.join(item.covered)}" for item in models)
+
+
+def varied_models(models: Iterable[ModelResults], most: int) -> list[ModelResults]:
+    """Return at most so many models, in their order: every method's first before any method's second."""
+    seen: Counter[str | None] = Counter()
+    ranked = []
+    for place, model in enumerate(models):
+        seen[model.model.method] += 1
+        ranked.append((seen[model.model.method], place, model))
+    chosen = sorted(ranked, key=lambda entry: entry[:2])[:most]
+    return [model for _, _, model in sorted(chosen, key=lambda entry: entry[1])]
+
+
+def robustness_table(experiment: Experiment, frames: Frames) -> Table | None:
+    """Return robust accuracies in percent per model, attack and budget; None where no single images are there."""
+    models = robust_models(experiment)
+    if not models:
+        return None
+    budgets = budgets_of(experiment)
+    lines = [(item, *line) for item in models for line in (*item.attacks.items(), (WORST_CASE, item.worst))]
+    left_out = [f"{item.model.id} {name}" for item in models for name in item.attacks if name not in item.covered]
+    return make_table(
+        f"{experiment.name}-robustness",
+        f"{experiment.title}; robust accuracy against an L∞ budget",
+        [_row(experiment, item, attack, held, budgets) for item, attack, held in lines],
+        (
+            words("ID"),
+            words("Attack"),
+            *([words("Audit", "audit_verdict")] if experiment.audited else []),
+            whole("Images"),
+            Column("Clean (%)", ("accuracy_percent",), decimals(2)),
+            *(
+                Column(f"At {budget} (%)", (f"robust_at_{budget}_grey_levels_percent",), decimals(2))
+                for budget in budgets
+            ),
+        ),
+        (
+            "Robust accuracy at a budget: percent of all test images that are classified correctly and not flipped "
+            "at an L∞ of at most so many grey levels (0 to 255). Images classified wrongly stay in the denominator; "
+            "those an attack fails on, blank gradients included, count as robust at every budget. Clean: at 0.",
+            f"{WORST_CASE.capitalize()}: an image counts as flipped at the smallest L∞ that any of the attacks run "
+            f"needs ({covered_attacks(models)}). Other attacks could need less: an upper bound of robustness.",
+            *(
+                [f"Not in the worst case, since run on other images or weights: {', '.join(left_out)}."]
+                * bool(left_out)
+            ),
+            "The CSV file holds the 95 % Wilson interval of each robust accuracy over the test images.",
+            *audit_notes(experiment, dict.fromkeys(name for model in experiment.models for name in model.attacks)),
+        ),
+    )
+
+
+def _row(experiment: Experiment, item: RobustModel, attack: str, held: Held, budgets: tuple[int, ...]) -> Values:
+    row: Values = {
+        "id": item.model.id,
+        "source": "measured",
+        "model": item.model.name,
+        "data": experiment.data.name,
+        "attack": attack,
+        "audit_verdict": item.verdict(attack),
+        "attacks_covered": " ".join(item.covered if attack == WORST_CASE else (attack,)),
+        "images": held.total,
+    }
+    for budget, accuracy in zip((0, *budgets), held.accuracy((0, *budgets)), strict=True):
+        stem = f"robust_at_{budget}_grey_levels" if budget else "accuracy"
+        low, high = held.interval(budget)
+        row |= {f"{stem}_percent": float(accuracy), f"{stem}_low_percent": low, f"{stem}_high_percent": high}
+    return row
+
+
+class Cloud(NamedTuple):
+    """The flipped images of one attack on one model: L_inf (grey levels) and PASS of those that have one, (n,) each."""
+
+    model: str
+    attack: str
+    flipped: int
+    linf: Numbers
+    similarity: Numbers
+
+    @property
+    def medians(self) -> str:
+        """Return both medians in words."""
+        return f"L∞ {np.median(self.linf):g}, PASS {np.median(self.similarity):.2f}"
+
+
+def similarity_figures(experiment: Experiment) -> Iterator[Figure]:
+    """Yield PASS (written definition) against L_inf of the flipped images, at most 2 attacks x 3 models."""
+    usable = {model.name: made for model in experiment.models if (made := _clouds_of(model))}
+    models = varied_models((model for model in experiment.models if model.name in usable), _MOST_MODELS)
+    found = {attack for model in models for attack in usable[model.name]}
+    known = [attack for attack in dict.fromkeys(("fgs", "hc1", *ATTACK_ORDER)) if attack in found]
+    attacks = [*known, *sorted(found.difference(known))][:_MOST_ATTACKS]
+    clouds = [usable[model.name][name] for name in attacks for model in models if name in usable[model.name]]
+    if not clouds:
+        return
+    counts = ", ".join(f"{cloud.model} {cloud.attack} {cloud.flipped:,}" for cloud in clouds)
+    undefined = [f"{each.model} {each.attack} {each.flipped - len(each.linf):,}" for each in clouds
+                 if each.flipped > len(each.linf)]  # fmt: skip
+    omitted = [model.id for model in experiment.models if model not in models and attacks_with_images(model)]
+    every = dict.fromkeys(attack for model in experiment.models for attack in attacks_with_images(model))
+    yield Figure(
+        name=f"{experiment.name}-similarity",
+        section="robustness",
+        title="Similarity against the size of the perturbation",
+        caption=" ".join(
+            (
+                "PASS by its written definition (1: looks the same) against L∞ in grey levels, of every flipped image "
+                f"(n: {counts}). Cross: medians. The panels hold different images: those that the attack flipped. "
+                "Shade: flipped images per cell, one logarithmic scale and equal cells in all panels; of fewer than "
+                f"{_FEWEST_FOR_DENSITY} images each is a dot.",
+                *([f"Left out, since PASS is not defined for them: {', '.join(undefined)}."] * bool(undefined)),
+                *not_shown(
+                    [*omitted, *(attack for attack in every if attack not in attacks)],
+                    [model.id for model in experiment.models if not attacks_with_images(model)],
+                ),
+            )
+        ),
+        alternative="Clouds of flipped images, medians: "
+        + "; ".join(f"{cloud.model} {cloud.attack} (n = {cloud.flipped:,}) {cloud.medians}" for cloud in clouds)
+        + ".",
+        content=tuple(clouds),
+        draw="bangbench.reporting.robustness:draw_clouds",
+    )
+
+
+def _clouds_of(model: ModelResults) -> dict[str, Cloud]:
+    """Return what can be drawn of each attack: flipped images for which PASS is defined."""
+    found = {}
+    for name, images in attacks_with_images(model).items():
+        flipped = images["flipped"].to_numpy(bool)
+        linf, similarity = (images[field].to_numpy(np.float64) for field in ("linf", "pass"))
+        shown = flipped & np.isfinite(similarity) & np.isfinite(linf)
+        if shown.any():
+            found[name] = Cloud(model.id, name, int(flipped.sum()), linf[shown], similarity[shown])
+    return found
+
+
+def draw_clouds(clouds: Sequence[Cloud]) -> Drawing:
+    """Draw one panel per cloud, with one scale of counts."""
+    from matplotlib.colors import LogNorm
+
+    from bangbench.reporting.draw import new_drawing
+
+    columns = len(clouds) if len(clouds) <= 3 else 2 if len(clouds) == 4 else 3
+    rows = -(-len(clouds) // columns)
+    drawing = new_drawing(COLUMN if columns == 1 else PAGE, 0.3 + 3.0 * rows)
+    extent, cells = _lattice(clouds)
+    panels, meshes = [], []
+    for place, cloud in enumerate(clouds):
+        axes = drawing.add_subplot(rows, columns, place + 1)
+        points = cloud.linf, cloud.similarity
+        if len(cloud.linf) >= _FEWEST_FOR_DENSITY:
+            look: dict[str, Any] = {"mincnt": 1, "cmap": SEQUENTIAL, "linewidths": 0.2, "rasterized": True}
+            meshes.append(axes.hexbin(*points, gridsize=cells, extent=extent, **look))
+        else:
+            axes.scatter(*points, s=14, color=COLOURS[0], alpha=0.7, linewidths=0, rasterized=True)
+        middle = [np.median(cloud.linf)], [np.median(cloud.similarity)]
+        axes.plot(*middle, "X", color=COLOURS[1], markeredgecolor="white", markeredgewidth=1.2, markersize=11)
+        axes.set_title(f"{cloud.model} {cloud.attack}: {cloud.flipped:,} flipped\nmedians: {cloud.medians}")
+        axes.set(xlim=(-0.01 * extent[1], 1.01 * extent[1]), ylim=(extent[2] - 0.02, 1.02))
+        axes.set_ylabel("PASS" if place % columns == 0 else "")
+        axes.set_xlabel("L∞ (grey levels)" if place + columns >= len(clouds) else "")
+        panels.append(axes)
+    if meshes:
+        most = max(float(np.max(np.asarray(mesh.get_array()))) for mesh in meshes)
+        norm = LogNorm(1.0, max(most, 2.0))
+        for mesh in meshes:
+            mesh.set_norm(norm)
+        drawing.colorbar(meshes[0], ax=panels, label="flipped images per cell")
+    return drawing
+
+
+def _lattice(clouds: Sequence[Cloud]) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
+    """Return cells of 2, 4, 8 ... grey levels that start half a level below 0: ends of the axes, numbers of cells.
+
+    L_inf is mostly whole: so each cell holds equally many whole numbers and none lies on the border of two cells.
+    """
+    highest, width = max(float(cloud.linf.max()) for cloud in clouds), 2
+    while highest > width * _MOST_CELLS:
+        width *= 2
+    across = max(1, int(np.ceil((highest + 1.0) / width)))
+    lowest = min(0.0, *(float(cloud.similarity.min()) for cloud in clouds))
+    return (-0.5, across * width - 0.5, lowest, 1.0), (across, max(16, round(0.43 * across)))

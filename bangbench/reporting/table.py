@@ -1,10 +1,15 @@
-"""A table of numbers that stay numbers: text is made of them only when a format is rendered."""
+"""A table: a frame of numbers that stay numbers, and columns that say how they are printed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from bangbench.reporting.experiments import NOT_AUDITED
+from bangbench.reporting.frames import plain
 
 Value = float | int | str | None
 Cell = tuple[Value, ...]
@@ -12,59 +17,91 @@ Show = Callable[[Cell], str]
 
 MISSING = "–"  # an en dash, as papers print it  # noqa: RUF001
 INFINITE = "∞"
-NOT_AUDITED = "not audited"
-_SHORT_VERDICTS = {NOT_AUDITED: "no audit"}
 SIGMA = "σ"  # noqa: RUF001  # the Greek letter
+
+#: Tells the paper's rows, and those that correct a masked one, from the bench's own; not in the CSV.
+KIND = "_kind"
+#: What the first column prints where that is not a field of the CSV.
+LABEL = "_label"
 
 
 class Column(NamedTuple):
-    """One printed column, and the CSV columns that its values fill.
+    """One printed column: its header, the fields of the frame that it shows, and how.
 
-    `header` stands above it in Markdown and LaTeX, `short` in a terminal (None: left out there). `fields` are the
-    CSV headers, one per value of a cell; empty: the column is not in the CSV. `show` makes text of a cell; None:
-    the column is in the CSV only.
+    left: text, set to the left; terminal: whether a terminal has room for it.
     """
 
     header: str
-    short: str | None
     fields: tuple[str, ...]
-    show: Show | None
-    align: Literal["left", "right"] = "right"
-
-
-class Row(NamedTuple):
-    """One cell per column; `source` tells the paper's numbers from the bench's own.
-
-    unmasked: stands under a row with a masked rate and says what the same attack does where nothing holds it back.
-    """
-
-    source: Literal["measured", "published", "unmasked"]
-    cells: tuple[Cell, ...]
+    show: Show
+    left: bool = False
+    terminal: bool = True
 
 
 class Table(NamedTuple):
-    """`name` is the stem of the files it is written to; `notes` are sentences to print below it."""
+    """`name` is the stem of the files it is written to; `notes` are sentences to print below it.
+
+    frame: one row per line, its columns those of the CSV, and some that begin with an underscore and are not in it.
+    """
 
     name: str
     title: str
+    frame: pd.DataFrame
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
     notes: tuple[str, ...]
 
+    @property
+    def csv_frame(self) -> pd.DataFrame:
+        """Return the frame as the CSV holds it."""
+        return self.frame[[name for name in self.frame.columns if not name.startswith("_")]]
 
-def printed_columns(table: Table) -> list[int]:
-    """Return the indices of the columns that are printed."""
-    return [index for index, column in enumerate(table.columns) if column.show is not None]
+    def rows(self) -> Iterator[tuple[str, list[Cell]]]:
+        """Yield the kind of each row (measured, unmasked or published) and its printed cells."""
+        for record in self.frame.to_dict("records"):
+            cells = [tuple(plain(record[field]) for field in column.fields) for column in self.columns]
+            yield record.get(KIND) or "measured", cells
+
+    def printed(self) -> list[tuple[str, list[str]]]:
+        """Return the kind of each row and its cells as text."""
+        return [
+            (kind, [column.show(cell) for column, cell in zip(self.columns, cells, strict=True)])
+            for kind, cells in self.rows()
+        ]
 
 
-def cell_text(column: Column, cell: Cell) -> str:
-    """Return a cell as text: an en dash where there is no number."""
-    return "" if column.show is None else column.show(cell)
+def make_table(
+    name: str, title: str, records: Sequence[Mapping[str, Any]], columns: Sequence[Column], notes: Sequence[str]
+) -> Table | None:
+    """Return a table of records whose keys, in order, are the fields of the CSV; None where there are none.
+
+    Values keep their types: a whole number stays one where others of its column are missing.
+    """
+    fields = list(dict.fromkeys(field for record in records for field in record))
+    if not records:
+        return None
+    values = {field: pd.Series([plain(record.get(field)) for record in records], dtype="object") for field in fields}
+    return Table(name, title, pd.DataFrame(values), tuple(columns), tuple(notes))
 
 
-def csv_column(field: str) -> Column:
-    """Return a column that is in the CSV only."""
-    return Column(field, None, (field,), None)
+def words(header: str, field: str = "", **options: Any) -> Column:
+    """Return a column of names or sentences."""
+    return Column(header, (field or header.lower(),), text, left=True, **options)
+
+
+def whole(header: str, field: str = "", **options: Any) -> Column:
+    """Return a column of counts."""
+    return Column(header, (field or header.lower(),), text, **options)
+
+
+def real(header: str, fields: str | tuple[str, ...], places: int, **options: Any) -> Column:
+    """Return a column of numbers with so many decimals; of three, the others are the ends of an interval."""
+    listed = (fields,) if isinstance(fields, str) else fields
+    return Column(header, listed, decimals(places) if len(listed) == 1 else value_and_interval(places), **options)
+
+
+def spread(header: str, stem: str, places: int, unit: str = "", **options: Any) -> Column:
+    """Return a column of means and standard deviations."""
+    return Column(header, (f"{stem}_mean{unit}", f"{stem}_std{unit}"), mean_and_std(places), **options)
 
 
 def text(cell: Cell) -> str:
@@ -85,21 +122,17 @@ def mean_and_std(places: int) -> Show:
 
     def show(cell: Cell) -> str:
         mean, std = cell
-        if mean is None or std is None:
-            return number(mean, places)
-        return f"{number(mean, places)} ± {number(std, places)}"
+        return number(mean, places) if None in cell else f"{number(mean, places)} ± {number(std, places)}"
 
     return show
 
 
 def value_and_interval(places: int) -> Show:
-    """Return a function that shows (value, low, high) as ``1.68 [1.45, 1.95]``."""
+    """Return a function that shows (value, low, high, ...) as ``1.68 [1.45, 1.95]``."""
 
     def show(cell: Cell) -> str:
-        value, low, high = cell
-        if value is None or low is None or high is None:
-            return number(value, places)
-        return f"{number(value, places)} [{number(low, places)}, {number(high, places)}]"
+        value, low, high = cell[:3]
+        return number(value, places) + ("" if None in cell[:3] else f" {interval_text((low, high), places)}")
 
     return show
 
@@ -111,9 +144,15 @@ def value_and_verdict(places: int) -> Show:
         value, verdict = cell[0], cell[-1]
         if value is None or not isinstance(verdict, str):
             return number(value, places)
-        return f"{number(value, places)} [{_SHORT_VERDICTS.get(verdict, verdict)}]"
+        return f"{number(value, places)} [{'no audit' if verdict == NOT_AUDITED else verdict}]"
 
     return show
+
+
+def if_doubted(places: int) -> Show:
+    """Return a function that shows (number, verdict): the verdict only where it is a bad one."""
+    judged, bare = value_and_verdict(places), decimals(places)
+    return lambda cell: judged(cell) if cell[-1] in ("inconclusive", "suspect", "masked") else bare(cell)
 
 
 def joined(cell: Cell) -> str:
@@ -129,3 +168,8 @@ def number(value: Value, places: int) -> str:
         return INFINITE if value > 0 else f"-{INFINITE}"
     shown = f"{value:.{places}f}"
     return shown if float(shown) else f"{0:.{places}f}"  # what rounds to nothing has no sign
+
+
+def interval_text(interval: tuple[Value, Value] | None, places: int) -> str:
+    """Return ``[low, high]``, or nothing where there is no interval."""
+    return "" if interval is None else f"[{number(interval[0], places)}, {number(interval[1], places)}]"

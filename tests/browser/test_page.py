@@ -14,13 +14,14 @@ import pytest
 pytestmark = pytest.mark.browser
 
 _FIRST_COLUMN = """
-const caption = [...document.querySelectorAll("caption")].find((item) => item.textContent.startsWith("table1"));
-return [...caption.parentElement.tBodies].map((unit) => [...unit.rows].map((row) => row.cells[0].textContent));
+const table = document.querySelector("#table-table1 table");
+return [...table.tBodies].map((unit) => [...unit.rows].map((row) => row.cells[0].textContent));
 """
 _HEADER = """
-const caption = [...document.querySelectorAll("caption")].find((item) => item.textContent.startsWith("table1"));
-return [...caption.parentElement.tHead.rows[0].cells].find((cell) => cell.textContent === arguments[0]);
+const table = document.querySelector("#table-table1 table");
+return [...table.tHead.rows[0].cells].find((cell) => cell.textContent === arguments[0]);
 """
+_UNFOLD = "document.querySelectorAll('details').forEach((part) => (part.open = true))"
 
 
 @pytest.fixture
@@ -31,6 +32,7 @@ def page(browser: Any, page_file: Path) -> Any:
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [_scheme("light")]})
     browser.get(page_file.as_uri())
+    browser.execute_script(_UNFOLD)
     return browser
 
 
@@ -41,7 +43,7 @@ def _scheme(name: str) -> dict[str, str]:
 def _measured(page: Any) -> list[str]:
     """Return the models in the order of the main table, having seen that each kept its other rows."""
     units = page.execute_script(_FIRST_COLUMN)
-    assert all(unit[1:] == ["published", "difference"] for unit in units)
+    assert all(unit[-2:] == ["published", "difference"] for unit in units)
     return [unit[0] for unit in units]
 
 
@@ -107,18 +109,53 @@ def test_the_theme_follows_the_system_until_it_is_chosen(page: Any) -> None:
     page.execute_script("localStorage.clear()")
 
 
-def test_figures_are_saved_in_the_formats_there_are(page: Any) -> None:
-    starts = {"svg": b"<?xml", "png": b"\x89PNG"}
-    names = []
-    for button in page.find_elements("css selector", "[data-save]"):
-        kind = button.get_attribute("data-save")
-        names.append(f"{button.get_attribute('data-name')}.{kind}")
-        page.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
-        button.click()
-        _wait_for((page.downloads / names[-1]).exists)
-        assert (page.downloads / names[-1]).read_bytes().startswith(starts[kind])
-    assert names == ["curves.svg", "curves.png", "gallery.png"]
+def test_a_figure_is_saved(page: Any) -> None:
+    button = page.find_element("css selector", "[data-save]")
+    name = f"{button.get_attribute('data-name')}.png"
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+    button.click()
+    _wait_for((page.downloads / name).exists)
+    assert (page.downloads / name).read_bytes().startswith(b"\x89PNG")
     assert not [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_models_are_filtered_by_name_and_verdict(page: Any) -> None:
+    def shown() -> list[str]:
+        rows = page.find_elements("css selector", ".standings tbody tr")
+        return [row.find_element("tag name", "th").text for row in rows if row.is_displayed()]
+
+    everyone, field = shown(), page.find_element("id", "filter")
+    assert set(everyone) == {"R0", "R1", "B0", "B1"}
+    for words, left in (("b1", ["B1"]), ("not audited", ["R1", "B0"]), ("table1/R trusted", ["R0"]), ("none", [])):
+        field.clear()
+        field.send_keys(words)
+        assert sorted(shown()) == sorted(left)
+    assert page.find_element("css selector", ".filter .found").text == "0 of 4 models"
+    field.clear()
+    field.send_keys(" ")
+    assert shown() == everyone
+
+
+def test_a_link_opens_what_is_folded(page: Any) -> None:
+    page.refresh()
+    section = page.find_element("id", "table1-noise")
+    assert section.get_attribute("open") is None
+    page.execute_script("location.hash = 'table-table1-noise'")
+    _wait_for(lambda: section.get_attribute("open") is not None)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1400, 800), (768, 1024), (390, 844)])
+def test_the_first_screen_answers_without_scrolling(page: Any, width: int, height: int) -> None:
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.execute_script("scrollTo(0, 0)")
+    bottom = "return document.querySelector('.standings:last-of-type').getBoundingClientRect().bottom"
+    assert page.execute_script(bottom) < height
+    for selector in (".said", ".standings .badge", ".standings .robust.last", ".standings .fgs"):
+        assert page.find_element("css selector", selector).is_displayed()
+    inside = "const box = document.querySelector('.standings'); return [box.scrollWidth, box.clientWidth]"
+    wide, room = page.execute_script(inside)
+    assert wide <= room
 
 
 def test_a_command_is_copied_or_selected(page: Any) -> None:
@@ -139,7 +176,7 @@ def test_the_first_tab_leads_past_the_contents(page: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1400])
+@pytest.mark.parametrize("width", [390, 768, 1400])
 def test_nothing_but_tables_scrolls_sideways(page: Any, width: int, scheme: str, tmp_path: Path) -> None:
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [_scheme(scheme)]})
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
@@ -173,7 +210,7 @@ def test_without_the_script_everything_can_be_read(page: Any) -> None:
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         page.refresh()
-        assert [cell.text for cell in page.find_elements("css selector", "thead th")][:2] == ["Model", "Net"]
+        assert [cell.text for cell in page.find_elements("css selector", "thead th")][:2] == ["table1", "The numbers"]
         assert not [button for button in page.find_elements("tag name", "button") if button.is_displayed()]
     finally:
         page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

@@ -57,7 +57,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the user's data out, and compute with one thread and draw in this process, which suits tiny nets."""
     monkeypatch.delenv("BANGBENCH_DATA", raising=False)
     monkeypatch.setattr(device, "available_cores", lambda: 1)
-    monkeypatch.setattr("bangbench.reporting.figures.write.available_cores", lambda: 1)
+    monkeypatch.setattr("bangbench.reporting.draw.available_cores", lambda: 1)
 
 
 @pytest.fixture(scope="session")

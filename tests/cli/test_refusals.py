@@ -62,7 +62,7 @@ def message_of(result: CompletedProcess[str]) -> str:
         (("train", "report"), "'report' cannot be a name"),
         (("noise-eval", "R0", "B1", "--sigma", "-3"), "--sigma: expected grey levels above 0, found -3.0"),
         (("report", "R00"), "unknown model with results 'R00'"),
-        (("report", "--format", "pdf"), "--format: expected 'md', 'tex'"),
+        (("report", "--format", "docx"), "--format: expected 'md', 'tex'"),
         (("reproduce", "tabel1"), "unknown recipe 'tabel1': did you mean 'table1'?"),
         (("reproduce", "demo", "--only", "R1"), "unknown model of demo 'R1': did you mean"),
         (("data", "verify", "mnits"), "unknown data source 'mnits': did you mean 'mnist'?"),

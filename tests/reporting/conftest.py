@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bangbench.core.provenance import Provenance
 from bangbench.core.statistics import wilson_interval
-from bangbench.reporting.collect import FoundNoise
+from bangbench.reporting.collect import FoundNoise, collect
+from bangbench.reporting.experiments import Experiment, group_records
+from bangbench.reporting.frames import frames_of
+from bangbench.reporting.table import Table
 from bangbench.store.audits import AuditRecord, AuditSummary, BudgetRates, Check, ClaimVerdict
 from bangbench.store.layout import CARD, model_folder, results_folder, versus_name
 from bangbench.store.records import (
@@ -142,6 +149,38 @@ class Records(NamedTuple):
         path = model_folder(self.root, name) / CARD
         path.parent.mkdir(parents=True, exist_ok=True)
         write_record(path, model_card(name, spec=spec, source=source, **changes))
+        return path
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        """Return what was written, put together as a report does."""
+        return group_records(collect(self.root, ()))[0]
+
+    def experiment(self) -> Experiment:
+        """Return the only experiment."""
+        (found,) = self.experiments()
+        return found
+
+    def table(self, build: Callable[..., Table | None]) -> Table | None:
+        """Return a table of the only experiment."""
+        experiment = self.experiment()
+        return build(experiment, frames_of([experiment]))
+
+    def images(self, name: str, attack: str, linf: Sequence[float], wrong: int = 0, **changes: Any) -> Path:
+        """Write an attack with single images: L_inf of each correct one, infinite where it failed; then wrong ones."""
+        distance = np.array([*linf, *[np.inf] * wrong])
+        flipped = np.isfinite(distance)
+        attacked = np.arange(len(distance)) < len(linf)
+        count, total = int(flipped.sum()), len(distance)
+        correct = len(linf)
+        rate = 100 * count / correct if correct else None
+        numbers = {"images": total, "correct": correct, "flipped": count, "rate": rate, "rate_interval": None}
+        numbers |= {"accuracy": 100 * correct / total}
+        path = self.attack(name, attack, **(numbers | changes))
+        found = np.where(flipped, distance, np.nan)
+        columns = {"index": np.arange(total), "attacked": attacked, "flipped": flipped, "linf": found}
+        columns |= {"pass": 1 - found / 255, "margin": np.linspace(1, 30, total)}
+        columns |= {"true_logit": np.linspace(-5, 9, total)}
+        pq.write_table(pa.table(columns), path.with_suffix(".parquet"))
         return path
 
     def found_noise(self, regular: str, bang: str, **changes: Any) -> FoundNoise:

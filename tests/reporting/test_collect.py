@@ -80,7 +80,7 @@ def test_a_noise_record_with_holes_in_its_surfaces_is_named(records, surface):
     assert found.problems[0].startswith(f"{path}: expected percentages for 2 stages x 1 sigmas")
 
 
-def test_more_models_than_two_are_shown_as_the_first_beside_each_other_one(records):
+def test_any_number_of_models_may_stand_beside_each_other(records):
     path = records.noise("R0", "B1", stages=(500,), sigmas=(10.0,), draws=4, images=1, flipped_percent=2 * (((0.0,),),))
     record = read_record(path, NoiseRecord)
     models = (*record.models, record.models[1].model_copy(update={"name": "B2"}))
@@ -90,15 +90,33 @@ def test_more_models_than_two_are_shown_as_the_first_beside_each_other_one(recor
     counts = {"flipped": np.array([0, 1, 3], dtype=np.int32)}
     write_table(path.with_suffix(".parquet"), counts, pa.schema([("flipped", pa.int32())]))
 
+    (found,) = collect(records.root, ()).noise
+
+    assert [info.name for info in found.record.models] == ["R0", "B1", "B2"]
+    assert found.percent.ravel().tolist() == [0.0, 25.0, 75.0]
+
+
+def test_single_images_that_do_not_belong_to_the_record_are_named(records):
+    path = records.images("t/R0", "fgs", [4.0, 9.0, float("inf")], wrong=1)
+    assert collect(records.root, ()).attacks[0].images["linf"].tolist()[:2] == [4.0, 9.0]
+
+    records.attack("t/R0", "fgs", images=4, correct=3, flipped=3, rate=100.0)
     found = collect(records.root, ())
 
-    assert found.problems == ()
-    assert [[info.name for info in pair.record.models] for pair in found.noise] == [["R0", "B1"], ["R0", "B2"]]
-    assert [pair.summary.flipped_percent for pair in found.noise] == [
-        (percent[0], percent[1]),
-        (percent[0], percent[2]),
-    ]
-    assert [pair.rows.flipped.ravel().tolist() for pair in found.noise] == [[0, 1], [0, 3]]
+    assert found.attacks[0].images is None
+    assert "expected (images, correct, flipped) (4, 3, 3)" in found.problems[0]
+    assert str(path.with_suffix(".parquet")) in found.problems[0]
+
+
+def test_counts_of_noise_that_do_not_belong_to_the_record_are_named(records):
+    path = records.noise("R0", "B1", stages=(500,), sigmas=(10.0,), draws=4, images=1, flipped_percent=2 * (((0.0,),),))
+    counts = {"flipped": np.array([0, 1], dtype=np.int32)}
+    write_table(path.with_suffix(".parquet"), counts, pa.schema([("flipped", pa.int32())]))
+
+    found = collect(records.root, ())
+
+    assert found.noise[0].flipped is None
+    assert "expected 0.0000 % flipped of model 2 at stage 500 and sigma 10, found 25.0000 %" in found.problems[0]
 
 
 def test_a_started_run_is_mentioned_and_not_tabulated(records):

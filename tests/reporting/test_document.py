@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bangbench.reporting.chapter import chapter_of
+from bangbench.reporting.contents import Reported, tables_of
 from bangbench.reporting.document import ReportDocument, document_schema, to_json
+from bangbench.reporting.frames import frames_of
 from bangbench.reporting.render import to_csv
 from bangbench.reporting.run import find
 
@@ -27,7 +28,12 @@ def document(records) -> str:
     records.attack("table1/B1", "hc1", status="started")
     records.noise("table1/R0", "table1/B1", stages=(500,), sigmas=(50.0, 100.0))
     found = find(records.root)
-    return to_json([chapter_of(group) for group in found.groups], found.problems, found.unfinished)
+    return to_json(list(map(reported, found.experiments)), found.problems, found.unfinished)
+
+
+def reported(experiment) -> Reported:
+    frames = frames_of([experiment])
+    return Reported(experiment, frames, tuple(tables_of(experiment, frames)))
 
 
 def test_it_is_what_the_golden_file_says(document):
@@ -59,10 +65,10 @@ def test_it_can_be_read_back(document):
 
 
 def test_its_numbers_are_those_of_the_csv(records, document):
-    chapter = chapter_of(find(records.root).groups[0])
+    whole = reported(find(records.root).experiments[0])
     tables = {table["name"]: table for table in json.loads(document)["groups"][0]["tables"]}
-    assert set(tables) == {table.name for table in chapter.all_tables}
-    for table in chapter.all_tables:
+    assert set(tables) == {table.name for table in whole.tables}
+    for table in whole.tables:
         lines = list(csv.DictReader(io.StringIO(to_csv(table))))
         rows = [
             {field: "" if value is None else str(value) for field, value in row.items()}

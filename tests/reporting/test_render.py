@@ -8,34 +8,29 @@ import re
 import pandas as pd
 import pytest
 
-from bangbench.reporting.bench_rows import bench_table
-from bangbench.reporting.collect import collect
-from bangbench.reporting.groups import group_records
-from bangbench.reporting.masking_rows import masking_table
-from bangbench.reporting.noise_rows import noise_table
-from bangbench.reporting.render import latex_escape, to_csv, to_latex, to_markdown
-from bangbench.reporting.rows import paper_table
-from bangbench.reporting.table import Column, Row, Table, text
+from bangbench.paper.tables import paper_table
+from bangbench.reporting.attack_tables import bench_table, masking_table
+from bangbench.reporting.noise import noise_table
+from bangbench.reporting.render import latex_escape, to_csv, to_html, to_latex, to_markdown
+from bangbench.reporting.table import make_table, words
 
 
 @pytest.fixture
-def group(records):
+def tables(records):
     records.attack("table1/R0", "fgs")
     records.attack("table1/R0", "hc1")
     for attack in ("fgs", "fgs-unmasked"):
         records.attack("table1/B1", attack)
     records.noise("table1/R0", "table1/B1")
-    (found,) = group_records(collect(records.root, ())).groups
-    return found
+    return {build.__name__: records.table(build) for build in (paper_table, bench_table, masking_table, noise_table)}
 
 
 def small(cell, title="t", note="n"):
-    column = Column("Name", "Name", ("name",), text, "left")
-    return Table("t", title, (column,), (Row("measured", ((cell,),)),), (note,))
+    return make_table("t", title, [{"name": cell}], [words("Name")], (note,))
 
 
-def test_markdown_of_the_paper_table(group):
-    lines = to_markdown(paper_table(group)).splitlines()
+def test_markdown_of_the_paper_table(tables):
+    lines = to_markdown(tables["paper_table"]).splitlines()
 
     assert lines[:8] == [
         "### table1: lenet on mnist, 10,000 test images",
@@ -58,8 +53,8 @@ def test_markdown_escapes_what_github_would_read_as_markup():
     assert "| a\\|b\\*c lenet_bang \\_x\\_ |" in to_markdown(small("a|b*c lenet_bang _x_"))
 
 
-def test_latex_of_the_paper_table(group):
-    source = to_latex(paper_table(group))
+def test_latex_of_the_paper_table(tables):
+    source = to_latex(tables["paper_table"])
 
     assert "    \\begin{tabular}{lrrrrrrrrr}\n    \\toprule\n    ID & $\\beta$ & $\\epsilon$ & Accuracy (\\%)" in source
     assert (
@@ -71,8 +66,8 @@ def test_latex_of_the_paper_table(group):
     assert "is pass\\_paper, which was matched empirically" in source
 
 
-def test_latex_of_every_table_is_balanced_and_plain_ascii(group):
-    for table in (paper_table(group), bench_table(group), masking_table(group), noise_table(group)):
+def test_latex_of_every_table_is_balanced_and_plain_ascii(tables):
+    for table in tables.values():
         source = to_latex(table)
         body = source.split("\\toprule")[1].split("\\bottomrule")[0]
         lines = [line for line in body.splitlines() if line.strip() and "\\midrule" not in line]
@@ -81,7 +76,7 @@ def test_latex_of_every_table_is_balanced_and_plain_ascii(group):
         assert source.isascii()
         assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {columns - 1}
         assert all(line.endswith(r" \\") for line in lines)
-        assert len(lines) == len(table.rows) + 1
+        assert len(lines) == len(table.frame) + 1
         assert re.findall(r"\\begin\{(\w+)\}", source) == ["table", "tabular", "minipage"]
         assert re.findall(r"\\end\{(\w+)\}", source) == ["tabular", "minipage", "table"]
         assert len(re.findall(r"(?<!\\)\{", source)) == len(re.findall(r"(?<!\\)\}", source))
@@ -95,8 +90,8 @@ def test_latex_escapes_every_special_character():
     assert r"\caption{100\% \& more}" in to_latex(small("x", title="100% & more"))
 
 
-def test_csv_of_the_paper_table(group):
-    lines = to_csv(paper_table(group)).splitlines()
+def test_csv_of_the_paper_table(tables):
+    lines = to_csv(tables["paper_table"]).splitlines()
 
     assert lines[0] == (
         "id,source,model,data,beta,epsilon,accuracy_percent,predictions_audit_verdict,fgs_rate_percent,"
@@ -111,21 +106,50 @@ def test_csv_of_the_paper_table(group):
     ]
 
 
-def test_csv_opens_in_pandas_with_numbers_as_numbers(group):
-    for table in (paper_table(group), bench_table(group), masking_table(group), noise_table(group)):
+def test_csv_opens_in_pandas_with_numbers_as_numbers(tables):
+    for table in tables.values():
         frame = pd.read_csv(io.StringIO(to_csv(table)))
-        words = {"id", "source", "model", "data", "attack", "regular", "bang"}
+        words = {"id", "source", "model", "data", "attack", "evolution", "reference"}
         words |= {name for name in frame if name.endswith("audit_verdict") and frame[name].notna().any()}
         wrong = [name for name in frame if pd.api.types.is_numeric_dtype(frame[name]) == (name in words)]
 
         assert wrong == []
-        assert len(frame) == len(table.rows)
+        assert len(frame) == len(table.frame)
         assert frame.columns.is_unique
 
-    bench = pd.read_csv(io.StringIO(to_csv(bench_table(group))))
+    bench = pd.read_csv(io.StringIO(to_csv(tables["bench_table"])))
     assert all(pd.api.types.is_integer_dtype(bench[name]) for name in ("images", "correct", "flipped"))
     assert bench.set_index(["id", "attack"]).linf_median_censored_grey_levels["B1", "fgs"] == float("inf")
 
 
 def test_csv_quotes_a_comma():
     assert to_csv(small("a,b")) == 'name\n"a,b"\n'
+
+
+def test_html_keeps_numbers_for_sorting_and_rows_that_belong_together(tables):
+    page = to_html(tables["paper_table"])
+    bodies = page.split("<tbody>")[1:]
+
+    assert len(bodies) == 2
+    assert [re.findall(r'<tr class="(\w+)">', body) for body in bodies] == [["measured", "published", "difference"]] * 2
+    assert 'data-value="90.328762 not audited">90.33</td>' in bodies[0]
+    assert 'data-value="-0.0008999999999999009">-0.0009</td>' in bodies[0]
+    # what a model was told to be has no difference
+    assert re.findall(r'<th scope="row">difference</th><td class="right"></td><td class="right"></td>', bodies[1])
+
+
+def test_html_escapes_what_a_name_might_hold():
+    assert "<script>" not in to_html(small("<script>alert(1)</script>"))
+    assert "&lt;script&gt;" in to_html(small("<script>alert(1)</script>"))
+
+
+def test_a_whole_number_beside_a_missing_one_stays_whole_and_tables_keep_their_types():
+    table = make_table("t", "t", [{"a": 1000, "b": None}, {"a": None, "b": 0.5}], [words("A", "a")], ())
+
+    assert to_csv(table) == "a,b\n1000,\n,0.5\n"
+    assert make_table("t", "t", [], [words("A", "a")], ()) is None
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@sum"])
+def test_no_spreadsheet_computes_a_name(name):
+    assert to_csv(small(name)) == f"name\n'{name}\n"

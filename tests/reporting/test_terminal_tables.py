@@ -7,10 +7,10 @@ import io
 import pytest
 from rich.console import Console
 
-from bangbench.cli.tables import print_table
-from bangbench.reporting.chapter import chapter_of
-from bangbench.reporting.collect import collect
-from bangbench.reporting.groups import group_records
+from bangbench.cli.tables import print_standings, print_table
+from bangbench.reporting.audit_tables import standings
+from bangbench.reporting.contents import tables_of
+from bangbench.reporting.frames import frames_of
 
 
 def shown(tables, width, **options):
@@ -27,8 +27,16 @@ def tables(records):
         for attack in ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked"):
             records.attack(name, attack)
     records.noise("table1/R0", "table1/B1")
-    (group,) = group_records(collect(records.root, ())).groups
-    return list(chapter_of(group).tables)
+    return all_tables(records)
+
+
+def named(tables, name):
+    return next(table for table in tables if table.name == name)
+
+
+def all_tables(records):
+    experiment = records.experiment()
+    return [table for table in tables_of(experiment, frames_of([experiment])) if not table.name.endswith("findings")]
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
@@ -46,9 +54,7 @@ def test_every_table_fits_without_a_cut_or_folded_cell(tables, width):
 def test_verdicts_fit_too_whole(records, tables, audited, width):
     for name in audited:
         records.audit(f"table1/{name}")
-    (group,) = group_records(collect(records.root, ())).groups
-
-    output = shown(chapter_of(group).tables, width)
+    output = shown(all_tables(records), width)
 
     assert max(map(len, output.splitlines())) <= width
     assert "…" not in output
@@ -58,12 +64,12 @@ def test_verdicts_fit_too_whole(records, tables, audited, width):
 
 
 def test_a_mean_and_its_deviation_share_a_line_where_there_is_room(tables):
-    assert "0.4071 ±0.1085 40.56 ±15.74" in shown(tables[:1], 100)
-    assert "0.4071 ±0.1085" not in shown(tables[:1], 80)
+    assert "0.4071 ±0.1085 40.56 ±15.74" in shown([named(tables, "table1")], 100)
+    assert "0.4071 ±0.1085" not in shown([named(tables, "table1")], 80)
 
 
 def test_the_paper_s_rows_are_dimmed_and_the_measured_ones_are_not(tables):
-    output = shown(tables[:1], 100, force_terminal=True, color_system="standard")
+    output = shown([named(tables, "table1")], 100, force_terminal=True, color_system="standard")
     published = [line for line in output.splitlines() if "published" in line and "90.33" in line]
     measured = [line for line in output.splitlines() if "R0" in line and "90.33" in line]
 
@@ -73,4 +79,22 @@ def test_the_paper_s_rows_are_dimmed_and_the_measured_ones_are_not(tables):
 
 
 def test_brackets_are_text_and_not_markup(tables):
-    assert "90.33 [89.73, 90.89]" in shown(tables[1:2], 160)
+    assert "90.33 [89.73, 90.89]" in shown([named(tables, "table1-bench")], 160)
+
+
+def test_a_summary_is_one_line_a_model_on_one_screen(records):
+    for number in range(40):
+        records.attack(f"table1/m{number}", "fgs")
+    records.audit("table1/m0", strength="quick")
+    records.audit("table1/B1")
+    stream = io.StringIO()
+    experiment = records.experiment()
+
+    print_standings([(experiment, standings(experiment, frames_of([experiment])))], Console(file=stream, width=160))
+
+    lines = stream.getvalue().splitlines()
+    assert len(lines) <= 30
+    assert max(map(len, lines)) <= 100
+    assert "can be trusted (quick)" in stream.getvalue()
+    assert "attacks masked" in stream.getvalue()
+    assert "more models of table1: --details" in stream.getvalue()

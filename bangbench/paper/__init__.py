@@ -1,0 +1,1 @@
+"""What only the paper on BANG needs: its numbers, its tables, claims and figures; the report loads it by name."""

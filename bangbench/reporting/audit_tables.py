@@ -1,0 +1,391 @@
+"""Tables of what the audits found: verdicts, rates within budgets, every check, and one row per defence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bangbench.auditing.reasons import SOURCES
+from bangbench.reporting.experiments import LEVELS, MASKED, NOT_AUDITED, UNMASKED, Experiment, ModelResults
+from bangbench.reporting.frames import OVERALL, Frames, Values, records_of
+from bangbench.reporting.notes import VERDICT_WORDS, audited_images, budget_text, unfinished_note, worst_case_text
+from bangbench.reporting.table import (
+    SIGMA,
+    Cell,
+    Column,
+    Table,
+    make_table,
+    number,
+    real,
+    spread,
+    text,
+    whole,
+    words,
+)
+from bangbench.store.audits import WORST_CASE, ClaimVerdict
+from bangbench.store.headline import RobustAccuracy, robust_accuracy, trust
+
+WORST_CASE_ROW = "worst case"
+ROBUST_ACCURACY_ROW = "robust accuracy"
+
+#: What stands in the badge of a verdict: nobody shall read it as "robust".
+BADGES = {
+    "sound": "can be trusted",
+    "inconclusive": "too few images",
+    "suspect": "in doubt",
+    "masked": "attacks masked",
+    NOT_AUDITED: "not audited",
+}
+
+#: What stands where a verdict would.
+NOT_CHECKED = "nobody has checked whether the attacks worked"
+
+
+def audited_models(experiment: Experiment) -> list[ModelResults]:
+    """Return the audited models of an experiment in its order."""
+    return [model for model in experiment.models if model.audit is not None]
+
+
+def verdict_table(experiment: Experiment, frames: Frames) -> Table | None:
+    """Return the verdict on each claim about each audited model; None without audits."""
+    models = audited_models(experiment)
+    fields = ("claim", "audit_verdict", "rate_percent", "linf_mean_grey_levels", "linf_std_grey_levels", "reasons")
+    rows = [
+        {"id": row["id"], "source": "audit"} | {field: row[field] for field in ("model", "data", "images", *fields)}
+        for row in records_of(_of(frames.audits, models))
+        if row["budget_grey_levels"] is None
+    ]
+    return make_table(
+        f"{experiment.name}-verdicts",
+        f"{experiment.title}; verdicts of the audit",
+        rows,
+        (
+            words("ID"),
+            words("Claim"),
+            words("Verdict", "audit_verdict"),
+            real("Rate (%)", "rate_percent", 2),
+            spread("L∞", "linf", 2, "_grey_levels"),
+            words("Reasons"),
+        ),
+        (
+            *verdict_sentences(experiment),
+            f"{VERDICT_WORDS[0].upper()}{VERDICT_WORDS[1:]}. Overall: the worst verdict on any claim.",
+            "Predictions: accuracy in percent; its verdict holds for the rates under random noise, too. Other rates: "
+            "percent of the correct images, of attacks with a budget at the largest one; L∞ (grey levels): mean ± "
+            "standard deviation over the flipped images. Worst case: all attacks of the audit together. Reasons: codes "
+            f"in {experiment.name}-findings.",
+            *audited_images(models),
+            *unfinished_note(experiment),
+        ),
+    )
+
+
+def _of(frame, models: Sequence[ModelResults]):  # type: ignore[no-untyped-def]
+    return frame[frame["model"].isin([model.name for model in models])]
+
+
+def verdict_sentences(experiment: Experiment) -> tuple[str, ...]:
+    """Return what the verdicts come to: one sentence per model that is not sound, one about those that are."""
+    models = audited_models(experiment)
+    sound = [model for model in models if model.audit and model.audit.summary.verdict == "sound"]
+    told = [_sentence(model) for model in models if model not in sound]
+    if sound:
+        names = ", ".join(model.id for model in sound)
+        worst = "; ".join(f"{model.id} {worst_case_text(model.audit)}" for model in sound if model.audit)
+        one = len(sound) == 1
+        told.append(
+            f"{names} {'is' if one else 'are'} sound ({worst}): {'its' if one else 'their'} rates mean what they say."
+        )
+    return tuple(told)
+
+
+def _sentence(model: ModelResults) -> str:
+    """Return what is wrong with a model, in the form ``subject (evidence): conclusion``."""
+    audit = model.audit
+    if audit is None:
+        return f"{model.id} is not audited."
+    summary = audit.summary
+    reasons = ", ".join(summary.reasons) or "no reason given"
+    worst = f"all attacks of the audit together: {worst_case_text(audit)}"
+    masked = [claim for claim in summary.claims if claim.verdict == MASKED]
+    if not masked:
+        doubted = ", ".join(claim.claim for claim in summary.claims if claim.verdict != "sound")
+        return f"{model.id} is {summary.verdict} in {doubted or OVERALL} ({reasons}): read with care; {worst}."
+    names = ", ".join(claim.claim for claim in masked)
+    rates = "; ".join(_against(model, claim) for claim in masked)
+    what = "these rates are" if len(masked) > 1 else "this rate is"
+    return f"{model.id} is masked under {names} ({rates}; {reasons}): {what} no robustness; {worst}."
+
+
+def _against(model: ModelResults, claim: ClaimVerdict) -> str:
+    """Return a masked number and, where the audit has one, that of the attack's unmasked twin."""
+    twin = model.claim(f"{claim.claim}{UNMASKED}")
+    shown = f"{claim.claim} {number(claim.rate, 2)} %"
+    if claim.linf is not None and claim.linf.mean is not None:
+        shown += f" at a mean L∞ of {number(claim.linf.mean, 1)}"
+    if twin is None:
+        return shown
+    distance = "" if twin.linf is None else f" at {number(twin.linf.mean, 1)}"
+    return f"{shown}, unmasked {number(twin.rate, 2)} %{distance}"
+
+
+def budget_table(experiment: Experiment, frames: Frames) -> Table | None:
+    """Return what each attack flips within each L_inf budget, models side by side; None where nothing was tried."""
+    models = [model for model in audited_models(experiment) if model.audit and model.audit.summary.budgets]
+    within = [row for row in records_of(_of(frames.audits, models)) if row["budget_grey_levels"] is not None]
+    attacks = dict.fromkeys(row["claim"] for row in within if row["claim"] != WORST_CASE)
+    cells: dict[tuple[float, str, str], Cell] = {}
+    for row in within:
+        budget, name = row["budget_grey_levels"], row["model"]
+        ends = row["rate_low_percent"], row["rate_high_percent"]
+        line = WORST_CASE_ROW if row["claim"] == WORST_CASE else row["claim"]
+        cells[budget, line, name] = (row["rate_percent"], *ends)
+        if line == WORST_CASE_ROW:
+            robust = (row[f"robust_{end}_percent"] for end in ("accuracy", "low", "high"))
+            cells[budget, ROBUST_ACCURACY_ROW, name] = tuple(robust)
+    rows = []
+    for budget in sorted({row["budget_grey_levels"] for row in within}):
+        for line in (*attacks, WORST_CASE_ROW, ROBUST_ACCURACY_ROW):
+            found = [cells.get((budget, line, model.name), (None, None, None)) for model in models]
+            if any(cell[0] is not None for cell in found):
+                values = {field: value for model, cell in zip(models, found, strict=True)
+                          for field, value in zip(_budget_fields(model), cell, strict=True)}  # fmt: skip
+                names = {"budget_grey_levels": int(budget), "budget_share": budget / LEVELS}
+                rows.append(names | {"source": "audit", "data": experiment.data.name, "attack": line} | values)
+    return make_table(
+        f"{experiment.name}-budgets",
+        f"{experiment.title}; flipped within an L∞ budget, in percent",
+        rows,
+        (
+            Column("Budget", ("budget_grey_levels",), lambda cell: budget_text(float(cell[0] or 0)), left=True),
+            words("Attack"),
+            *(real(f"{_with_strength(model)} (%)", _budget_fields(model), 2) for model in models),
+        ),
+        (
+            "Budget: L∞ in grey levels, in brackets as a share of the range 0 to 255. Percent of the correct images "
+            "that an attack flips within it, each attack from scratch; none for an attack that tried only what the "
+            "others had left, which counts in the worst case.",
+            "Worst case: images that any of the attacks flips within this budget or a smaller one, with the 95 % "
+            "Wilson interval. Robust accuracy: percent of all images that are correct and stay so under all of them. "
+            "Attacks that were not run could flip more.",
+            *audited_images(models),
+            *unfinished_note(experiment),
+        ),
+    )
+
+
+def _with_strength(model: ModelResults) -> str:
+    """Return a model's name, marked where its audit was a quick one."""
+    quick = model.audit is not None and model.audit.summary.strength == "quick"
+    return f"{model.id}, quick" if quick else model.id
+
+
+def _budget_fields(model: ModelResults) -> tuple[str, str, str]:
+    return f"{model.id}_percent", f"{model.id}_low_percent", f"{model.id}_high_percent"
+
+
+def finding_table(experiment: Experiment, frames: Frames) -> Table | None:
+    """Return every check of every audited model with its evidence, worst first; None without audits."""
+    fields = ("id", "model", "data", "code", "outcome", "claims", "evidence", "meaning", "advice", "sources")
+    records = records_of(frames.checks)
+    return make_table(
+        f"{experiment.name}-findings",
+        f"{experiment.title}; what the audit found",
+        [{field: row[field] for field in (*fields, "images_count", "images_first")} for row in records],
+        (
+            words("ID"),
+            words("Code"),
+            words("Outcome"),
+            words("Claims", terminal=False),
+            words("Evidence"),
+            words("What it means", "meaning", terminal=False),
+            words("What to do", "advice", terminal=False),
+            Column("Images", ("images_count", "images_first"), _show_images, left=True, terminal=False),
+        ),
+        (
+            "Outcome: masked, suspect and inconclusive decide the verdict on the claims named (none: on all); a note "
+            "does not. Images: how many show it, and places of the first few in the test split, counted from 0.",
+            *sources_note(records),
+            *unfinished_note(experiment),
+        ),
+    )
+
+
+def sources_note(checks: Sequence[Values]) -> tuple[str, ...]:
+    """Return a sentence that names the sources of those checks that found something."""
+    cited = {key for row in checks if row["outcome"] != "passed" for key in (row["sources"] or "").split("; ")}
+    named = [f"{key}: {title}" for key, title in SOURCES.items() if key in cited]
+    return (f"Sources. {'; '.join(named)}.",) if named else ()
+
+
+def _show_images(cell: Cell) -> str:
+    """Return how many images show something, and the places of the first of them: ``985: 0, 1, 2, ...``."""
+    count, first = cell
+    if not isinstance(count, int):
+        return text((None,))
+    listed = str(first or "").split()
+    more = ["..."] if len(listed) < count else []
+    return f"{count:,}: {', '.join([*listed, *more])}" if listed else f"{count:,}"
+
+
+class Standing(NamedTuple):
+    """What a reader wants to know of a model first.
+
+    clean: accuracy in percent; robust: under all attacks together by budget (grey levels), the smallest first, empty
+    without an audit; fgs: what FGS alone would have said, robust accuracy in percent within the largest budget, or else
+    the percent of all images that it does not flip at any distance; noise: (sigma, flipped percent) at the largest.
+    """
+
+    model: ModelResults
+    verdict: str
+    meaning: str
+    strength: str | None
+    clean: float | None
+    robust: dict[int, RobustAccuracy]
+    fgs: float | None
+    noise: tuple[float, float] | None
+
+    @property
+    def worst(self) -> RobustAccuracy | None:
+        """Return the robust accuracy within the largest budget, None without an audit."""
+        return self.robust[max(self.robust)] if self.robust else None
+
+    @property
+    def quick(self) -> str:
+        """Return a mark for an audit that did not try hard."""
+        return " (quick)" if self.strength == "quick" else ""
+
+
+def standings(experiment: Experiment, frames: Frames) -> list[Standing]:
+    """Return the models, those robust under the largest budget first, those without an audit last."""
+    last = frames.noise[frames.noise["is_last"]]
+    found = []
+    for model in experiment.everyone:
+        rows = records_of(last[last["model"] == model.name])
+        loudest = max(rows, key=lambda row: row["sigma_grey_levels"], default=None)
+        summary = model.audit.summary if model.audit else None
+        found.append(
+            Standing(
+                model=model,
+                verdict=NOT_AUDITED if summary is None else summary.verdict,
+                meaning=NOT_CHECKED if summary is None else trust(summary),
+                strength=None if summary is None else summary.strength or "before strengths",
+                clean=summary.accuracy if summary else model.accuracy if model.attacks else None,
+                robust=_robust(model),
+                fgs=_fgs_alone(model),
+                noise=None if loudest is None else (loudest["sigma_grey_levels"], loudest["flipped_percent"]),
+            )
+        )
+    return sorted(found, key=lambda item: (-item.worst.value if item.worst else 1.0, -(item.clean or 0.0)))
+
+
+def _robust(model: ModelResults) -> dict[int, RobustAccuracy]:
+    summary = model.audit.summary if model.audit else None
+    budgets = sorted(summary.budgets, key=lambda rates: rates.budget) if summary else ()
+    return {rates.budget: robust_accuracy(summary, rates) for rates in budgets if summary}
+
+
+def answer(lines: Sequence[Standing]) -> str:
+    """Return what the models come to in plain words: the best one, and the one whose FGS rate says least."""
+    tried = [line for line in lines if line.worst is not None]
+    if not tried:
+        which = "The only model is not" if len(lines) == 1 else f"None of the {len(lines)} models is"
+        return f"{which} audited: whether a low attack rate is robustness is not known."
+    best = max(tried, key=lambda line: line.worst.value if line.worst else 0.0)
+    most, budget = (best.worst.value if best.worst else 0.0), max(best.robust)
+    share = f"{most:.1f} % of the images stay right under every attack tried within {budget}/255"
+    told = f"{best.model.id} holds best: {share}"
+    if most < 1.0:
+        told = f"None of the {len(tried)} audited models holds: at most {share}"
+    fooled = max(tried, key=lambda line: (line.fgs or 0.0) - (line.worst.value if line.worst else 0.0))
+    left = fooled.worst.value if fooled.worst else 0.0
+    if (fooled.fgs or 0.0) - left < 10.0:
+        return f"{told}."
+    what = "nothing is left" if left < 0.05 else f"{left:.1f} % are left"
+    return f"{told}. {fooled.model.id} looks {fooled.fgs:.0f} % robust to FGS alone; under the worst case {what}."
+
+
+def _fgs_alone(model: ModelResults) -> float | None:
+    """Return the accuracy in percent that FGS alone would leave: within the largest budget, or else at any distance."""
+    summary = model.audit.summary if model.audit else None
+    largest = max(summary.budgets, key=lambda rates: rates.budget, default=None) if summary else None
+    if summary is not None and largest is not None and "fgs" in largest.flipped and "fgs" not in largest.tried:
+        return 100.0 * (summary.correct - largest.flipped["fgs"]) / summary.images
+    measured = model.summary("fgs")
+    return None if measured is None else 100.0 * (measured.correct - measured.flipped) / measured.images
+
+
+def defence_table(experiment: Experiment, frames: Frames) -> Table | None:
+    """Return one row per model: its method and where that is from, clean and robust accuracy, verdict and cost."""
+    listed = standings(experiment, frames)
+    known = {row["model"]: row for row in records_of(frames.models)}
+    budgets = sorted({budget for item in listed for budget in item.robust})
+    rows = [_defence(experiment, item, known[item.model.name], budgets) for item in listed]
+    robust = [f"robust_at_{budget}_grey_levels" for budget in budgets]
+    return make_table(
+        f"{experiment.name}-defences",
+        f"{experiment.title}; every defence in one row",
+        rows,
+        (
+            words("ID"),
+            words("Method"),
+            words("Paper", terminal=False),
+            Column("Year", ("year",), lambda cell: str(cell[0]) if cell[0] else text((None,)), terminal=False),
+            real("Clean (%)", "clean_percent", 1),
+            *(
+                real(f"Robust at {budget} (%)", (f"{stem}_percent", f"{stem}_low_percent", f"{stem}_high_percent"), 1)
+                for budget, stem in zip(budgets, robust, strict=True)
+            ),
+            real("FGS alone (%)", "fgs_alone_percent", 1),
+            Column(f"Noise flips (%), at {SIGMA}", ("noise_flipped_percent", "noise_sigma_grey_levels"), _show_noise),
+            Column("Verdict", ("audit_verdict", "strength"), _show_verdict, left=True),
+            words("Reasons", terminal=False),
+            real("Training (s)", "training_seconds", 0, terminal=False),
+            real("Audit (s)", "audit_seconds", 0, terminal=False),
+            whole("Audit forwards", "audit_forwards", terminal=False),
+        ),
+        (
+            "Robust: percent of all audited images that are correct and stay so under all attacks of the audit "
+            "together within an L∞ budget (grey levels), with the 95 % Wilson interval; sorted by the largest budget. "
+            "FGS alone: what that attack by itself would have left there (at any distance where the model is not "
+            "audited); far above the robust accuracy, it is a vanished gradient.",
+            f"Noise: percent of copies with Gaussian noise of the largest {SIGMA} tried (grey levels, in brackets) "
+            f"that are flipped. Verdict: {VERDICT_WORDS}; (quick): the audit did not try hard. Cost: seconds of "
+            "training and of the audit, and forward passes of the audit.",
+            *unfinished_note(experiment),
+        ),
+    )
+
+
+def _defence(experiment: Experiment, item: Standing, known: Values, budgets: Sequence[int]) -> Values:
+    audit = item.model.audit.summary if item.model.audit else None
+    row: Values = {"id": item.model.id, "model": item.model.name, "data": experiment.data.name}
+    row |= {field: known[field] for field in ("method", "method_settings", "paper", "year")}
+    row["clean_percent"] = item.clean
+    for budget in budgets:
+        stem = f"robust_at_{budget}_grey_levels"
+        value, low, high = item.robust[budget][:3] if budget in item.robust else (None, None, None)
+        row |= {f"{stem}_percent": value, f"{stem}_low_percent": low, f"{stem}_high_percent": high}
+    sigma, flipped = item.noise or (None, None)
+    return row | {
+        "fgs_alone_percent": item.fgs,
+        "noise_sigma_grey_levels": sigma,
+        "noise_flipped_percent": flipped,
+        "audit_verdict": item.verdict,
+        "strength": item.strength,
+        "reasons": known["reasons"],
+        "images": None if audit is None else audit.images,
+        "training_seconds": known["training_seconds"],
+        "audit_seconds": None if audit is None else audit.seconds,
+        "audit_forwards": None if audit is None else audit.forwards,
+    }
+
+
+def _show_noise(cell: Cell) -> str:
+    flipped, sigma = cell
+    return text((None,)) if flipped is None else f"{number(flipped, 1)} ({number(sigma, 0)})"
+
+
+def _show_verdict(cell: Cell) -> str:
+    verdict, strength = cell
+    return f"{verdict} (quick)" if strength == "quick" else str(verdict)

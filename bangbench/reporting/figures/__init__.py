@@ -1,1 +1,0 @@
-"""Figures of a report: what can be drawn of a group, and how it is written."""

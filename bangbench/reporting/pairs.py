@@ -1,0 +1,393 @@
+"""Two models on the same images: paired differences with intervals, as rows of a table and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bangbench.core.errors import BenchError, unknown_name
+from bangbench.core.statistics import (
+    Estimate,
+    Flags,
+    Numbers,
+    censored_quantiles,
+    mcnemar,
+    paired_mean_difference,
+    paired_rate_difference,
+    wilson_interval,
+)
+from bangbench.reporting.experiments import MASKED, UNMASKED, Experiment, ModelResults
+from bangbench.reporting.frames import Frames, Values
+from bangbench.reporting.notes import RATE_GAP, audit_notes
+from bangbench.reporting.table import (
+    MISSING,
+    Column,
+    Table,
+    interval_text,
+    make_table,
+    number,
+    real,
+    value_and_verdict,
+    whole,
+    words,
+)
+from bangbench.store.headline import headline
+
+#: Up to so many models every pair is compared; of more of them, the first regular one with each of the others.
+_MOST_MODELS = 4
+_QUARTILES = (0.25, 0.5, 0.75)
+_SIGNIFICANT = 0.05
+
+#: What an unmasked twin changes, and where a gap between the two comes from.
+_TWINS = {
+    "fgs": ("the same attack with a gradient that cannot underflow", "vanished gradients"),
+    "hc1": ("the same attack with the sign of the true class's weight mended", "that sign"),
+}
+_OTHER_TWIN = ("its unmasked twin", "what the twin mends")
+
+_NOTES = (
+    "Images: those that both models classify correctly; rates in percent of these, with 95 % Wilson intervals in the "
+    "CSV. First and second: in the order of the pair's name. Difference: first minus second, in percentage points, "
+    "with Tango's 95 % score interval for paired rates; p: McNemar's exact test.",
+    "L∞ (grey levels) and PASS (the written definition): means over the images flipped in both, so that both are "
+    "averages over the same images; differences with 95 % bootstrap intervals, none from fewer than 6 images or from "
+    "the same difference in each. Median L∞: over all images of the row, those never flipped counted as infinite.",
+    "A low rate under an attack is no robustness where its unmasked twin flips many more.",
+    "Intervals and p cover the sampling of images, not training with another seed. Each stands for itself: of 100 "
+    "comparisons of equal models, about 5 have p below 0.05 by chance.",
+)
+
+
+class Comparison(NamedTuple):
+    """Two models on the `images` test images of `data`.
+
+    accuracy: their rates of correct images and the difference; attacks: one row per attack that both have, by name.
+    """
+
+    first: ModelResults
+    second: ModelResults
+    data: str
+    images: int
+    accuracy: Values
+    attacks: Mapping[str, Values]
+
+    @property
+    def title(self) -> str:
+        """Return the pair as a table names it: R0 vs B1."""
+        return " vs ".join(self.names)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Return both names, without their folder where that leaves them different."""
+        first, second = self.first, self.second
+        return (first.name, second.name) if first.id == second.id else (first.id, second.id)
+
+
+def common_attacks(first: ModelResults, second: ModelResults) -> list[str]:
+    """Return the attacks whose single images both models have, in the order of the tables."""
+    return [name for name in first.attack_names if first.images(name) is not None and second.images(name) is not None]
+
+
+def compare(first: ModelResults, second: ModelResults) -> Comparison:
+    """Compare two models image by image.
+
+    Raises `BenchError` where no attack has single images of both, or where they are not the same images.
+    """
+    names = common_attacks(first, second)
+    if not names:
+        raise _nothing_in_common(first, second)
+    pairs = {name: _same_images(first, second, name) for name in names}
+    images, other = pairs[names[0]]
+    return Comparison(
+        first=first,
+        second=second,
+        data=first.attacks[names[0]].record.data.name,
+        images=len(images),
+        accuracy=_rates(_flags(images, "attacked"), _flags(other, "attacked")),
+        attacks={name: _paired(*pair) for name, pair in pairs.items()},
+    )
+
+
+def compare_named(experiments: Sequence[Experiment], names: tuple[str, str]) -> Comparison:
+    """Compare two models measured on the same images: on most of them, if on several sets; errors as `compare`."""
+    known = {model.name for experiment in experiments for model in experiment.models}
+    for name in names:
+        if name not in known:
+            raise unknown_name("model with results", name, known)
+    for experiment in sorted(experiments, key=lambda each: -each.data.images):
+        # two folders are two experiments on one data set
+        alike = [each for each in experiments if each.data.fingerprint == experiment.data.fingerprint]
+        found = [
+            next((model for each in alike for model in each.attacked if model.name == name), None) for name in names
+        ]
+        if found[0] is not None and found[1] is not None:
+            return compare(found[0], found[1])
+    raise BenchError(
+        f"{names[0]} and {names[1]} have no results on the same images; attack both on the same data to compare them"
+    )
+
+
+def _nothing_in_common(first: ModelResults, second: ModelResults) -> BenchError:
+    having = "; ".join(
+        f"{model.name}: {', '.join(name for name in model.attack_names if model.images(name) is not None) or 'none'}"
+        for model in (first, second)
+    )
+    return BenchError(
+        f"expected an attack with a Parquet file of single images for both {first.name} and {second.name}, found "
+        f"none ({having}); run the same attack on both: bangbench attack {first.name} {second.name} (with "
+        "--overwrite where the record is there and the Parquet file is not)"
+    )
+
+
+def _same_images(first: ModelResults, second: ModelResults, attack: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the images of both models; `BenchError` unless they are the same ones in the same order."""
+    data = [model.attacks[attack].record.data for model in (first, second)]
+    images, other = first.images(attack), second.images(attack)
+    alike = data[0].fingerprint == data[1].fingerprint
+    if images is None or other is None or not alike or not np.array_equal(images["index"], other["index"]):
+        told = [f"{info.images:,} images of {info.name} ({info.fingerprint[:8]})" for info in data]
+        raise BenchError(
+            f"expected {attack} on {first.name} and {second.name} to be measured on the same images, found "
+            f"{told[0]} and {told[1]}; run it on both with the same --data and --limit"
+        )
+    return images, other
+
+
+def _flags(images: pd.DataFrame, name: str) -> Flags:
+    return np.asarray(images[name].to_numpy(bool))
+
+
+def _rates(first: Flags, second: Flags) -> Values:
+    """Return both rates in percent with their Wilson intervals, the difference in points, McNemar's p."""
+    row: Values = {}
+    for which, flags in (("first", first), ("second", second)):
+        count, images = int(flags.sum()), len(flags)
+        low, high = wilson_interval(count, images) or (None, None)
+        row[f"{which}_rate_percent"] = 100.0 * count / images if images else None
+        row |= {f"{which}_rate_low_percent": low, f"{which}_rate_high_percent": high}
+    row |= _estimate("difference", paired_rate_difference(first, second), "_points")
+    p_value = mcnemar(int((first & ~second).sum()), int((second & ~first).sum()))
+    return row | {"mcnemar_p": p_value if len(first) else None}
+
+
+def _estimate(stem: str, estimate: Estimate | None, unit: str) -> Values:
+    low, high = (None, None) if estimate is None or estimate.interval is None else estimate.interval
+    value = None if estimate is None else estimate.value
+    return {f"{stem}{unit}": value, f"{stem}_low{unit}": low, f"{stem}_high{unit}": high}
+
+
+def _paired(first: pd.DataFrame, second: pd.DataFrame) -> Values:
+    """Return one attack on the images that both models classify correctly."""
+    common = _flags(first, "attacked") & _flags(second, "attacked")
+    flipped = _flags(first, "flipped"), _flags(second, "flipped")
+    both = common & flipped[0] & flipped[1]
+    row: Values = {"images": int(common.sum())} | _rates(flipped[0][common], flipped[1][common])
+    row["both_flipped"] = int(both.sum())
+    for stem, field, unit in (("linf", "linf", "_grey_levels"), ("pass", "pass", "")):
+        row |= _means(stem, _numbers(first, field)[both], _numbers(second, field)[both], unit)
+    for which, images in (("first", first), ("second", second)):
+        held = np.where(_flags(images, "flipped"), _numbers(images, "linf"), np.inf)[common]
+        lower, median, upper = censored_quantiles(held, _QUARTILES) or (None, None, None)
+        quartiles = (("median", median), ("lower_quartile", lower), ("upper_quartile", upper))
+        row |= {f"{which}_linf_{name}_censored_grey_levels": value for name, value in quartiles}
+    return row
+
+
+def _numbers(images: pd.DataFrame, name: str) -> Numbers:
+    return np.asarray(images[name].to_numpy(np.float64))
+
+
+def _means(stem: str, first: Numbers, second: Numbers, unit: str) -> Values:
+    """Return both means and the difference; nothing where an image has no number, as PASS of a few pixels."""
+    difference = paired_mean_difference(first, second)
+    known = difference is not None and np.isfinite(difference.value)
+    means = {
+        f"first_{stem}_mean{unit}": float(first.mean()) if known else None,
+        f"second_{stem}_mean{unit}": float(second.mean()) if known else None,
+    }
+    return means | _estimate(f"{stem}_difference", difference if known else None, unit)
+
+
+def pair_table(experiment: Experiment, frames: Frames) -> Table | None:
+    """Return what differs between pairs of models on common images; None where no two have single images."""
+    models = [model for model in experiment.models if any(model.images(name) is not None for name in model.attacks)]
+    pairs = list(combinations(models, 2))
+    chosen = ""
+    if len(models) > _MOST_MODELS:
+        base = next((model for model in models if model.model.method == "regular"), models[0])
+        pairs = [(base, model) for model in models if model is not base]
+        chosen = f"{len(models)} models: {base.id} is compared with each of the others."
+    return comparison_table(experiment, [compare(*pair) for pair in pairs if common_attacks(*pair)], chosen)
+
+
+def comparison_table(experiment: Experiment, comparisons: Sequence[Comparison], chosen: str = "") -> Table | None:
+    """Return one row per pair and attack; chosen: a note on which pairs there are."""
+    rows = [_row(comparison, attack) for comparison in comparisons for attack in comparison.attacks]
+    show = value_and_verdict(2) if experiment.audited else lambda cell: number(cell[0], 2)
+    return make_table(
+        f"{experiment.name}-pairs",
+        f"{experiment.title}; pairs of models on common images",
+        rows,
+        (
+            words("Pair", "_label"),
+            words("Attack"),
+            whole("Images"),
+            *(Column(f"{which.title()} rate (%)", (f"{which}_rate_percent", f"{which}_audit_verdict"), show)
+              for which in ("first", "second")),
+            _difference("Difference (points)", "difference", "_points", 2),
+            Column("p", ("mcnemar_p",), lambda cell: MISSING if cell[0] is None else p_text(float(cell[0]))),
+            whole("Both flipped", "both_flipped"),
+            real("First L∞", "first_linf_mean_grey_levels", 2, terminal=False),
+            real("Second L∞", "second_linf_mean_grey_levels", 2, terminal=False),
+            _difference("L∞ difference", "linf_difference", "_grey_levels", 2),
+            real("First PASS", "first_pass_mean", 4, terminal=False),
+            real("Second PASS", "second_pass_mean", 4, terminal=False),
+            _difference("PASS difference", "pass_difference", "", 4, terminal=False),
+            real("First median L∞", "first_linf_median_censored_grey_levels", 2, terminal=False),
+            real("Second median L∞", "second_linf_median_censored_grey_levels", 2, terminal=False),
+        ),
+        (
+            *_NOTES,
+            *([chosen] if chosen else []),
+            *([_accuracy_note(comparisons)] if comparisons else []),
+            *audit_notes(
+                experiment,
+                (attack for comparison in comparisons for attack in comparison.attacks),
+                (model for comparison in comparisons for model in (comparison.first, comparison.second)),
+            ),
+        ),
+    )  # fmt: skip
+
+
+def _difference(header: str, stem: str, unit: str, places: int, **options: bool) -> Column:
+    return real(header, (f"{stem}{unit}", f"{stem}_low{unit}", f"{stem}_high{unit}"), places, **options)
+
+
+def _row(comparison: Comparison, attack: str) -> Values:
+    found = dict(comparison.attacks[attack])
+    names: Values = {"_label": comparison.title, "first": comparison.first.name, "second": comparison.second.name}
+    row = names | {"data": comparison.data, "attack": attack, "images": found.pop("images")}
+    for which, model in (("first", comparison.first), ("second", comparison.second)):
+        row |= {field: found.pop(field) for field in list(found) if field.startswith(f"{which}_rate")}
+        row[f"{which}_audit_verdict"] = model.verdict(attack)
+    return row | found
+
+
+def _accuracy_note(comparisons: Sequence[Comparison]) -> str:
+    """Return the accuracies of each pair over all images, correctly classified or not."""
+    pairs = "; ".join(
+        f"{each.title} {number(rates['first_rate_percent'], 2)} and {number(rates['second_rate_percent'], 2)} %, "
+        f"difference {number(rates['difference_points'], 2)} {_ends(rates, 'difference', '_points', 2)} points, "
+        f"p {p_text(rates['mcnemar_p'])}"
+        for each in comparisons
+        if (rates := each.accuracy)["difference_points"] is not None
+    )
+    return f"Accuracy over all {comparisons[0].images:,} test images: {pairs}."
+
+
+def p_text(p_value: float) -> str:
+    """Return a p value as printed in a table: three decimals, or ``<0.001``."""
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def paragraph(comparison: Comparison) -> str:
+    """Return one paragraph about a comparison; no model is put above the other where an interval includes zero."""
+    first, second = comparison.names
+    rates = comparison.accuracy
+    sentences = [
+        f"{first} and {second} on the same {comparison.images:,} test images of {comparison.data} (95 % intervals in "
+        f"brackets, p by McNemar's exact test): accuracy {number(rates['first_rate_percent'], 2)} % and "
+        f"{number(rates['second_rate_percent'], 2)} %, "
+        f"{_told(rates, comparison.names, 'classifies more of them correctly')}.",
+        *map(_audit_sentence, comparison.names, (comparison.first, comparison.second)),
+    ]
+    common = next(iter(comparison.attacks.values()))["images"]
+    if common == 0:
+        return f"{' '.join(sentences)} No image is classified correctly by both, so their attacks cannot be compared."
+    sentences.append(f"The attacks are compared on the {common:,} images that both classify correctly.")
+    for attack in _twins_first(list(comparison.attacks)):
+        sentences += [*_twin_sentence(comparison, attack), _rate_sentence(comparison, attack)]
+    return " ".join(sentences)
+
+
+def _audit_sentence(name: str, model: ModelResults) -> str:
+    """Return what the audit of a model says of it."""
+    if model.audit is None:
+        return f"{name} is not audited: its low rates may be robustness or a gradient that is gone."
+    return f"The audit of {headline(name, model.audit.summary)}."
+
+
+def _twins_first(attacks: list[str]) -> list[str]:
+    """Return the attacks in their order, each unmasked one before the attack that it is the twin of."""
+    stems = [attack.removesuffix(UNMASKED) for attack in attacks]
+    return sorted(attacks, key=lambda name: (stems.index(name.removesuffix(UNMASKED)), not name.endswith(UNMASKED)))
+
+
+def _twin_sentence(comparison: Comparison, attack: str) -> list[str]:
+    """Return, ahead of an unmasked attack, what it shows about the masked one, where both were run."""
+    stem = attack.removesuffix(UNMASKED)
+    if stem == attack or stem not in comparison.attacks:
+        return []
+    low, high = comparison.attacks[stem], comparison.attacks[attack]
+    what, cause = _TWINS.get(stem, _OTHER_TWIN)
+    gaps = [
+        f"{name} {number(low[field], 2)} % against {number(high[field], 2)} %"
+        for name, field in zip(comparison.names, ("first_rate_percent", "second_rate_percent"), strict=True)
+        if (high[field] or 0.0) - (low[field] or 0.0) > RATE_GAP
+    ]
+    if not gaps:
+        return [f"{attack}, {what}, flips at most {RATE_GAP:g} points more than {stem} on either model."]
+    return [
+        f"{stem} flips fewer of them than {attack}, {what}: {'; '.join(gaps)}. The gap comes from {cause}: a low rate "
+        f"under {stem} is no robustness there."
+    ]
+
+
+def _rate_sentence(comparison: Comparison, attack: str) -> str:
+    row, models = comparison.attacks[attack], (comparison.first, comparison.second)
+    shown = [
+        f"{number(row[f'{which}_rate_percent'], 2)} % of them for {name}"
+        + (f" ({model.verdict(attack)})" if model.audit else "")
+        for which, name, model in zip(("first", "second"), comparison.names, models, strict=True)
+    ]
+    masked = [name for name, model in zip(comparison.names, models, strict=True) if model.verdict(attack) == MASKED]
+    caution = f"; what is masked is no robustness of {' and '.join(masked)}" if masked else ""
+    told = _told(row, comparison.names, "is flipped more often")
+    return f"{attack} flips {shown[0]} and {shown[1].replace(' of them', '')}: {told}{caution}."
+
+
+def _told(row: Values, names: tuple[str, str], what: str) -> str:
+    """Return which of two rates is higher; none where the interval includes zero or the exact test does not agree."""
+    if row["difference_points"] is None:
+        return "no difference can be told"
+    p_value = p_text(row["mcnemar_p"])
+    p_value = f"p {p_value.replace('<', '< ')}" if p_value.startswith("<") else f"p = {p_value}"
+    if not _excludes_zero(row, "difference", "_points") or row["mcnemar_p"] >= _SIGNIFICANT:
+        return (
+            f"a difference of {number(row['difference_points'], 2)} {_ends(row, 'difference', '_points', 2)} points, "
+            f"{p_value}: no difference can be told"
+        )
+    larger = names[0] if row["difference_points"] > 0.0 else names[1]
+    return f"{larger} {what}, by {_size(row, 'difference', '_points', 2)} points, {p_value}"
+
+
+def _excludes_zero(row: Values, stem: str, unit: str) -> bool:
+    low, high = row[f"{stem}_low{unit}"], row[f"{stem}_high{unit}"]
+    return low is not None and (low > 0.0 or high < 0.0)
+
+
+def _ends(row: Values, stem: str, unit: str, places: int) -> str:
+    low = row[f"{stem}_low{unit}"]
+    return "" if low is None else interval_text((low, row[f"{stem}_high{unit}"]), places)
+
+
+def _size(row: Values, stem: str, unit: str, places: int) -> str:
+    """Return a difference and its interval as numbers above zero."""
+    value, low, high = (row[f"{stem}{end}{unit}"] for end in ("", "_low", "_high"))
+    if value < 0.0:
+        value, low, high = -value, -high, -low
+    return f"{value:.{places}f} {interval_text((low, high), places)}"
