@@ -20,6 +20,8 @@ version = release = bangbench.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
+# the picture in architecture.md is drawn by whoever knows mermaid, and shown as its text elsewhere
+suppress_warnings = ["misc.highlighting_failure"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 # notebooks are shown with the output that they were saved with; the tests run them
