@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import get_args
 
 from bangbench.attacks.base import ATTACKS, Attack
-from bangbench.attacks.spec import STANDARD_ATTACKS
+from bangbench.attacks.spec import STANDARD_ATTACKS, Strength
 from bangbench.store.audits import PREDICTIONS, VERDICTS, WORST_CASE, Check, Verdict
 
 #: Checks of gradients, which concern no claim but those that rest on gradients.
@@ -25,9 +26,16 @@ def line_attacks() -> tuple[str, ...]:
 
 
 def ball_attacks() -> tuple[str, ...]:
-    """Return the attacks inside a ball: those that follow gradients, then the others, the cheapest first."""
-    kinds = [(name, kind) for name, kind in _kinds() if kind.bounded]
+    """Return the attacks inside a ball: those that follow gradients, then the others, the cheapest first.
+
+    Those that audits of no strength run are not among them.
+    """
+    kinds = [(name, kind) for name, kind in _kinds() if kind.bounded and _in_some_audit(kind)]
     return tuple(name for name, kind in sorted(kinds, key=lambda pair: "gradients" not in pair[1].needs))
+
+
+def _in_some_audit(kind: type[Attack]) -> bool:
+    return any(kind.strengths.get(strength, {}) is not None for strength in get_args(Strength))
 
 
 def gradient_ball_attacks() -> tuple[str, ...]:

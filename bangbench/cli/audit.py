@@ -25,8 +25,8 @@ _STYLES = {
     "note": "cyan",
 }
 
-#: Where the reason codes are explained.
-_CODES = "docs/audit.md"
+#: What explains the reason codes.
+_CODES = "bangbench explain CODE"
 
 
 def run_audit(specs: list[AuditSpec], output: Output) -> None:
@@ -75,12 +75,11 @@ def _summary(record: AuditRecord) -> AuditSummary:
 
 
 def print_audit(record: AuditRecord, console: Console) -> None:
-    """Print the verdict, the claims, the rates within each budget, and every finding."""
+    """Print the answer in a sentence, the claims, the rates within each budget, and every finding."""
+    from bangbench.store.headline import headline
+
     summary = _summary(record)
-    heading = Text.assemble((f"{record.model.name}: ", "bold"), (summary.verdict, _STYLES[summary.verdict]))
-    if summary.reasons:
-        heading.append(f" ({', '.join(summary.reasons)})")
-    console.print(heading)
+    console.print(Text(headline(record.model.name, summary), style=f"bold {_STYLES[summary.verdict]}"))
     console.print(_images_line(record, summary))
     console.print(claims_table(summary))
     console.print(budgets_table(summary))
@@ -90,7 +89,7 @@ def print_audit(record: AuditRecord, console: Console) -> None:
     passed = sum(check.outcome == "passed" for check in summary.checks)
     left_out = [check.code for check in summary.checks if check.outcome == "not-run"]
     console.print(
-        f"{passed} of {len(summary.checks)} checks passed; codes: {_CODES}"
+        f"{passed} of {len(summary.checks)} checks passed; what a reason means: {_CODES}"
         + (f"; not made: {', '.join(left_out)}" if left_out else ""),
         style="dim",
     )
@@ -106,7 +105,8 @@ def _images_line(record: AuditRecord, summary: AuditSummary) -> Text:
 
 def claims_table(summary: AuditSummary) -> Table:
     """Return one row per claim: rate in percent, L_inf in grey levels, verdict, reasons."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    title = "What each number is worth; sound: it means what it says, be the model robust or not"
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="dim")
     for header, justify in (("Claim", "left"), ("Rate %", "right"), ("L∞", "right")):
         table.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("Verdict", no_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,8 +18,12 @@ from bangbench.reporting.spec import ReportSpec
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bangbench.recipes.run import PlayedGrid
+    from bangbench.recipes.run import Played, PlayedGrid
     from bangbench.store.cells import CellRecord
+    from bangbench.store.records import AttackRecord
+
+#: Points by which a rate rises without underflow before that is said at the end.
+_FAR = 20.0
 
 
 def run_reproduce(specs: list[ReproduceSpec], output: Output) -> None:
@@ -47,6 +52,41 @@ def run_reproduce(specs: list[ReproduceSpec], output: Output) -> None:
             continue
         if played.report is not None:
             show_report(played.report, ReportSpec(root=spec.root), output)
+            if not output.quiet:
+                output.say(_closing(played, spec))
+
+
+def _closing(played: Played, spec: ReproduceSpec) -> str:
+    """Return what the numbers come to in two sentences, and what to do next."""
+    regular, *others = played.models
+    sentences = []
+    rates = {result.attacks[0].model.name: _rates(result.attacks) for result in played.models if result.attacks}
+    masked = [name for name, found in rates.items() if _hides(found)]
+    if masked:
+        name, found = masked[-1], rates[masked[-1]]
+        sentences.append(
+            f"FGS flips {found['fgs']:.0f} % of what {name} gets right, and {found['fgs-unmasked']:.0f} % once its "
+            "gradient cannot underflow: the low rate is float32 arithmetic, not robustness."
+        )
+    from bangbench.store.headline import headline
+
+    sentences += [headline(found.model.name, found.summary) + "." for found in played.audits[-1:] if found.summary]
+    last = (others or [regular])[-1].attacks
+    name = last[0].model.name if last else "MODEL"
+    root = "" if spec.root == Path() else f" --root {spec.root}"
+    commands = [f"bangbench report {name}{root}", f"bangbench show {name} fgs-unmasked{root}"]
+    commands.append("bangbench audit mynet.py:build --weights best.pt --data folder:images")
+    return "\n".join(["", *sentences, "next:", *(f"  {each}" for each in commands)])
+
+
+def _rates(records: list[AttackRecord]) -> dict[str, float]:
+    """Return the rates of a model's attacks that have one, by name."""
+    return {each.attack: each.summary.rate for each in records if each.summary and each.summary.rate is not None}
+
+
+def _hides(rates: dict[str, float]) -> bool:
+    """Return whether FGS flips far fewer images than without underflow."""
+    return "fgs" in rates and rates.get("fgs-unmasked", 0.0) - rates["fgs"] > _FAR
 
 
 def _show_grid(played: PlayedGrid, output: Output) -> None:

@@ -218,6 +218,7 @@ def test_reproduce_plays_a_recipe_and_prints_json(here: Path, bangbench: Invoke)
     result = bangbench("reproduce", "one.toml", "--jobs", 1)
     assert result.returncode == 0
     assert "files in results/report" in result.stdout
+    assert result.stdout.splitlines()[-4:-2] == ["next:", "  bangbench report one/R0"]
 
 
 def test_data_are_listed_in_an_empty_directory(tmp_path: Path, bangbench: Invoke) -> None:
