@@ -50,7 +50,7 @@ class Size(NamedTuple):
 
 
 FULL = Size(steps=2000, models=(1, 8, 16), images=10_000, draws=1000, noisy=200)
-QUICK = Size(steps=2, models=(1, 2), images=20, draws=5, noisy=4)
+QUICK = Size(steps=2, models=(2,), images=20, draws=5, noisy=4)
 
 
 class Row(NamedTuple):

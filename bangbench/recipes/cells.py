@@ -18,6 +18,7 @@ from bangbench.core.provenance import collect_provenance
 from bangbench.core.spec import fingerprint_of
 from bangbench.data.sources import open_source
 from bangbench.nets.catalogue import net_definition
+from bangbench.nets.definition import SolverSettings
 from bangbench.nets.predict import predict, to_device
 from bangbench.noise.count import Images, Noise, count_flips
 from bangbench.noise.select import select_images
@@ -61,7 +62,9 @@ class Cell(NamedTuple):
         definition = net_definition(self.train.net)
         given = {**definition.method_defaults.get(self.train.method, {}), **self.train.method_settings()}
         method = make_method(self.train.method, given)
-        defaults = {"solver": definition.solver._asdict(), "method": method.settings.model_dump(mode="json")}
+        chosen = self.train.model_dump(include=set(SolverSettings._fields), exclude_none=True)
+        filled = definition.solver._replace(**chosen)._asdict()
+        filled |= {"method_settings": method.settings.model_dump(mode="json")}
         attacks = {
             name: {**spec.settings(), **spec.model_dump(mode="json", include={"budget", "option", "against"})}
             | {"version": ATTACKS.load(name).version}
@@ -72,7 +75,7 @@ class Cell(NamedTuple):
         return {
             "version": VERSION,
             "engine": ENGINE,
-            "train": self.train.settings() | defaults,
+            "train": self.train.settings() | filled,
             "attacks": attacks,
             "noise_at": noise,
         }

@@ -96,7 +96,7 @@ def _fraction(path: Path, record: Record) -> float | None:
     elif not isinstance(record, ModelCard):
         return None
     stages = sorted(int(stage.stem) for stage in (folder / "stages").glob("*.safetensors") if stage.stem.isdigit())
-    total = (record.spec.get("train", {}).get("solver", {}) | record.spec).get("iterations")
+    total = record.spec.get("train", record.spec).get("iterations")
     return min(1.0, stages[-1] / total) if stages and isinstance(total, int) and total > 0 else None
 
 

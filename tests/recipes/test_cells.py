@@ -132,6 +132,16 @@ def test_a_cell_holds_what_a_figure_needs(folder: Path) -> None:
     assert [cell.model.name for cell in read_cells(folder / "root", "small") if cell.model] == ["small/b1.10-e0.80"]
 
 
+def test_every_setting_of_the_training_decides_what_a_cell_is(folder: Path) -> None:
+    play(folder, only=("R0",), seeds=1)
+    spec = read_record(cell_path(folder / "root", "small/R0"), CellRecord).spec["train"]
+    assert (spec["method"], spec["iterations"], spec["batch_size"], spec["momentum"]) == ("regular", 10, 8, 0.9)
+    text = (folder / "small.toml").read_text()
+    (folder / "small.toml").write_text(text.replace('id = "R0"', 'id = "R0"\nmethod = "temperature"'))
+    with pytest.raises(BenchError, match=r"train\.method: regular -> temperature"):
+        play(folder, only=("R0",), seeds=1)
+
+
 def test_weights_are_kept_where_that_is_asked_for(folder: Path) -> None:
     play(folder, only=("b1.00-e0.80",), keep_weights=True)
     assert {"small/b1.00-e0.80/weights.safetensors", "small/b1.00-e0.80/model.json"} <= files(folder, "models")
