@@ -23,7 +23,7 @@ def test_floats_are_shares_of_the_range_and_uint8_is_grey_levels():
 
 def test_images_on_no_grey_level_are_rounded_and_counted():
     images = torch.full((3, 1, 4, 4), 10 / 255)
-    images[1, 0, 2, 2] = 10.4 / 255
+    images[1, 0, 2, 2:] = 10.4 / 255
     pixels, rounded = grey_levels(images)
     assert rounded == 1
     assert (pixels == 10).all()

@@ -21,7 +21,8 @@ def test_an_audit_in_one_line(model, images, labels, tmp_path):
     assert len(found.images) == len(images)
     assert value == pytest.approx(100 * (found.summary.correct - found.summary.budgets[-1].worst_case) / n)
     assert found.plot().axes[0].get_xlabel().endswith("(grey levels)")
-    assert read_record(found.save(tmp_path / "results/mine"), AuditRecord).model.name == "mine"
+    for name in ("mine", "group/mine"):
+        assert read_record(found.save(tmp_path / "results" / name), AuditRecord).model.name == name
 
 
 def test_an_attack_in_one_line(model, images, labels):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from bangbench.store.records import NoiseSummary
+from bangbench.core.provenance import collect_provenance
+from bangbench.store.records import DataInfo, ModelInfo, NoiseRecord, NoiseSummary, Preprocessing
 
 PLAIN = {
     "stages": [500, 1000],
@@ -50,6 +51,20 @@ def test_a_part_of_what_belongs_together_is_refused(name):
 def test_draws_and_intervals_of_other_stages_and_sigmas_are_refused(change):
     with pytest.raises(ValidationError, match="for every model, stage and sigma"):
         NoiseSummary.model_validate(PLAIN | STOPPED | change)
+
+
+def test_percentages_of_another_number_of_models_are_refused():
+    model = ModelInfo(
+        name="R0", net="lenet", parameters=1, classes=2, input_shape=(1, 2, 2), preprocessing=Preprocessing()
+    )
+    given = {"schema": 1, "status": "done", "key": "k", "spec": {}, "provenance": collect_provenance("cpu")}
+    given |= {
+        "data": DataInfo(name="x", source="x", fingerprint="x", images=4, class_names=("0", "1")),
+        "summary": PLAIN,
+    }
+    assert NoiseRecord(**given, models=(model, model)).summary is not None
+    with pytest.raises(ValidationError, match="expected percentages of 1 models, found 2"):
+        NoiseRecord(**given, models=(model,))
 
 
 @pytest.mark.parametrize("draws", [0, 10])
