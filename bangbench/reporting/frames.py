@@ -6,6 +6,7 @@ What is not measured or not defined is NaN, NA or None. A column's meaning stand
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -163,8 +164,6 @@ def read(folder: str | Path = "results", models: Iterable[str] = ()) -> Frames:
 
     folder: ``results/``, or the directory that holds it. Raises `BenchError` where there are no results, `UsageError`
     for a model without any.
-
-    >>> read("results").attacks.pivot(index="model", columns="attack", values="rate_percent")  # doctest: +SKIP
     """
     place = Path(folder)
     root = place if (place / "results").is_dir() else place.parent
@@ -211,14 +210,15 @@ def _keys(experiment: Experiment, model: ModelResults) -> Values:
 def _models(experiment: Experiment) -> Iterator[Values]:
     for model in experiment.everyone:
         info, summary = model.model, model.audit.summary if model.audit else None
-        reference = getattr(model.card, "reference", None) or {}
+        paper = getattr(model.card, "paper", None) or None
+        year = re.search(r"\b(19|20)\d\d\b", paper or "")
         yield _keys(experiment, model) | {
             "images": experiment.data.images,
             "net": info.net,
             "method": info.method,
             "method_settings": ", ".join(f"{name} {value}" for name, value in info.method_text().items()) or None,
-            "paper": reference.get("paper"),
-            "year": reference.get("year"),
+            "paper": paper,
+            "year": None if year is None else int(year[0]),
             "beta": info.method_number("beta"),
             "epsilon": info.method_number("epsilon"),
             "parameters": info.parameters,

@@ -84,3 +84,14 @@ def test_what_cannot_be_read_is_named(records, frames):
     path.write_text("{")
 
     assert [problem.partition(":")[0] for problem in read(records.root).problems] == [str(path)]
+
+
+def test_the_paper_of_a_method_is_what_the_card_says(records, monkeypatch):
+    records.attack("t/R0", "fgs")
+    records.card("t/R0")
+    card = type(records.experiment().models[0].card)
+    monkeypatch.setattr(card, "paper", "Someone et al. 2021, arXiv 2102.00001", raising=False)
+
+    assert read(records.root).models[["paper", "year"]].values.tolist() == [
+        ["Someone et al. 2021, arXiv 2102.00001", 2021]
+    ]
