@@ -1,7 +1,8 @@
-"""Data sets stored as images: train/CLASS/IMAGE and test/CLASS/IMAGE, in a directory or a .zip."""
+"""Data sets stored as images: train/CLASS/IMAGE and test/CLASS/IMAGE, or CLASS/IMAGE, in a directory or a .zip."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +19,16 @@ from bangbench.data.tree import Tree, open_tree
 
 _SPLITS: tuple[Split, Split] = ("train", "test")
 _DEPTH = 3
+_ARRANGE = "arrange the images as train/CLASS/IMAGE and test/CLASS/IMAGE, or for an evaluation as CLASS/IMAGE"
+#: Files passed over that a message names.
+_MOST_NAMED = 5
+_LOG = logging.getLogger(__name__)
 
 
 class FolderSource:
     """Images in one folder per class; the folders' names, sorted, are the classes.
 
+    An evaluation needs no training images: test/ alone will do, or val/ in its place, or the folders of the classes.
     All images of both splits have one size. They become grey (C = 1) when all of them are, else RGB (C = 3).
     Images lie by class, so each split is permuted once with a fixed seed: training reads batches in order.
     """
@@ -31,20 +37,24 @@ class FolderSource:
         self.path = path
         self.name = path.resolve().name if path.is_dir() else path.stem
         self._prefix = f"{path}/" if path.is_dir() else f"{path}: "
+        self._real: Mapping[str, str] = {}
 
     def load(self, split: Split) -> Dataset:
         """Return the split: uint8 (N, C, H, W). Raises `BenchError` that names the file or folder at fault."""
+        if split not in self._datasets:
+            raise BenchError(f"{self.path}: expected class folders in {split}/, found none; {_ARRANGE}")
         return self._datasets[split]
 
     @cached_property
     def _datasets(self) -> Mapping[Split, Dataset]:
         """Both splits: size and colour of one depend on the other, so every image has to be seen anyway."""
         with open_tree(self.path) as tree:
+            self._real = tree.real
             names = self._names(tree)
             classes = self._classes(tree)
-            decoded = self._decoded(tree)
+            decoded = self._decoded(tree, sorted(name for split in names.values() for name in split))
         colour = any(pixels.ndim == _DEPTH for pixels in decoded.values())
-        return {split: self._dataset(split, names[split], classes, decoded, colour) for split in _SPLITS}
+        return {split: self._dataset(split, names[split], classes, decoded, colour) for split in names}
 
     def _dataset(
         self,
@@ -61,22 +71,28 @@ class FolderSource:
         return make_dataset(images, labels, tuple(classes), f"{self.path} {split}")
 
     def _names(self, tree: Tree) -> Mapping[Split, list[str]]:
-        for name in tree.files:
-            suffix = f".{name.rpartition('.')[2]}".lower()
-            if name.count("/") != _DEPTH - 1 or suffix not in SUFFIXES:
+        images = [name for name in tree.files if f".{name.rpartition('.')[2]}".lower() in SUFFIXES]
+        stray = sorted({*tree.files} - {*images})
+        if stray:
+            shown = ", ".join(map(self._where, stray[:_MOST_NAMED]))
+            _LOG.warning("passed over what is no image (%d): %s", len(stray), shown)
+        for name in images:
+            if name.count("/") != _DEPTH - 1:
                 raise BenchError(
-                    f"{self._where(name)}: expected only images below train/ and test/, as train/CLASS/IMAGE "
-                    f"({', '.join(sorted(SUFFIXES))}); move or convert this file"
+                    f"{self._where(name)}: expected images in folders of classes only, as train/CLASS/IMAGE, "
+                    "test/CLASS/IMAGE or CLASS/IMAGE; move this file"
                 )
-        return {split: [name for name in tree.files if name.startswith(f"{split}/")] for split in _SPLITS}
+        found = {split: [name for name in images if name.startswith(f"{split}/")] for split in _SPLITS}
+        return {split: names for split, names in found.items() if any(name.startswith(split) for name in tree.folders)}
 
     def _classes(self, tree: Tree) -> list[str]:
         """Return the classes, sorted; both splits must have the same ones, each with at least one image."""
         filled = {name.rpartition("/")[0] for name in tree.files}
-        found = {split: self._split_classes(tree, split) for split in _SPLITS}
-        for split in _SPLITS:
-            other = found["test" if split == "train" else "train"]
-            for name in found[split]:
+        splits = [split for split in _SPLITS if any(name.split("/")[0] == split for name in tree.folders)]
+        found = {split: self._split_classes(tree, split) for split in splits or _SPLITS}
+        for split, classes in found.items():
+            other = found.get("test" if split == "train" else "train", classes)
+            for name in classes:
                 if f"{split}/{name}" not in filled:
                     raise BenchError(
                         f"{self._where(f'{split}/{name}')}: the class folder is empty; add images or remove the class"
@@ -85,36 +101,31 @@ class FolderSource:
                     raise BenchError(
                         f"{self.path}: expected the same classes in train/ and test/, found '{name}' in {split}/ only"
                     )
-        return found["train"]
+        return found[splits[0]]
 
     def _split_classes(self, tree: Tree, split: Split) -> list[str]:
         folders = [name.split("/") for name in tree.folders]
         classes = [parts[1] for parts in folders if parts[0] == split and len(parts) == _DEPTH - 1]
         if not classes:
-            raise BenchError(
-                f"{self.path}: expected class folders in {split}/, found none; arrange the images as "
-                "train/CLASS/IMAGE and test/CLASS/IMAGE"
-            )
+            raise BenchError(f"{self.path}: expected class folders in {split}/, found none; {_ARRANGE}")
         return sorted(classes)
 
-    def _decoded(self, tree: Tree) -> Mapping[str, NDArray[np.uint8]]:
+    def _decoded(self, tree: Tree, names: list[str]) -> Mapping[str, NDArray[np.uint8]]:
         """Return the pixels of every file: (H, W) or (H, W, 3), of one size, as the headers say before any is decoded.
 
         All of them, and a copy in their order, must fit into half of the memory available.
         """
         decoded: dict[str, NDArray[np.uint8]] = {}
         like: Like | None = None
-        for name in tree.files:
+        for name in names:
             pixels = decoded[name] = decode_image(tree.read(name), self._where(name), like)
             if like is None or pixels.ndim == _DEPTH > decoded[like.name].ndim:
-                check_memory(
-                    2 * len(tree.files) * pixels.nbytes, f"{self.path}: {len(tree.files):,} images like {name}"
-                )
+                check_memory(2 * len(names) * pixels.nbytes, f"{self.path}: {len(names):,} images like {name}")
                 like = Like(name, pixels.shape[1], pixels.shape[0])
         return decoded
 
     def _where(self, name: str) -> str:
-        return f"{self._prefix}{name}"
+        return f"{self._prefix}{self._real.get(name, name)}"
 
 
 def _channels_first(pixels: NDArray[np.uint8], colour: bool) -> NDArray[np.uint8]:

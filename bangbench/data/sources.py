@@ -11,6 +11,7 @@ from bangbench.core.errors import BenchError, UsageError, unknown_name
 from bangbench.core.registry import Registry
 from bangbench.data.dataset import Dataset, Split
 from bangbench.data.folder import FolderSource
+from bangbench.data.npy import NpySource, split_pair
 from bangbench.data.npz import NpzSource
 
 #: Names to callables that take the data directory (a `Path`) and return a `Source`.
@@ -40,7 +41,7 @@ _FILE_SOURCES: dict[str, Callable[[Path], Source]] = {"npz": NpzSource, "folder"
 
 
 def open_source(text: str, data_dir: Path | None) -> Source:
-    """Return the source for a registered name, ``npz:FILE``, ``folder:DIR`` or ``folder:FILE.zip``.
+    """Return the source for a registered name, ``npz:FILE``, ``npy:IMAGES,LABELS``, ``folder:DIR`` or ``folder:ZIP``.
 
     FILE and DIR are looked up in the working directory, then in the data directory; `load` reads the images.
     Raises `UsageError` for an unknown name or prefix and `BenchError` for a file that is in neither place.
@@ -50,10 +51,13 @@ def open_source(text: str, data_dir: Path | None) -> Source:
         _check_name(text)
         source: Source = SOURCES.load(text)(data_directory(data_dir))
         return source
-    if prefix not in _FILE_SOURCES:
-        raise unknown_name("prefix of a data source", prefix, _FILE_SOURCES)
+    if prefix not in (*_FILE_SOURCES, "npy"):
+        raise unknown_name("prefix of a data source", prefix, (*_FILE_SOURCES, "npy"))
     if not location:
         raise UsageError(f"'{text}' names no file: write {prefix}:PATH")
+    if prefix == "npy":
+        images, labels = (_find(text, Path(part), data_directory(data_dir)) for part in split_pair(location))
+        return NpySource(images, labels)
     return _FILE_SOURCES[prefix](_find(text, Path(location), data_directory(data_dir)))
 
 

@@ -1,4 +1,4 @@
-"""The files below train/ and test/ of a directory or of a .zip, read without unpacking anything."""
+"""The images of a directory or of a .zip by split and class, read without unpacking anything."""
 
 from __future__ import annotations
 
@@ -16,23 +16,32 @@ from bangbench.data.images import MOST_BYTES
 from bangbench.store.files import read_file
 
 _LOG = logging.getLogger(__name__)
-SPLITS = ("train", "test")
+#: What the folders of the splits are called; the first that is there holds the test images.
+TRAIN, TESTS = "train", ("test", "val", "valid", "validation")
+SPLITS = (TRAIN, *TESTS)
 _LITTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 #: Files passed over that a message names.
 _MOST_NAMED = 5
 
 
 class Tree(NamedTuple):
-    """files and folders: names such as ``train/cat/1.png``, sorted; read: the bytes of one file by its name."""
+    """files and folders: names such as ``train/cat/1.png``, sorted; read: the bytes of one file by its name.
+
+    Test images are below ``test/``, however their folder is called, or if there are only folders of classes; real: what
+    a file or folder is called where it lies.
+    """
 
     files: list[str]
     folders: list[str]
     read: Callable[[str], bytes]
+    real: dict[str, str]
 
 
 @contextmanager
 def open_tree(path: Path) -> Iterator[Tree]:
-    """Yield what lies below train/ and test/ in a directory or .zip; one folder around the two is looked through.
+    """Yield what lies below train/ and test/ (or val/, or folders of classes alone) in a directory or .zip.
+
+    One folder around them is looked through.
 
     Hidden files and what operating systems leave behind are left out, and so is, with a warning, what is neither a
     file nor a folder and what a link outside the directory leads to. A file is read only up to `MOST_BYTES`. Raises
@@ -55,12 +64,34 @@ def open_tree(path: Path) -> Iterator[Tree]:
 def _directory_tree(path: Path) -> Tree:
     root = _directory_root(path)
     walk = _Walk(root)
-    walk.enter([root / split for split in SPLITS])
+    tops = [entry.name for entry in root.iterdir() if entry.is_dir() and not _is_litter(entry.name)]
+    naming = _naming(tops)
+    walk.enter([root / top for top in sorted(naming)])
     if walk.passed_over:
         named = ", ".join(walk.passed_over[:_MOST_NAMED])
         _LOG.warning("%s: passed over what is no file of its own (%d): %s", root, len(walk.passed_over), named)
-    files, folders = ([_readable(place, root) for place in found] for found in (walk.files, walk.folders))
-    return Tree(_kept(files), _kept(folders), lambda name: read_file(root / name, MOST_BYTES))
+    files, folders = (_kept([_readable(place, root) for place in found]) for found in (walk.files, walk.folders))
+    return _named(files, folders, naming, lambda name: read_file(root / name, MOST_BYTES))
+
+
+def _naming(tops: list[str]) -> dict[str, str]:
+    """Return which of the folders at the top are read, and what each is called in a `Tree`."""
+    test = next((name for name in TESTS if name in tops), None)
+    if TRAIN not in tops and test is None:
+        return {top: f"test/{top}" for top in tops}  # classes alone
+    return {name: split for name, split in ((TRAIN, "train"), (test, "test")) if name in tops and name is not None}
+
+
+def _named(files: list[str], folders: list[str], naming: dict[str, str], read: Callable[[str], bytes]) -> Tree:
+    """Return the tree of files and folders under their real names."""
+    real = {naming[top] + name[len(top) :]: name for name in (*files, *folders) for top in (name.split("/")[0],)}
+    known = {name: key for key, name in real.items()}
+    return Tree(
+        sorted(known[name] for name in files),
+        sorted(known[name] for name in folders),
+        lambda name: read(real[name]),
+        real,
+    )
 
 
 def _readable(place: Path, root: Path) -> str:
@@ -141,7 +172,8 @@ def _zip_tree(archive: zipfile.ZipFile, path: Path) -> Tree:
         entries[name] = entry
     prefix = _wrapping_folder(_kept(list(entries)))
     inside = {name.removeprefix(prefix): entry for name, entry in entries.items() if name.startswith(prefix)}
-    wanted = {name: entry for name, entry in inside.items() if name.split("/")[0] in SPLITS}
+    naming = _naming(sorted({name.split("/")[0] for name in _kept(list(inside)) if "/" in name}))
+    wanted = {name: entry for name, entry in inside.items() if "/" in name and name.split("/")[0] in naming}
     files = [name for name, entry in wanted.items() if not entry.is_dir()]
     folders = {parent for name in wanted for parent in _parents(name)}
     folders |= {name.rstrip("/") for name, entry in wanted.items() if entry.is_dir()}
@@ -156,7 +188,7 @@ def _zip_tree(archive: zipfile.ZipFile, path: Path) -> Tree:
         except Exception as error:  # a damaged archive makes zipfile raise nearly anything
             raise BenchError(f"{path}: {name}: cannot be read from the archive ({error}); it is damaged") from error
 
-    return Tree(_kept(files), _kept(list(folders)), read)
+    return _named(_kept(files), _kept(list(folders)), naming, read)
 
 
 def _safe_name(name: str, path: Path) -> str:

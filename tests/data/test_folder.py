@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -149,13 +150,45 @@ def test_a_class_in_one_split_only_is_refused(image_folder: Path) -> None:
         FolderSource(image_folder).load("test")
 
 
-def test_a_folder_without_splits_is_refused(tmp_path: Path, image_folder: Path) -> None:
+def test_a_folder_without_classes_is_refused(tmp_path: Path, image_folder: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(BenchError, match="expected class folders in train/, found none; arrange the images as"):
         FolderSource(tmp_path / "empty").load("train")
-    (image_folder / "test").rename(image_folder / "validation")
+    shutil.rmtree(image_folder / "test")
     with pytest.raises(BenchError, match="expected class folders in test/, found none"):
-        FolderSource(image_folder).load("train")
+        FolderSource(image_folder).load("test")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "wrapped"])
+@pytest.mark.parametrize("layout", ["test", "val", "validation", "classes"])
+def test_an_evaluation_needs_no_training_images(image_folder: Path, tmp_path: Path, layout: str, kind: str) -> None:
+    whole = FolderSource(image_folder).load("test")
+    shutil.rmtree(image_folder / "train")
+    if layout == "classes":
+        for part in (image_folder / "test").iterdir():
+            part.rename(image_folder / part.name)
+        (image_folder / "test").rmdir()
+    else:
+        (image_folder / "test").rename(image_folder / layout)
+    prefix = "insects/" if kind == "wrapped" else ""
+    source = FolderSource(image_folder if kind == "folder" else zipped(image_folder, tmp_path / "x.zip", prefix))
+    assert source.load("test").fingerprint == whole.fingerprint
+    with pytest.raises(BenchError, match="expected class folders in train/, found none"):
+        source.load("train")
+
+
+def test_a_test_folder_goes_before_one_for_validation(image_folder: Path) -> None:
+    before = FolderSource(image_folder).load("test").fingerprint
+    shutil.copytree(image_folder / "train", image_folder / "val")
+    assert FolderSource(image_folder).load("test").fingerprint == before
+
+
+def test_a_damaged_image_is_named_as_it_is_called(image_folder: Path) -> None:
+    shutil.rmtree(image_folder / "train")
+    (image_folder / "test").rename(image_folder / "val")
+    (image_folder / "val/ant/000.png").write_bytes(b"no image")
+    with pytest.raises(BenchError, match=r"insects/val/ant/000\.png: expected an image"):
+        FolderSource(image_folder).load("test")
 
 
 @pytest.mark.parametrize("content", [b"", b"no image at all", encoded(np.zeros((6, 8), np.uint8))[:42]])
@@ -220,12 +253,20 @@ def test_an_opaque_alpha_channel_is_dropped() -> None:
     assert np.array_equal(decode_image(encoded(pixels), "x"), pixels[..., :3])
 
 
-@pytest.mark.parametrize("name", ["train/notes.csv", "train/ant/more/000.png", "train/ant/000.gif"])
-def test_anything_but_images_in_class_folders_is_named(image_folder: Path, name: str) -> None:
-    path = image_folder / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"x")
-    with pytest.raises(BenchError, match=f"{name}: expected only images below train/ and test/"):
+@pytest.mark.parametrize("name", ["train/notes.csv", "train/ant/000.gif", "test/bee/list.txt"])
+def test_what_is_no_image_is_passed_over_by_name(
+    image_folder: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = FolderSource(image_folder).load("test").fingerprint
+    (image_folder / name).write_bytes(b"x")
+    assert FolderSource(image_folder).load("test").fingerprint == before
+    assert f"passed over what is no image (1): {image_folder}/{name}" in caplog.text
+
+
+def test_an_image_below_a_class_is_refused(image_folder: Path) -> None:
+    (image_folder / "train/ant/more").mkdir()
+    (image_folder / "train/ant/more/000.png").write_bytes(b"x")
+    with pytest.raises(BenchError, match=r"train/ant/more/000\.png: expected images in folders of classes only"):
         FolderSource(image_folder).load("train")
 
 

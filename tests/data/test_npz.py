@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bangbench.core.errors import BenchError
 from bangbench.data.npz import NpzSource
+from bangbench.data.sources import open_source
 
 
 def arrays(**replaced: Any) -> dict[str, NDArray[Any]]:
@@ -61,11 +62,14 @@ def test_channels_last_keeps_red_red(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("replaced", "message"),
     [
-        ({"test_labels": None}, "array 'test_labels' is missing; expected train_images, .*, found train_images"),
-        ({"test_images": None}, "array 'test_images' is missing"),
         (
-            {"train_images": np.zeros((6, 8, 9))},
-            "'train_images': expected uint8 grey levels 0..255, found float64",
+            {"train_labels": None},
+            "'train_labels' missing for train images; expected .*, found train_images",
+        ),
+        ({"train_images": None}, "'train_images' missing for train images"),
+        (
+            {"train_images": np.zeros((6, 8, 9), np.int32)},
+            "'train_images': expected uint8 grey levels 0..255, found int32",
         ),
         ({"train_images": np.zeros((6, 8, 9, 4), np.uint8)}, "in train_images and"),
         ({"train_images": np.zeros((6, 9, 9), np.uint8)}, r"images of one size, found \(9, 9\) in train_images"),
@@ -147,3 +151,63 @@ def test_the_fingerprint_follows_the_content_and_not_the_name(tmp_path: Path) ->
     assert first.load("test").fingerprint == copy.load("test").fingerprint
     assert first.load("test").fingerprint != other.load("test").fingerprint
     assert first.load("train").fingerprint == other.load("train").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [("x_test", "y_test"), ("X_test", "y_test"), ("images", "labels"), ("val_images", "val_labels"), ("x", "y")],
+)
+def test_an_evaluation_needs_no_training_images_and_takes_usual_names(tmp_path: Path, images: str, labels: str) -> None:
+    usual = arrays()
+    np.savez(tmp_path / "x.npz", allow_pickle=False, **{images: usual["test_images"], labels: usual["test_labels"]})
+    source = NpzSource(tmp_path / "x.npz")
+    assert np.array_equal(source.load("test").images, usual["test_images"][:, None])
+    assert source.load("test").labels.tolist() == [0, 3, 1, 0]
+    with pytest.raises(BenchError, match="'train_images' and 'train_labels' missing for train images"):
+        source.load("train")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_that_are_grey_levels_are_read_exactly(tmp_path: Path, dtype: type) -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
+    small = np.zeros((6, 8, 8), np.uint8)
+    source = write(tmp_path / "x.npz", test_images=(levels / 255).astype(dtype), train_images=small)
+    assert np.array_equal(source.load("test").images[:, 0], levels)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.full((4, 8, 9), 0.3), "expected floats that are whole grey levels / 255"),
+        (np.full((4, 8, 9), -2.1), "found float64 from -2.1 to -2.1; undo the normalisation"),
+        (np.full((4, 8, 9), 200.0), "found float64 from 200 to 200"),
+        (np.full((4, 8, 9), np.nan), "expected uint8, or floats"),
+    ],
+)
+def test_other_floats_are_refused(tmp_path: Path, images: NDArray[Any], message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        write(tmp_path / "x.npz", test_images=images).load("test")
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.float32])
+def test_one_hot_labels_are_classes(tmp_path: Path, dtype: type) -> None:
+    hot = np.eye(5, dtype=dtype)[[0, 3, 1, 0]]
+    data = write(tmp_path / "x.npz", test_labels=hot).load("test")
+    assert data.labels.tolist() == [0, 3, 1, 0]
+    assert data.class_names == tuple("01234")
+
+
+def test_two_npy_files_are_images_and_labels(tmp_path: Path) -> None:
+    usual = arrays()
+    np.save(tmp_path / "x.npy", usual["test_images"])
+    np.save(tmp_path / "y.npy", usual["test_labels"])
+    source = open_source("npy:x.npy, y.npy", tmp_path)
+    data = source.load("test")
+    assert (source.name, data.labels.tolist(), data.images.shape) == ("x", [0, 3, 1, 0], (4, 1, 8, 9))
+    with pytest.raises(BenchError, match=r"two \.npy files are test images"):
+        source.load("train")
+    with pytest.raises(BenchError, match="expected two files, npy:IMAGES"):
+        open_source("npy:x.npy", tmp_path)
+    (tmp_path / "y.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(BenchError, match=r"y\.npy: the file cannot be read"):
+        source.load("test")

@@ -80,7 +80,7 @@ def test_a_missing_file_names_both_places(tmp_path: Path, elsewhere: Path) -> No
     [
         ("minst", "unknown data source 'minst': did you mean 'mnist'\\?"),
         ("zzzz", "unknown data source 'zzzz': known: cifar10, digits, mnist"),
-        ("npy:x.npz", "unknown prefix of a data source 'npy': did you mean 'npz'\\?"),
+        ("nzp:x.npz", "unknown prefix of a data source 'nzp': did you mean 'npz'\\?"),
         ("npz:", "'npz:' names no file: write npz:PATH"),
         ("flowers.npz", "'flowers.npz' is no data source by itself: did you mean 'npz:flowers.npz'\\?"),
         ("flowers.zip", "did you mean 'folder:flowers.zip'\\?"),
