@@ -42,6 +42,11 @@ batch_size = 8
 learning_rate = 0.1
 [attack]
 attack = ["fgs"]
+[noise]
+models = ["R", "R-s1"]
+sigma = [40]
+draws = 4
+per_class = 6
 [[model]]
 id = "R"
 method = "regular"
