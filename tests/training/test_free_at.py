@@ -37,7 +37,7 @@ def test_each_batch_is_trained_on_several_times_and_the_noise_goes_on(smooth, fe
         held_images, held_labels = batches[iteration - iteration % replays]
         assert torch.equal(objective.labels, held_labels)
         moved = (held_images + noise).clamp(0.0, 255.0).requires_grad_()
-        assert float((moved - held_images).abs().max()) <= radius
+        assert (moved - held_images).abs().max().item() <= radius
         loss = cross_entropy(plain(moved), held_labels)
         torch.testing.assert_close(objective.loss, loss, rtol=1e-9, atol=0.0)
         gradients = torch.autograd.grad(loss, [moved, *plain.parameters()])

@@ -46,9 +46,9 @@ def test_many_projections_come_to_the_exact_norm(smooth, few):
     classifier, images = smooth(), few[0].requires_grad_()
     torch.manual_seed(3)
     logits = classifier(images)
-    exact = float(squared_jacobian(logits, images, 0))
-    assert float(squared_jacobian(logits, images, 200)) == pytest.approx(exact, rel=0.05)
-    few_of_them = [float(squared_jacobian(logits, images, 1)) for _ in range(200)]
+    exact = squared_jacobian(logits, images, 0).item()
+    assert squared_jacobian(logits, images, 200).item() == pytest.approx(exact, rel=0.05)
+    few_of_them = [squared_jacobian(logits, images, 1).item() for _ in range(200)]
     assert len(set(few_of_them)) == 200
     assert sum(few_of_them) / 200 == pytest.approx(exact, rel=0.05)
 
@@ -65,7 +65,7 @@ def test_the_layers_penalty_is_the_sum_over_layers_whose_inputs_are_held_constan
     expected = expected + squared_norm(head(second_held), second_held)
     same_gradients(classifier, layers_jacobian(classifier, images, 0), expected)
     torch.manual_seed(4)
-    assert float(layers_jacobian(classifier, images, 300)) == pytest.approx(float(expected), rel=0.05)
+    assert layers_jacobian(classifier, images, 300).item() == pytest.approx(expected.item(), rel=0.05)
 
 
 def test_layers_penalise_the_norm_of_the_layers(smooth, few, same_gradients):
