@@ -50,6 +50,9 @@ CHUNK_FORMAT = 3
 #: engine left is not used.
 ENGINE = 2
 
+#: What --save-images keeps beside the images, and the column that it comes from.
+_KEPT = {"index": "index", "label": "label", "prediction": "adversarial_prediction"}
+
 #: Images that are attacked sooner in this process than others, which take seconds, are started.
 _IN_PROCESS_IMAGES = 5000
 
@@ -276,8 +279,8 @@ def _complete(run: Run, record: AttackRecord, chunks: Chunks) -> AttackRecord:
     write_table(path.with_suffix(".parquet"), parquet_columns(columns), schema_of(columns))
     write_examples(examples_file(path), choose_examples(columns, images, adversarial))
     if run.spec.save_images:
-        index = columns["index"][columns["flipped"]]
-        write_bytes(path.with_suffix(".npz"), _npz(index=index, adversarial=adversarial))
+        kept = {name: columns[column][columns["flipped"]] for name, column in _KEPT.items()}
+        write_bytes(path.with_suffix(".npz"), _npz(**kept, original=images[kept["index"]], adversarial=adversarial))
     summary = summarise(columns, int(totals["unverified"]), int(totals["forwards"]), float(totals["seconds"]))
     done = record.model_copy(update={"status": "done", "summary": summary})
     write_record(path, done)

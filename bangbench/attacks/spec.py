@@ -70,7 +70,7 @@ class AttackSpec(ModelSpec):
     )
     against: str | None = Field(None, description="transfer: the model whose adversarial images are tried.")
     seed: int = Field(0, ge=0, description="Seed of everything random, a net's own layers included.")
-    save_images: bool = Field(False, description="Keep the adversarial images (ATTACK.npz).")
+    save_images: bool = Field(False, description="Keep all flipped images, before and after (ATTACK.npz).")
     workers: Positive | None = Field(
         None, description="Processes that attack many images on the CPU, else threads (default: one per core)."
     )

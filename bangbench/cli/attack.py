@@ -14,6 +14,7 @@ from bangbench.attacks.spec import AttackSpec, ModelSpec
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
 from bangbench.core.errors import UsageError
+from bangbench.store.layout import results_folder
 from bangbench.store.records import AttackRecord, Moments
 
 _UNLIMITED = 10_000
@@ -37,6 +38,10 @@ def run_attack(specs: list[AttackSpec], output: Output) -> None:
     elif not output.quiet:
         for records in results:
             print_attacks(records, output.console())
+    if specs[0].save_images:
+        for record in (record for records in results for record in records):
+            file = results_folder(specs[0].root, record.model.name) / f"{record.attack}.npz"
+            output.say(f"{file}: index, original, adversarial, label, prediction of the flipped images")
 
 
 def check_all(specs: Sequence[ModelSpec]) -> None:

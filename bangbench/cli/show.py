@@ -38,8 +38,8 @@ class ShowSpec(Spec):
 def run_show(specs: list[ShowSpec], output: Output) -> None:
     """Write original, adversarial image and their difference as PNG files, and a contact sheet of them.
 
-    The images are those that an attack keeps beside its record. In the difference 128 is no change, and the largest
-    change of an image is stretched to black or white.
+    The images are some of each class, easy, typical and hard ones, or all of them after --save-images. In the
+    difference 128 is no change, and the largest change of an image is stretched to black or white.
     """
     from bangbench.reporting.sheet import contact_sheet
 
@@ -74,7 +74,7 @@ def _pairs(spec: ShowSpec) -> dict[int, Pair]:
 
 
 def _examples(spec: ShowSpec) -> tuple[AttackRecord, Examples]:
-    from bangbench.store.examples import examples_file, read_examples
+    from bangbench.store.examples import examples_file, read_examples, read_saved
     from bangbench.store.records import AttackRecord, read_record
 
     folder = results_folder(spec.root, spec.model)
@@ -85,7 +85,8 @@ def _examples(spec: ShowSpec) -> tuple[AttackRecord, Examples]:
     if not path.is_file():
         measured = [file.name.removesuffix("-examples.npz") for file in sorted(folder.glob("*-examples.npz"))]
         raise unknown_name(f"attack with results on {spec.model}", spec.attack, measured)
-    record, examples = read_record(path, AttackRecord), read_examples(examples_file(path))
+    record = read_record(path, AttackRecord)
+    examples = read_saved(path.with_suffix(".npz")) or read_examples(examples_file(path))
     if examples is None:
         raise BenchError(
             f"{examples_file(path)} does not exist; run the attack again: bangbench attack {spec.model} --attack "

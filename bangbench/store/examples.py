@@ -77,6 +77,27 @@ def read_examples(path: Path) -> Examples | None:
     return found
 
 
+def read_saved(path: Path) -> Examples | None:
+    """Return all flipped images that --save-images kept, or None where there are none, or no originals with them.
+
+    `BenchError` for a damaged file and for more than 256 MiB.
+    """
+    if not path.exists():
+        return None
+    stream = io.BytesIO(read_file(path, _MOST_BYTES))
+    with open_arrays(stream, str(path), "not a whole file of images ({}); make the measurement again") as arrays:
+        if "original" not in arrays.names:
+            return None
+        index, original, adversarial = (arrays.read(name) for name in ("index", "original", "adversarial"))
+        labels, predictions = (arrays.read(name).astype(np.int64) for name in ("label", "prediction"))
+    everywhere = np.ones(len(index), dtype=np.bool_)
+    ranks = np.zeros(len(index), dtype=np.int64)
+    found = Examples(index.astype(np.int64), original, adversarial, everywhere, labels, predictions, ranks)
+    _check_shapes(path, found)
+    ranks[np.argsort(found.linf(), kind="stable")] = np.arange(len(ranks))
+    return found
+
+
 def _check_shapes(path: Path, found: Examples) -> None:
     """Raise `BenchError` unless there are uint8 images of one shape and one value of everything else per image."""
     images: tuple[NDArray[Any], ...] = (found.original, found.adversarial)

@@ -155,6 +155,9 @@ def test_stored_images_are_those_of_the_rows(finished, digits, name):
     rows = rows_of(root, name)
     with np.load(root / FOLDER / f"{name}.npz", allow_pickle=False) as archive:
         index, adversarial = archive["index"], archive["adversarial"]
+        assert np.array_equal(archive["original"], digits.images[index])
+        assert archive["label"].tolist() == digits.labels[index].tolist()
+        assert archive["prediction"].tolist() == rows["adversarial_prediction"][index].tolist()
     assert index.tolist() == rows["index"][rows["flipped"]].tolist()
     change = np.abs(adversarial.astype(int) - digits.images[index]).max((1, 2, 3))
     assert change.tolist() == rows["linf"][index].tolist()

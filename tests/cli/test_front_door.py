@@ -178,3 +178,17 @@ def test_where_nothing_was_correct_a_dash_stands_for_rate_and_interval(here: Pat
         console.print(attack_table([empty]))
     assert "nan" not in captured.get()
     assert next(line for line in captured.get().splitlines() if line.startswith(" fgs")).split()[1:4] == ["-"] * 3
+
+
+def test_saved_images_say_where_they_are_and_any_of_them_can_be_shown(here: Path, bangbench: Invoke) -> None:
+    words = ("attack", "R0", "--attack", "fgs-unmasked", "--save-images")
+    assert "results/R0/fgs-unmasked.npz: index, original, adversarial" in bangbench(*words).stdout
+    with np.load("results/R0/fgs-unmasked.npz") as saved:
+        index, changes = saved["index"], np.abs(saved["adversarial"].astype(int) - saved["original"]).max((1, 2, 3))
+    for place in (0, len(index) - 1):
+        shown = json.loads(bangbench("show", "R0", "fgs-unmasked", "--index", index[place], "--json").stdout)
+        assert shown["images"][str(index[place])].endswith(f"L_inf {changes[place]}")
+    spread = json.loads(bangbench("show", "R0", "fgs-unmasked", "--count", 4, "--json").stdout)["images"].values()
+    distances = [int(caption.rpartition(" ")[2]) for caption in spread]
+    assert distances == sorted(distances)
+    assert (distances[0], distances[-1]) == (changes.min(), changes.max())
