@@ -24,6 +24,8 @@ _ONE_CLASS, _MORE = 0.95, 0.1
 _ROUNDING_STEPS = 64.0
 #: Images that are moved.
 _MOVED = 500
+#: Images with a shorter side are not moved by whole pixels, which are too much of them.
+_SIDE = 16
 
 
 def chance_accuracy(subject: Subject) -> Check:
@@ -96,16 +98,23 @@ def _moves(subject: Subject, images: Tensor) -> list[_Move]:
     """Return images float32 (N, C, H, W) moved in several ways, in whole grey levels in 0..255.
 
     One grey level at random changes hardly any answer of a model that sees more than noise; a shift of a pixel may
-    cost a model that is not used to shifts a good deal, but not half of what it knows.
+    cost a model that is not used to shifts a good deal, but not half of what it knows. On images of a few pixels a
+    quarter of one is as much, and a whole one is left out.
     """
     generator = torch_generator(subject.seed, "audit", "knows-test-images")
     signs = 2.0 * torch.randint(0, 2, images.shape, generator=generator).to(images) - 1.0
     inside = torch.where((images + signs < 0.0) | (images + signs > 255.0), -signs, signs)
     quarter = 0.75 * images + 0.25 * _shifted(images, -1)
-    return [
+    small = min(images.shape[2:]) < _SIDE
+    moves = [
         _Move("by a grey level at random", images + inside, 10.0),
         _Move("by a grey level", torch.where(images < 255.0, images + 1.0, images - 1.0), 10.0),
-        _Move("by a quarter of a pixel", quarter.round(), 25.0),
+        _Move("by a quarter of a pixel", quarter.round(), 50.0 if small else 25.0),
+    ]
+    if small:
+        return moves
+    return [
+        *moves,
         _Move("by a pixel to the right", _shifted(images, -1), 50.0),
         _Move("by a pixel downwards", _shifted(images, -2), 50.0),
     ]

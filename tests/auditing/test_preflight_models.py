@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
+from sklearn.linear_model import RidgeClassifier
 from torch import Tensor, nn
 
 from bangbench.auditing.preflight import preflight
@@ -129,6 +132,20 @@ def test_what_a_sound_net_knows_it_knows_of_moved_images_too(tools: Any, nets: A
     check = knows_test_images(tools.subject(getattr(nets, name), count=300))
     assert check.outcome == "passed"
     assert check.numbers["by a grey level at random"] > check.numbers["as given"] - 2.0
+
+
+def test_a_pixel_is_too_much_of_a_small_image_to_move_it_by(tools: Any) -> None:
+    small = load_digits()
+    images = np.minimum(16.0 * small.images, 255.0).astype(np.uint8)
+    fitted = RidgeClassifier().fit(images.reshape(-1, 64) / 255.0, small.target)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    net[1].weight.data, net[1].bias.data = (
+        torch.from_numpy(values).float() for values in (fitted.coef_, fitted.intercept_)
+    )
+    subject = tools.subject(net, images=torch.from_numpy(images)[:, None], labels=torch.from_numpy(small.target))
+    moved = torch.cat([subject.pixels[..., :1], subject.pixels[..., :-1]], 3).float()
+    assert float((subject.classifier(moved).argmax(1) == subject.labels).float().mean()) < 0.4
+    assert knows_test_images(subject).outcome == "passed"
 
 
 # --- state ----------------------------------------------------------------------------------------------------------
