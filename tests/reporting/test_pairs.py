@@ -122,3 +122,13 @@ def test_models_of_two_folders_are_compared_where_their_images_are_the_same(reco
     with pytest.raises(UsageError, match=r"did you mean 't/R0'\?"):
         compare_named(experiments, ("t/R", "mine"))
     assert json.dumps(compare_named(experiments, ("t/R0", "mine")).accuracy)
+
+
+def test_five_images_that_differ_are_too_few_for_the_exact_test(records):
+    records.images("t/R0", "fgs", [4.0] * 100)
+    records.images("t/B1", "fgs", [4.0] * 95 + [NEVER] * 5)
+    comparison = comparison_of(records)
+    row = comparison.attacks["fgs"]
+
+    assert row["difference_low_points"] > 0 and row["mcnemar_p"] == 0.0625
+    assert "p = 0.062: no difference can be told" in paragraph(comparison)
