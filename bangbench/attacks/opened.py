@@ -10,7 +10,7 @@ from bangbench.attacks.spec import ModelSpec
 from bangbench.core.device import choose_device, describe_device
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.data.dataset import Dataset, data_info
-from bangbench.data.sources import open_source
+from bangbench.data.sources import load_first, open_source
 from bangbench.nets.models import Given, Model, check_model, is_own_net, open_model
 from bangbench.nets.norms import doubtful
 from bangbench.nets.outputs import PLAIN
@@ -54,7 +54,7 @@ def open_with_images(spec: ModelSpec) -> Opened:
     if text is None:
         raise UsageError(f"model '{spec.model}' does not say which images it takes: add --data")
     source = open_source(text, spec.data_dir)
-    data = source.load("test").first(spec.limit)
+    data = load_first(source, "test", spec.limit)
     check_fit(model, data, source.name)
     return Opened(model, data, data_info(data, source.name, text), device, spec.batch_size or batch_size_for(device))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bangbench.core.errors import BenchError
 from bangbench.core.memory import check_memory
 from bangbench.data.dataset import Dataset, Split, make_dataset
-from bangbench.data.images import SUFFIXES, Like, decode_image
+from bangbench.data.images import SUFFIXES, Like, declares_colour, decode_image
 from bangbench.data.order import fixed_permutation
 from bangbench.data.tree import Tree, open_tree
 
@@ -45,6 +45,19 @@ class FolderSource:
             raise BenchError(f"{self.path}: expected class folders in {split}/, found none; {_ARRANGE}")
         return self._datasets[split]
 
+    def load_first(self, split: Split, count: int) -> Dataset:
+        """Return the first images of a split, the same as `load` gives; no others are decoded, and may be damaged."""
+        if "_datasets" in self.__dict__:
+            return self.load(split).first(count)
+        with open_tree(self.path) as tree:
+            self._real = tree.real
+            names, classes = self._names(tree), self._classes(tree)
+            if split not in names:
+                raise BenchError(f"{self.path}: expected class folders in {split}/, found none; {_ARRANGE}")
+            colour = any(declares_colour(tree.read(name)) for part in names.values() for name in part)
+            wanted = [names[split][index] for index in fixed_permutation(len(names[split]), "folder", split)[:count]]
+            return self._dataset(split, wanted, classes, self._decoded(tree, wanted), colour)
+
     @cached_property
     def _datasets(self) -> Mapping[Split, Dataset]:
         """Both splits: size and colour of one depend on the other, so every image has to be seen anyway."""
@@ -54,7 +67,11 @@ class FolderSource:
             classes = self._classes(tree)
             decoded = self._decoded(tree, sorted(name for split in names.values() for name in split))
         colour = any(pixels.ndim == _DEPTH for pixels in decoded.values())
-        return {split: self._dataset(split, names[split], classes, decoded, colour) for split in names}
+        ordered = {
+            split: [part[index] for index in fixed_permutation(len(part), "folder", split)]
+            for split, part in names.items()
+        }
+        return {split: self._dataset(split, part, classes, decoded, colour) for split, part in ordered.items()}
 
     def _dataset(
         self,
@@ -64,10 +81,9 @@ class FolderSource:
         decoded: Mapping[str, NDArray[np.uint8]],
         colour: bool,
     ) -> Dataset:
-        order = fixed_permutation(len(names), "folder", split)
-        images = np.stack([_channels_first(decoded[names[index]], colour) for index in order])
+        images = np.stack([_channels_first(decoded[name], colour) for name in names])
         number = {name: label for label, name in enumerate(classes)}
-        labels = np.array([number[names[index].split("/")[1]] for index in order], dtype=np.int64)
+        labels = np.array([number[name.split("/")[1]] for name in names], dtype=np.int64)
         return make_dataset(images, labels, tuple(classes), f"{self.path} {split}")
 
     def _names(self, tree: Tree) -> Mapping[Split, list[str]]:

@@ -62,6 +62,17 @@ def decode_image(content: bytes, where: str, like: Like | None = None) -> NDArra
         raise BenchError(f"{where}: the image cannot be read ({error}); replace or remove the file") from error
 
 
+def declares_colour(content: bytes) -> bool:
+    """Return whether an image file says of itself that it is no grey image; False for what is no image."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+                return image.mode not in _GREY
+    except Exception:  # decoding it says what is wrong, where it is looked at
+        return False
+
+
 def _decode_whole_jpeg(content: bytes) -> NDArray[np.uint8] | None:
     """Return a JPEG's pixels, or None where the content is anything else than a complete JPEG of 1 or 3 channels.
 

@@ -61,6 +61,15 @@ def open_source(text: str, data_dir: Path | None) -> Source:
     return _FILE_SOURCES[prefix](_find(text, Path(location), data_directory(data_dir)))
 
 
+def load_first(source: Source, split: Split, count: int | None) -> Dataset:
+    """Return the first `count` images of a split (None: all); a source that can do so reads no others."""
+    own = getattr(source, "load_first", None)
+    if own is None or count is None:
+        return source.load(split).first(count)
+    found: Dataset = own(split, count)
+    return found
+
+
 def data_directory(data_dir: Path | None) -> Path:
     """Return the directory of the data files: `data_dir`, else BANGBENCH_DATA, else the user's cache directory."""
     if data_dir is not None:

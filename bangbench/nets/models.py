@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bangbench.core.errors import BenchError, UsageError, unknown_name
 from bangbench.core.spec import fingerprint_of
 from bangbench.data.dataset import Dataset
-from bangbench.data.sources import open_source
+from bangbench.data.sources import load_first, open_source
 from bangbench.nets.caffe_hdf5 import read_caffe_model
 from bangbench.nets.catalogue import build_net, check_classifier, net_definition
 from bangbench.nets.classifier import Classifier
@@ -232,7 +232,7 @@ def open_own_net(reference: str, given: Given, place: Place) -> Model:
     reference, given = _with_own_weights(reference, given)
     if place.data is None:
         raise UsageError(f"model '{reference}' does not say what images it takes: add --data")
-    images = open_source(place.data, place.data_dir).load("test")
+    images = load_first(open_source(place.data, place.data_dir), "test", 1)
     channels, height, width = images.images.shape[1:]
     check_preprocessing(given.preprocessing, channels)
     loaded = _loaded(reference, given, (channels, height, width), images.class_names)

@@ -16,6 +16,7 @@ from PIL import Image
 from bangbench.core.errors import BenchError
 from bangbench.data.folder import FolderSource
 from bangbench.data.images import decode_image
+from bangbench.data.sources import load_first
 
 
 def encoded(pixels: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
@@ -175,6 +176,31 @@ def test_an_evaluation_needs_no_training_images(image_folder: Path, tmp_path: Pa
     assert source.load("test").fingerprint == whole.fingerprint
     with pytest.raises(BenchError, match="expected class folders in train/, found none"):
         source.load("train")
+
+
+@pytest.mark.parametrize("count", [1, 7, 1000])
+def test_the_first_images_are_those_of_the_whole_and_no_others_are_decoded(
+    image_folder: Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = FolderSource(image_folder).load("test").first(count)
+    seen: list[str] = []
+
+    def counted(content: bytes, where: str, *others: object) -> np.ndarray:
+        seen.append(where)
+        return decode_image(content, where, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("bangbench.data.folder.decode_image", counted)
+    found = load_first(FolderSource(image_folder), "test", count)
+    assert found.fingerprint == whole.fingerprint
+    assert len(seen) == len(whole.images)
+
+
+def test_one_colour_image_makes_the_first_images_colour_wherever_it_lies(image_folder: Path) -> None:
+    path = image_folder / "train/bee/000.png"
+    path.write_bytes(encoded(np.zeros((6, 8, 3), np.uint8)))
+    whole = FolderSource(image_folder).load("test").first(3)
+    found = FolderSource(image_folder).load_first("test", 3)
+    assert (found.images.shape[1], found.fingerprint) == (3, whole.fingerprint)
 
 
 def test_a_test_folder_goes_before_one_for_validation(image_folder: Path) -> None:
