@@ -44,7 +44,7 @@ def attack_chunk(target: Target, images: NDArray[np.uint8], labels: NDArray[np.i
     Beside them stands "adversarial", uint8 (F, C, H, W): the adversarial images of the flipped ones, in order.
     """
     started = time.perf_counter()
-    device = next(target.classifier.parameters(), torch.empty(0)).device
+    device = target.classifier.device
     pixels, truth = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
     with torch_default_seed(derive_seed(target.seed, "clean", first), device):
         logits = logits_of(target.classifier, pixels, target.batch_size)

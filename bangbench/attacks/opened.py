@@ -56,7 +56,8 @@ def open_with_images(spec: ModelSpec) -> Opened:
     source = open_source(text, spec.data_dir)
     data = load_first(source, "test", spec.limit)
     check_fit(model, data, source.name)
-    return Opened(model, data, data_info(data, source.name, text), device, spec.batch_size or batch_size_for(device))
+    batch_size = spec.batch_size or batch_size_for(device, data.images[:1].size)
+    return Opened(model, data, data_info(data, source.name, text), device, batch_size)
 
 
 def check_resolved(spec: ModelSpec) -> None:

@@ -59,7 +59,7 @@ def first_flip(
     ends early where every pixel that moves is saturated: further steps change nothing. With `grid.bisect_to` the step
     is refined between the last failure and the first success.
     """
-    search = _Search(classifier, grid, batch_size or batch_size_for(images.device))
+    search = _Search(classifier, grid, batch_size or batch_size_for(images.device, images[:1].numel()))
     last = _last_useful(images, direction.tensor, torch.tensor(grid.scales, device=images.device))
     everything = _Active(torch.arange(len(images), device=images.device), images, direction.tensor, labels, last)
     hits = search.scan(everything.keep(~direction.blank), len(images))

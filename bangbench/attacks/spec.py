@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bangbench.core.spec import Spec
+from bangbench.data.spec import with_shape
 from bangbench.nets.norms import with_norm
 from bangbench.store.layout import check_name
 
@@ -25,7 +26,7 @@ class ModelSpec(Spec):
     """Base of the specs that look at one model on test images."""
 
     circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {
-        *("model", "name", "norm", "batch_size", "workers", "random_weights", "trust_code")
+        *("model", "name", "norm", "resize", "crop", "batch_size", "workers", "random_weights", "trust_code")
     }
 
     model: str = Field(
@@ -33,6 +34,8 @@ class ModelSpec(Spec):
         "torchvision:NAME, hf:REPO, or robustbench:ID/DATASET/NORM."
     )
     data: str | None = Field(None, description="Images to use (default: the test images of the model's data set).")
+    resize: Positive | None = Field(None, description="folder: resize each image's shorter side to so many pixels.")
+    crop: Positive | None = Field(None, description="folder: then take so many pixels from its middle (default: all).")
     limit: Positive | None = Field(None, description="Use only the first so many test images.")
     weights: Path | None = Field(None, description="Weights of your own net (.safetensors, .pt or .ckpt).")
     name: str | None = Field(None, description="Own net: what its results are called (default: as its weights).")
@@ -49,8 +52,11 @@ class ModelSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_norm(cls, values: Any) -> Any:
-        """Replace the name of a mean and a standard deviation by both."""
-        return with_norm(values) if isinstance(values, dict) else values
+        """Replace the name of a mean and a standard deviation by both, and put sizes where the data are named."""
+        if not isinstance(values, dict):
+            return values
+        shaped = with_shape(values.get("data"), values.get("resize"), values.get("crop"))
+        return with_norm({**values, "data": shaped} if shaped is not None else values)
 
 
 class AttackSpec(ModelSpec):

@@ -12,6 +12,7 @@ from torch import Tensor
 from bangbench.auditing.probe import ModelError, described, finite_rows, forward, is_coarse, percent, spread
 from bangbench.auditing.slopes import AGREE, LARGE_STEP, Slopes, counts, measure_slopes, median_of
 from bangbench.auditing.subject import Subject, found
+from bangbench.core.errors import OutOfMemoryError
 from bangbench.core.seeds import torch_generator
 from bangbench.nets.gradients import margin
 from bangbench.store.audits import Check, Outcome
@@ -40,6 +41,8 @@ def no_gradient(subject: Subject) -> Check:
         with torch.enable_grad():
             value = margin(subject.classifier(images), labels).sum()
             reached = torch.autograd.grad(value, images, allow_unused=True)
+    except OutOfMemoryError:
+        raise
     except Exception as error:  # whatever a user's net or autograd may raise
         return found("no-gradient", "masked", f"asked for a gradient, autograd raises {described(error)}")
     if None in reached:
@@ -122,6 +125,8 @@ def inner_gradient(subject: Subject) -> Check:
             forward(subject.classifier, images, _WATCHED)
             with torch.enable_grad():
                 subject.classifier(images.requires_grad_(True))
+        except OutOfMemoryError:
+            raise
         except Exception as error:  # whatever a user's net may raise
             if not calls:
                 return found("inner-gradient", "not-run", f"the forward pass raises {described(error)}")

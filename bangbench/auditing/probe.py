@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bangbench.attacks.ball import batched_logits, gradients_and_logits
 from bangbench.auditing.subject import Subject
+from bangbench.core.errors import OutOfMemoryError
 from bangbench.core.seeds import derive_seed, torch_default_seed
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import cross_entropy, margin
@@ -64,6 +65,8 @@ def forward(classifier: Classifier, images: Tensor, batch_size: int) -> Tensor:
     """
     try:
         return batched_logits(classifier, images, batch_size)
+    except OutOfMemoryError:
+        raise  # says nothing about the model
     except Exception as error:
         raise ModelError(f"the forward pass raises {described(error)}") from error
 
@@ -131,6 +134,8 @@ def precise(classifier: Classifier, images: Tensor) -> Precise:
     try:
         double = copy.deepcopy(classifier).double()
         logits = forward(double, images[:2].double(), 2)
+    except OutOfMemoryError:
+        raise
     except Exception as error:  # whatever a user's net may raise when it is copied or converted
         reason = described(error)
     else:
@@ -148,5 +153,7 @@ def gradients(classifier: Classifier, images: Tensor, labels: Tensor, objective:
     value = margin if objective == "margin" else cross_entropy
     try:
         return gradients_and_logits(classifier, images, value, batch_size, labels)[0]
+    except OutOfMemoryError:
+        raise
     except Exception as error:
         raise ModelError(f"autograd raises {described(error)}") from error

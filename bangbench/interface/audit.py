@@ -227,7 +227,7 @@ def _examined(subject: Subject, batch: Batch, spec: AuditSpec) -> Examined:
     """Return the model on its images as an audit looks at it."""
     pixels, labels = torch.from_numpy(batch.pixels).to(subject.device), torch.from_numpy(batch.labels)
     with torch_default_seed(derive_seed(spec.seed, "audit", "clean"), subject.device):
-        size = spec.batch_size or batch_size_for(subject.device)
+        size = spec.batch_size or batch_size_for(subject.device, batch.pixels[:1].size)
         return make_subject(subject.classifier, pixels, labels.to(subject.device), size, spec.seed)
 
 

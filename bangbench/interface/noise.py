@@ -153,7 +153,7 @@ def _counted(subjects: Sequence[Subject], batch: Batch, spec: NoiseSpec, progres
     forwards = len(classifiers) * len(noise.sigmas) * len(chosen) * noise.draws
     progress.start("noise", forwards, unit="img")
     try:
-        size = spec.batch_size or batch_size_for(device)
+        size = spec.batch_size or batch_size_for(device, batch.pixels[:1].size)
         flipped = count_flips(classifiers, images, noise, size, progress).flipped
     finally:
         progress.finish()

@@ -178,7 +178,7 @@ def _count_chunks(
     total = done + sum(len(opening.indices(number)) for number in pending)
     per_image = this.forwards_per_image
     progress.start(_label(plan, this), total * per_image, done * per_image, unit="img")
-    batch_size = plan.spec.batch_size or batch_size_for(plan.device)
+    batch_size = plan.spec.batch_size or batch_size_for(plan.device, plan.test.images[:1].size)
     noise = plan.noise._replace(first=this.first, draws=this.draws)
     try:
         for number in pending:

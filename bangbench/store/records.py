@@ -135,11 +135,12 @@ def _setting_text(value: JsonValue) -> str:
 
 
 class ModelCard(Record):
-    """models/NAME/model.json; notes: what the training had to say about the model."""
+    """models/NAME/model.json; paper: where the method is published; notes: what the training had to say."""
 
     kind: Literal["model"] = "model"
     model: ModelInfo
     train_data: DataInfo
+    paper: str | None = None
     stages: tuple[int, ...] = ()
     train_accuracy: Percent | None = None
     accuracy: Percent | None = None

@@ -260,6 +260,7 @@ def _card(plan: Plan, classifier: Classifier, device: str) -> ModelCard:
         provenance=collect_provenance(device),
         model=info,
         train_data=data,
+        paper=plan.method.paper or None,
     )
 
 

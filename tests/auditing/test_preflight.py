@@ -28,6 +28,7 @@ from bangbench.auditing.preflight_outputs import bad_outputs, batch_dependent, r
 from bangbench.auditing.reasons import REASONS
 from bangbench.auditing.slopes import measure_slopes
 from bangbench.auditing.subject import Subject
+from bangbench.core.errors import OutOfMemoryError
 from bangbench.nets.classifier import Classifier
 from bangbench.store.records import Preprocessing
 
@@ -429,3 +430,21 @@ def test_the_same_seed_gives_the_same_checks(tools: Any) -> None:
     torch.manual_seed(2)
     assert preflight(subject) == first
     assert preflight(subject._replace(seed=1)) != first
+
+
+class Large(nn.Module):
+    """A net that a machine has no memory for, when it is given more than a few images."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if len(images) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return images.flatten(1)[:, :10]
+
+
+def test_an_end_of_memory_says_nothing_about_the_model(tools: Any) -> None:
+    one = tools.subject(Large(), count=8)
+    subject = one._replace(
+        pixels=one.pixels.repeat(8, 1, 1, 1), labels=one.labels.repeat(8), logits=one.logits.repeat(8, 1)
+    )
+    with pytest.raises(OutOfMemoryError, match="--batch-size"):
+        random_outputs(subject)
