@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bangbench.core.errors import BenchError
 from bangbench.core.memory import check_memory
 from bangbench.data.dataset import Dataset, Split, make_dataset
-from bangbench.data.images import SUFFIXES, Like, declares_colour, decode_image
+from bangbench.data.images import SUFFIXES, Like, Shape, declares_colour, decode_image
 from bangbench.data.order import fixed_permutation
 from bangbench.data.tree import Tree, open_tree
 
@@ -33,8 +33,10 @@ class FolderSource:
     Images lie by class, so each split is permuted once with a fixed seed: training reads batches in order.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shape: Shape | None = None) -> None:
+        """shape: what images of mixed sizes become; None: all have one size."""
         self.path = path
+        self.shape = shape
         self.name = path.resolve().name if path.is_dir() else path.stem
         self._prefix = f"{path}/" if path.is_dir() else f"{path}: "
         self._real: Mapping[str, str] = {}
@@ -134,7 +136,8 @@ class FolderSource:
         decoded: dict[str, NDArray[np.uint8]] = {}
         like: Like | None = None
         for name in names:
-            pixels = decoded[name] = decode_image(tree.read(name), self._where(name), like)
+            pixels = decode_image(tree.read(name), self._where(name), None if self.shape else like)
+            pixels = decoded[name] = pixels if self.shape is None else self.shape.fit(pixels)
             if like is None or pixels.ndim == _DEPTH > decoded[like.name].ndim:
                 check_memory(2 * len(names) * pixels.nbytes, f"{self.path}: {len(names):,} images like {name}")
                 like = Like(name, pixels.shape[1], pixels.shape[0])

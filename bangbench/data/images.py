@@ -62,6 +62,22 @@ def decode_image(content: bytes, where: str, like: Like | None = None) -> NDArra
         raise BenchError(f"{where}: the image cannot be read ({error}); replace or remove the file") from error
 
 
+class Shape(NamedTuple):
+    """How images of mixed sizes become alike: the shorter side to `resize` pixels, then the middle `crop` x `crop`."""
+
+    resize: int
+    crop: int
+
+    def fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return pixels (H, W) or (H, W, 3) as (crop, crop) or (crop, crop, 3), resampled bilinearly."""
+        height, width = pixels.shape[:2]
+        factor = self.resize / min(height, width)
+        size = (max(self.crop, round(width * factor)), max(self.crop, round(height * factor)))
+        resized = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR), dtype=np.uint8)
+        top, left = (size[1] - self.crop) // 2, (size[0] - self.crop) // 2
+        return resized[top : top + self.crop, left : left + self.crop]
+
+
 def declares_colour(content: bytes) -> bool:
     """Return whether an image file says of itself that it is no grey image; False for what is no image."""
     try:

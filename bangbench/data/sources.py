@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,7 @@ from bangbench.core.errors import BenchError, UsageError, unknown_name
 from bangbench.core.registry import Registry
 from bangbench.data.dataset import Dataset, Split
 from bangbench.data.folder import FolderSource
+from bangbench.data.images import Shape
 from bangbench.data.npy import NpySource, split_pair
 from bangbench.data.npz import NpzSource
 
@@ -24,6 +26,9 @@ SOURCES: Registry[Callable[[Path], Source]] = Registry(
         "cifar10": "bangbench.data.cifar10:Cifar10",
     },
 )
+
+#: Pixels of a side that images may be resized to.
+_LARGEST_SIDE = 4096
 
 
 class Source(Protocol):
@@ -44,6 +49,7 @@ def open_source(text: str, data_dir: Path | None) -> Source:
     """Return the source for a registered name, ``npz:FILE``, ``npy:IMAGES,LABELS``, ``folder:DIR`` or ``folder:ZIP``.
 
     FILE and DIR are looked up in the working directory, then in the data directory; `load` reads the images.
+    ``folder:DIR,resize=256,crop=224`` resizes the shorter side of images of mixed sizes and takes their middle.
     Raises `UsageError` for an unknown name or prefix and `BenchError` for a file that is in neither place.
     """
     prefix, colon, location = text.partition(":")
@@ -53,11 +59,16 @@ def open_source(text: str, data_dir: Path | None) -> Source:
         return source
     if prefix not in (*_FILE_SOURCES, "npy"):
         raise unknown_name("prefix of a data source", prefix, (*_FILE_SOURCES, "npy"))
+    location, shape = _shape_in(text, location)
+    if shape is not None and prefix != "folder":
+        raise UsageError(f"'{text}': resize and crop go with folder: only; the images of others have one size")
     if not location:
         raise UsageError(f"'{text}' names no file: write {prefix}:PATH")
     if prefix == "npy":
         images, labels = (_find(text, Path(part), data_directory(data_dir)) for part in split_pair(location))
         return NpySource(images, labels)
+    if shape is not None:
+        return FolderSource(_find(text, Path(location), data_directory(data_dir)), shape)
     return _FILE_SOURCES[prefix](_find(text, Path(location), data_directory(data_dir)))
 
 
@@ -80,6 +91,17 @@ def data_directory(data_dir: Path | None) -> Path:
     import pooch  # takes a while, and is not needed where the data is
 
     return Path(pooch.os_cache("bangbench"))
+
+
+def _shape_in(text: str, location: str) -> tuple[str, Shape | None]:
+    """Return a path and the sizes after it, ``DIR,resize=256,crop=224``; without a crop it is as large as the side."""
+    found = re.fullmatch(r"(.*?),resize=(\d+)(?:,crop=(\d+))?", location)
+    if found is None:
+        return location, None
+    resize, crop = int(found[2]), int(found[3] or found[2])
+    if not 1 <= crop <= resize <= _LARGEST_SIDE:
+        raise UsageError(f"'{text}': expected 1 <= crop <= resize <= {_LARGEST_SIDE} pixels")
+    return found[1], Shape(resize, crop)
 
 
 def _check_name(text: str) -> None:

@@ -15,3 +15,12 @@ class FileSpec(Spec):
     """One downloadable data set."""
 
     name: str = Field(description="mnist or cifar10.")
+
+
+def with_shape(data: str | None, resize: int | None, crop: int | None) -> str | None:
+    """Return the text of a source that is resized and cropped, as `open_source` reads it; `ValueError` without one."""
+    if resize is None and crop is None:
+        return data
+    if resize is None or data is None:
+        raise ValueError("--crop goes with --resize, and --resize with --data folder:DIR")
+    return f"{data},resize={resize}" + (f",crop={crop}" if crop is not None else "")

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bangbench.attacks.spec import AttackSpec
 from bangbench.core.errors import BenchError
 from bangbench.data.folder import FolderSource
 from bangbench.data.images import decode_image
-from bangbench.data.sources import load_first
+from bangbench.data.sources import load_first, open_source
 
 
 def encoded(pixels: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
@@ -354,3 +355,52 @@ def test_the_real_cifar10_jpeg_archive_is_read_whole_and_mixed(real_data: Path) 
     assert np.bincount(train.labels).tolist() == [5000] * 10
     assert train.class_names[:3] == ("airplane", "automobile", "bird")
     assert np.bincount(train.labels[:1000], minlength=10).min() > 50
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Return folders of classes with images of three sizes, each black with a white middle of a third of its sides."""
+    for name, sizes in (("ant", [(30, 60), (60, 60)]), ("bee", [(90, 45)])):
+        (tmp_path / "mixed" / name).mkdir(parents=True)
+        for number, (height, width) in enumerate(sizes):
+            pixels = np.zeros((height, width), np.uint8)
+            side = min(height, width) // 3
+            top, left = (height - side) // 2, (width - side) // 2
+            pixels[top : top + side, left : left + side] = 255
+            (tmp_path / "mixed" / name / f"{number}.png").write_bytes(encoded(pixels))
+    return tmp_path
+
+
+def test_images_of_mixed_sizes_are_resized_and_their_middle_taken(mixed: Path) -> None:
+    with pytest.raises(BenchError, match="expected images of one size; resize them"):
+        open_source("folder:mixed", mixed).load("test")
+    whole = open_source("folder:mixed,resize=30", mixed).load("test").images
+    assert whole.shape == (3, 1, 30, 30)
+    for image in whole[:, 0]:
+        assert image[15, 15] == 255
+        assert image[:8].max() == image[:, :8].max() == image[-8:].max() == 0
+    middle = open_source("folder:mixed,resize=30,crop=8", mixed).load("test").images
+    assert np.array_equal(middle, whole[:, :, 11:19, 11:19])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("folder:mixed,resize=8,crop=30", "expected 1 <= crop <= resize"),
+        ("folder:mixed,resize=0", "expected 1 <= crop <= resize"),
+        ("npz:x.npz,resize=8", "resize and crop go with folder: only"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(mixed: Path, text: str, message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        open_source(text, mixed)
+
+
+def test_options_of_sizes_are_part_of_the_data_in_a_record() -> None:
+    spec = AttackSpec(model="m", data="folder:x", resize=256, crop=224)
+    assert spec.data == "folder:x,resize=256,crop=224"
+    assert spec.key() == AttackSpec(model="m", data="folder:x,resize=256,crop=224").key()
+    assert AttackSpec(model="m", data="folder:x").key() != spec.key()
+    for wrong in ({"crop": 224, "data": "folder:x"}, {"resize": 256}):
+        with pytest.raises(ValueError, match="--crop goes with --resize, and --resize with --data"):
+            AttackSpec(model="m", **wrong)
