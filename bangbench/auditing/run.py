@@ -17,6 +17,7 @@ from bangbench.attacks.base import ATTACKS
 from bangbench.attacks.opened import Opened, open_source_model, open_with_images
 from bangbench.attacks.run import ENGINE
 from bangbench.auditing.battery import Orders
+from bangbench.auditing.claims import ball_attacks, line_attacks
 from bangbench.auditing.examine import Inquiry, averaged_subject, computed, conclude, look_at
 from bangbench.auditing.parts import Part, Subjects
 from bangbench.auditing.spec import AuditSpec
@@ -111,8 +112,8 @@ def make_plan(spec: AuditSpec) -> Plan:
 
 
 def attack_versions() -> dict[str, int]:
-    """Return the version of every registered attack: a result of another one is not used."""
-    return {name: ATTACKS.load(name).version for name in ATTACKS.names()}
+    """Return the version of every attack that takes part in audits: a result of another one is not used."""
+    return {name: ATTACKS.load(name).version for name in sorted((*line_attacks(), *ball_attacks()))}
 
 
 def _function_of(model: Model) -> Any:
