@@ -13,6 +13,7 @@ from bangbench.core.registry import Registry
 from bangbench.data.dataset import Dataset, Split
 from bangbench.data.folder import FolderSource
 from bangbench.data.images import Shape
+from bangbench.data.libraries import HuggingFaceSource, TorchvisionSource, med_mnist
 from bangbench.data.npy import NpySource, split_pair
 from bangbench.data.npz import NpzSource
 
@@ -42,11 +43,18 @@ class Source(Protocol):
         """Return one split, in the order in which training reads it."""
 
 
+_LIBRARIES: dict[str, Callable[[str, Path], Source]] = {
+    "medmnist": med_mnist,
+    "hf-dataset": lambda name, data_dir: HuggingFaceSource(name),
+    "torchvision-dataset": TorchvisionSource,
+}
 _FILE_SOURCES: dict[str, Callable[[Path], Source]] = {"npz": NpzSource, "folder": FolderSource}
 
 
 def open_source(text: str, data_dir: Path | None) -> Source:
     """Return the source for a registered name, ``npz:FILE``, ``npy:IMAGES,LABELS``, ``folder:DIR`` or ``folder:ZIP``.
+
+    Or for a data set of another library (`libraries`).
 
     FILE and DIR are looked up in the working directory, then in the data directory; `load` reads the images.
     ``folder:DIR,resize=256,crop=224`` resizes the shorter side of images of mixed sizes and takes their middle.
@@ -57,13 +65,15 @@ def open_source(text: str, data_dir: Path | None) -> Source:
         _check_name(text)
         source: Source = SOURCES.load(text)(data_directory(data_dir))
         return source
-    if prefix not in (*_FILE_SOURCES, "npy"):
-        raise unknown_name("prefix of a data source", prefix, (*_FILE_SOURCES, "npy"))
+    if prefix not in (known := (*_FILE_SOURCES, *_LIBRARIES, "npy")):
+        raise unknown_name("prefix of a data source", prefix, known)
     location, shape = _shape_in(text, location)
     if shape is not None and prefix != "folder":
         raise UsageError(f"'{text}': resize and crop go with folder: only; the images of others have one size")
     if not location:
         raise UsageError(f"'{text}' names no file: write {prefix}:PATH")
+    if prefix in _LIBRARIES:
+        return _LIBRARIES[prefix](location, data_directory(data_dir))
     if prefix == "npy":
         images, labels = (_find(text, Path(part), data_directory(data_dir)) for part in split_pair(location))
         return NpySource(images, labels)
