@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bangbench.core.statistics import Numbers
-from bangbench.reporting.audit_tables import audited_models
+from bangbench.reporting.audit_tables import BADGES, audited_models
 from bangbench.reporting.experiments import LEVELS, Experiment, ModelResults
 from bangbench.reporting.figure import Chart, Figure, Panel, Series
 from bangbench.reporting.notes import budget_text, not_shown, verdicts_in_words
@@ -49,7 +49,10 @@ def audit_figures(experiment: Experiment) -> Iterator[Figure]:
         shown = "One line per model: all attacks of its audit together, with 95 % Wilson intervals."
     else:
         panels = tuple(_audited_panel(model) for model in models)
-        shown = "Black: all attacks together, per image the strongest, with 95 % Wilson intervals."
+        shown = (
+            "Black: all attacks together, per image the strongest, with 95 % Wilson intervals; attacks that tried only "
+            "what the others left are in it and have no line of their own."
+        )
     budgets = sorted({rates.budget for model in models if model.audit for rates in model.audit.summary.budgets})
     ticks = tuple((float(b), f"{b}\n({b / LEVELS:.2g})" if b else "0") for b in (0, *budgets))
     counts = " or ".join(f"{n:,}" for n in sorted({model.audit.summary.images for model in models if model.audit}))
@@ -91,11 +94,15 @@ def _audited_panel(model: ModelResults) -> tuple[str, tuple[Series, ...]]:
     rates = sorted(summary.budgets, key=lambda each: each.budget)
     lines = []
     for number, attack in enumerate(dict.fromkeys(name for each in rates for name in each.flipped)):
-        points = [(each.budget, each.flipped[attack]) for each in rates if attack in each.flipped]
+        points = [
+            (each.budget, each.flipped[attack]) for each in rates if attack in each.flipped and attack not in each.tried
+        ]
+        if not points:
+            continue
         accuracy = [100.0 * (summary.correct - flipped) / summary.images for _, flipped in points]
         x, y = (0.0, *(float(budget) for budget, _ in points)), (summary.accuracy, *accuracy)
         lines.append(Series(attack, x, y, number=number, marked=True, width=1.3))
-    return f"{model.id}: {summary.verdict}", (*lines, _audited_worst(model, WORST_CASE, None))
+    return f"{model.id}: {BADGES[summary.verdict]}", (*lines, _audited_worst(model, WORST_CASE, None))
 
 
 def _audited_worst(model: ModelResults, label: str, number: int | None) -> Series:

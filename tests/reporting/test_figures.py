@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import pickle
 
@@ -61,6 +62,16 @@ def test_audited_models_fall_from_their_accuracy_with_intervals(records):
     assert worst.low[1] == pytest.approx(wilson_interval(414, 1000)[0])
     assert {line.label for line in panels(figure)[0].series} == {"fgs", "pgd", "square", "worst case"}
     assert "R0, sound, worst case: 99.0 % clean, 41.4 % at 26 (0.1)" in figure.alternative
+
+
+def test_an_attack_that_tried_only_what_others_left_has_no_line(records):
+    path = records.audit("t/R0")
+    record = json.loads(path.read_text())
+    for rates in record["summary"]["budgets"]:
+        rates["tried"] = {"square": 30}
+    path.write_text(json.dumps(record))
+    figure = only(audit_figures(records.experiment()))
+    assert {line.label for line in panels(figure)[0].series} == {"fgs", "pgd", "worst case"}
 
 
 def test_of_many_audited_models_only_the_worst_cases_are_drawn(records):
