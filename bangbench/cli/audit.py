@@ -79,7 +79,7 @@ def print_audit(record: AuditRecord, console: Console) -> None:
     from bangbench.store.headline import headline
 
     summary = _summary(record)
-    console.print(Text(headline(record.model.name, summary), style=f"bold {_STYLES[summary.verdict]}"))
+    console.print(Text(headline(record.model.name, summary), f"bold {_STYLES[summary.verdict]}"), soft_wrap=True)
     console.print(_images_line(record, summary))
     console.print(claims_table(summary))
     console.print(budgets_table(summary))

@@ -100,8 +100,14 @@ def net_with(forward: str) -> str:
     ("text", "message"),
     [
         (net_with("return images.flatten(1)[:, :4]"), "expected logits of shape (3, 3) for 3 images, found (3, 4)"),
-        (net_with("return images.mean((1, 2, 3))"), "expected logits of shape (3, 3) for 3 images, found (3, 2) (the output, one logit: above 0 is class 1, the rest class 0)"),
-        (net_with("return (images, images)"), "expected logits of shape (3, 3) for 3 images, found (3, 1, 16, 16) (output[0])"),
+        (
+            net_with("return images.mean((1, 2, 3))"),
+            "expected logits of shape (3, 3) for 3 images, found (3, 2) (the output, one logit: above 0 is class 1, the rest class 0)",
+        ),
+        (
+            net_with("return (images, images)"),
+            "expected logits of shape (3, 3) for 3 images, found (3, 1, 16, 16) (output[0])",
+        ),
         (net_with("return images.flatten(1)[:2, :3]"), "expected logits of shape (3, 3) for 3 images, found (2, 3)"),
         (net_with("return images.flatten(1)[:1, :3]"), "expected logits of shape (3, 3) for 3 images, found (1, 3)"),
         (net_with("return images.flatten(1)[1:, :3]"), "expected logits of shape (3, 3) for 3 images, found"),
