@@ -12,7 +12,7 @@ from bangbench.core.errors import BenchError, UsageError
 from bangbench.data.dataset import Dataset, data_info
 from bangbench.data.sources import load_first, open_source
 from bangbench.nets.models import Given, Model, check_model, is_own_net, open_model
-from bangbench.nets.norms import doubtful
+from bangbench.nets.norms import doubtful, twice
 from bangbench.nets.outputs import PLAIN
 from bangbench.nets.predict import batch_size_for
 from bangbench.store.records import DataInfo, Preprocessing
@@ -31,7 +31,8 @@ class Opened(NamedTuple):
         """Return what a user should know of how the model is read: its output, and a doubtful mean or std."""
         info, output = self.model.info, self.model.classifier.output
         taken = None if output == PLAIN else f"{info.name}: its logits are {output}"
-        doubt = doubtful(info.preprocessing) if self.model.folder is None else None
+        doubt = doubtful(info.preprocessing) or twice(info.preprocessing, self.model.classifier.net)
+        doubt = doubt if self.model.folder is None else None
         return [note for note in (taken, doubt) if note is not None]
 
     @property

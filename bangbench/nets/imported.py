@@ -10,7 +10,7 @@ from bangbench.data.dataset import data_info
 from bangbench.data.sources import open_source
 from bangbench.nets.catalogue import NETS
 from bangbench.nets.models import Given, Model, Place, is_own_net, open_own_net
-from bangbench.nets.norms import doubtful
+from bangbench.nets.norms import doubtful, twice
 from bangbench.nets.outputs import PLAIN
 from bangbench.nets.predict import accuracy_percent, to_device
 from bangbench.nets.spec import ImportSpec
@@ -64,7 +64,7 @@ def _card(spec: ImportSpec, model: Model, key: str, settings: dict[str, object])
     notes = [
         "trained elsewhere",
         None if output == PLAIN else f"its logits are {output}",
-        doubtful(model.info.preprocessing),
+        doubtful(model.info.preprocessing) or twice(model.info.preprocessing, model.classifier.net),
         remember_code(model.info.net),
     ]
     weights = sha256_of(model_folder(spec.root, spec.name) / WEIGHTS)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bangbench.core.errors import UsageError
 from bangbench.store.records import Preprocessing
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 #: By name: mean and standard deviation of each channel.
 NORMS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -40,6 +43,18 @@ def check_preprocessing(preprocessing: Preprocessing, channels: int) -> None:
         raise UsageError(f"std: expected numbers above 0, found {', '.join(map(str, preprocessing.std))}")
     if not preprocessing.input_scale > 0.0:
         raise UsageError(f"input_scale: expected a number above 0, found {preprocessing.input_scale}")
+
+
+def twice(preprocessing: Preprocessing, net: Module) -> str | None:
+    """Return that images may be normalised twice: mean or std is given, and the net has a normalisation of its own."""
+    if preprocessing.mean is None and preprocessing.std is None:
+        return None
+    buffers = {name.rpartition(".")[2] for name, _ in net.named_buffers()}
+    own = [type(module).__name__ for module in net.modules() if type(module).__name__.lower().startswith("normaliz")]
+    if not own and not {"mean", "std"} <= buffers:
+        return None
+    what = own[0] if own else "buffers 'mean' and 'std'"
+    return f"the net has a normalisation of its own ({what}): with --mean and --std images are normalised twice"
 
 
 def doubtful(preprocessing: Preprocessing) -> str | None:

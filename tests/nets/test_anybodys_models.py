@@ -23,7 +23,7 @@ from bangbench.nets.classifier import Classifier
 from bangbench.nets.imported import import_model
 from bangbench.nets.loaders import load, program_in
 from bangbench.nets.models import Given, open_model
-from bangbench.nets.norms import NORMS, doubtful
+from bangbench.nets.norms import NORMS, doubtful, twice
 from bangbench.nets.outputs import logits_in
 from bangbench.nets.spec import ImportSpec
 from bangbench.nets.weights import apply_state, load_state
@@ -401,6 +401,30 @@ def test_classes_of_another_order_are_refused(here, monkeypatch):
 def test_a_mean_and_a_std_that_do_not_fit_the_scale_are_noticed(preprocessing, message):
     found = doubtful(Preprocessing(**preprocessing))
     assert (found is None) if message is None else re.search(message, found)
+
+
+class Normalize(nn.Module):
+    """What people put before a net."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images - 0.5
+
+
+class Scaled(nn.Module):
+    """A net that keeps its own mean and std."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1))
+        self.register_buffer("std", torch.ones(1))
+
+
+@pytest.mark.parametrize("own", [nn.Sequential(Normalize(), small_net()), nn.Sequential(Scaled(), small_net())])
+def test_a_mean_beside_a_normalisation_of_the_net_s_own_is_noticed(own):
+    given = Preprocessing(mean=(0.5,))
+    assert "normalised twice" in twice(given, own)
+    assert twice(Preprocessing(), own) is None
+    assert twice(given, small_net()) is None
 
 
 @pytest.mark.parametrize("name", NORMS)

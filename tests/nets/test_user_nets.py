@@ -80,7 +80,7 @@ def test_weights_and_preprocessing_are_the_users(net_file, open_own, tmp_path, s
 def test_weights_without_any_tensor_are_not_taken_for_the_initial_ones(net_file, open_own, tmp_path):
     save_state(tmp_path / "empty.safetensors", {})
     path = net_file(f"def make():\n    return {PLAIN}")
-    with pytest.raises(BenchError, match="missing: 1.weight, 1.bias; the file holds no weights"):
+    with pytest.raises(BenchError, match=r"missing: 1\.weight, 1\.bias; the file holds no weights"):
         open_own(f"{path}:make", weights=tmp_path / "empty.safetensors")
 
 
@@ -102,7 +102,7 @@ def net_with(forward: str) -> str:
         (net_with("return images.flatten(1)[:, :4]"), "expected logits of shape (3, 3) for 3 images, found (3, 4)"),
         (
             net_with("return images.mean((1, 2, 3))"),
-            "expected logits of shape (3, 3) for 3 images, found (3, 2) (the output, one logit: above 0 is class 1, the rest class 0)",
+            "expected logits of shape (3, 3) for 3 images, found (3, 2) (the output, one logit: above",
         ),
         (
             net_with("return (images, images)"),
