@@ -16,10 +16,14 @@ from bangbench.data.dataset import Dataset, Split, make_dataset
 from bangbench.data.images import SUFFIXES, Like, Shape, declares_colour, decode_image
 from bangbench.data.order import fixed_permutation
 from bangbench.data.tree import Tree, open_tree
+from bangbench.store.files import read_file
 
 _SPLITS: tuple[Split, Split] = ("train", "test")
 _DEPTH = 3
 _ARRANGE = "arrange the images as train/CLASS/IMAGE and test/CLASS/IMAGE, or for an evaluation as CLASS/IMAGE"
+#: Names of classes whose folders have others, such as ImageNet's.
+NAMES_FILE = "classes.txt"
+_MOST_BYTES_OF_NAMES = 1 << 20
 #: Files passed over that a message names.
 _MOST_NAMED = 5
 _LOG = logging.getLogger(__name__)
@@ -86,7 +90,24 @@ class FolderSource:
         images = np.stack([_channels_first(decoded[name], colour) for name in names])
         number = {name: label for label, name in enumerate(classes)}
         labels = np.array([number[name.split("/")[1]] for name in names], dtype=np.int64)
-        return make_dataset(images, labels, tuple(classes), f"{self.path} {split}")
+        return make_dataset(images, labels, self._titles(classes), f"{self.path} {split}")
+
+    def _titles(self, classes: list[str]) -> tuple[str, ...]:
+        """Return what the classes are called: as their folders, or as a line FOLDER NAME of classes.txt says."""
+        path = self.path / NAMES_FILE
+        if not self.path.is_dir() or not path.is_file():
+            return tuple(classes)
+        try:
+            lines = read_file(path, _MOST_BYTES_OF_NAMES).decode().splitlines()
+        except UnicodeDecodeError as error:
+            raise BenchError(f"{path} is not UTF-8 text; write FOLDER NAME on each line") from error
+        pairs = [line.split(None, 1) for line in lines]
+        titles = {pair[0]: pair[1].strip() for pair in pairs if len(pair) > 1}
+        lacking = [name for name in classes if name not in titles]
+        if lacking:
+            named = ", ".join(lacking[:_MOST_NAMED])
+            raise BenchError(f"{path}: expected a line FOLDER NAME for each class, found none for {named}")
+        return tuple(titles[name] for name in classes)
 
     def _names(self, tree: Tree) -> Mapping[Split, list[str]]:
         images = [name for name in tree.files if f".{name.rpartition('.')[2]}".lower() in SUFFIXES]

@@ -404,3 +404,14 @@ def test_options_of_sizes_are_part_of_the_data_in_a_record() -> None:
     for wrong in ({"crop": 224, "data": "folder:x"}, {"resize": 256}):
         with pytest.raises(ValueError, match="--crop goes with --resize, and --resize with --data"):
             AttackSpec(model="m", **wrong)
+
+
+def test_names_of_classes_may_stand_in_a_file_beside_them(image_folder: Path) -> None:
+    before = FolderSource(image_folder).load("test")
+    (image_folder / "classes.txt").write_text("bee   honey bee, Apis mellifera\n\nant\tant\nwasp a wasp\n")
+    after = FolderSource(image_folder).load("test")
+    assert after.class_names == ("ant", "honey bee, Apis mellifera")
+    assert np.array_equal(after.labels, before.labels)
+    (image_folder / "classes.txt").write_text("bee honey bee\n")
+    with pytest.raises(BenchError, match=r"classes\.txt: expected a line FOLDER NAME .*, found none for ant"):
+        FolderSource(image_folder).load("test")
