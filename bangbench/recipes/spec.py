@@ -19,7 +19,9 @@ class ReproduceSpec(Spec):
     `overwrite` replaces what was done with other settings; without it, such work is never touched.
     """
 
-    recipe: str = Field(description="demo, table1, table2, figure2, figure4, or a recipe of your own (FILE.toml).")
+    recipe: str = Field(
+        description="demo, table1, table2, figure2, figure4, defences-digits, defences, or a recipe of your own (FILE.toml)."
+    )
     name: str | None = Field(
         None, description="Keep the run apart, in models/NAME and results/NAME (default: the recipe's name)."
     )
