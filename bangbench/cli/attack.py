@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -14,7 +15,7 @@ from bangbench.attacks.spec import AttackSpec, ModelSpec
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
 from bangbench.core.errors import UsageError
-from bangbench.store.layout import results_folder
+from bangbench.store.layout import find_model, results_folder
 from bangbench.store.records import AttackRecord, Moments
 
 _UNLIMITED = 10_000
@@ -29,9 +30,9 @@ def run_attack(specs: list[AttackSpec], output: Output) -> None:
     pgd, apgd, square, transfer, uniform-noise and gaussian-noise change an image anywhere, by at most a budget; the
     rate is that within the largest one.
     """
+    check_all(specs)
     from bangbench.attacks.run import attack
 
-    check_all(specs)
     results = [attack(spec, output.progress()) for spec in specs]
     if output.json:
         output.print_json(attack_json(results))
@@ -46,12 +47,19 @@ def run_attack(specs: list[AttackSpec], output: Output) -> None:
 
 def check_all(specs: Sequence[ModelSpec]) -> None:
     """Refuse what is wrong with any model or option before the first is worked on."""
-    from bangbench.attacks.opened import check_resolved
-
+    for reference in dict.fromkeys(name for spec in specs for name in (spec.model, getattr(spec, "against", None))):
+        if reference is not None and _is_name(reference):
+            find_model(reference, specs[0].root)  # a wrong name is told before torch is imported, which takes seconds
     if len(specs) > 1 and specs[0].name is not None:
         raise UsageError("--name goes with one model: leave it out, and the results are named after the models")
+    from bangbench.attacks.opened import check_resolved
+
     for spec in specs:
         check_resolved(spec)
+
+
+def _is_name(reference: str) -> bool:
+    return ":" not in reference and not reference.endswith(".h5") and not Path(reference).is_file()
 
 
 def print_attacks(records: list[AttackRecord], console: Console) -> None:

@@ -37,9 +37,9 @@ def run_audit(specs: list[AuditSpec], output: Output) -> None:
     gradients, from attacks with and without what masks them, and from stronger attacks within L_inf budgets; the worst
     case per image is the number that counts.
     """
+    check_all(specs)
     from bangbench.auditing.run import audit
 
-    check_all(specs)
     records = []
     for spec in specs:
         records.append(audit(spec, output.progress()))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bangbench.core.errors import BenchError, UsageError, unknown_name
+from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.spec import fingerprint_of
 from bangbench.data.dataset import Dataset
 from bangbench.data.sources import load_first, open_source
@@ -24,9 +24,9 @@ from bangbench.nets.loaders import PROGRAMS, Loaded, load, loader_of, program_in
 from bangbench.nets.norms import check_preprocessing
 from bangbench.nets.transforms import transform_of, transformed
 from bangbench.nets.trust import check_code
-from bangbench.nets.weights import PICKLES, apply_state, check_tensor, load_state
+from bangbench.nets.weights import apply_state, check_tensor, load_state
 from bangbench.store.files import sha256_of
-from bangbench.store.layout import CARD, PREPROCESSING, WEIGHTS, stage_file, trained_models
+from bangbench.store.layout import CARD, PREPROCESSING, WEIGHTS, find_model, stage_file
 from bangbench.store.records import ModelCard, ModelInfo, Preprocessing, read_record
 
 #: What training scripts call every checkpoint: results are named after its folder, too.
@@ -116,7 +116,7 @@ def open_model(
         return _open_caffe(Path(reference), place)
     if is_own_net(reference):
         return open_own_net(reference, given, place)
-    return _open_folder(_model_folder(reference, root), reference, place, given.trust_code)
+    return _open_folder(find_model(reference, root), reference, place, given.trust_code)
 
 
 def is_own_net(reference: str) -> bool:
@@ -134,7 +134,7 @@ def check_model(reference: str, root: Path, given: Given) -> None:
         files = [Path(place)] if place.endswith(".py") else []
         files += [given.weights] if given.weights else []
     else:
-        _model_folder(reference, root)
+        find_model(reference, root)
         return
     for file in files:
         if not file.is_file():
@@ -144,19 +144,6 @@ def check_model(reference: str, root: Path, given: Given) -> None:
 def mean_image_of(data: Dataset) -> Tensor:
     """Return the mean over the images, float32 (C, H, W), in grey levels."""
     return torch.from_numpy(data.images.mean(axis=0, dtype=np.float64).astype(np.float32))
-
-
-def _model_folder(reference: str, root: Path) -> Path:
-    for folder in (root / "models" / reference, Path(reference)):
-        if (folder / CARD).is_file():
-            return folder
-    path = Path(reference)
-    if path.suffix in {*PICKLES, ".safetensors"} and path.is_file():
-        raise UsageError(
-            f"'{reference}' holds weights and no net: name the net that they belong to, as FILE.py:FACTORY --weights "
-            f"{reference}, or make a model of both with bangbench import"
-        )
-    raise unknown_name("model", reference, trained_models(root))
 
 
 def _open_folder(folder: Path, reference: str, place: Place, trust_code: bool) -> Model:

@@ -17,11 +17,9 @@ from bangbench.core.memory import check_memory
 from bangbench.nets.checkpoints import misfits, renamed, state_in, wrong_shapes
 from bangbench.nets.loaders import program_in
 from bangbench.store.files import write_bytes
+from bangbench.store.layout import PICKLES
 
 State = Mapping[str, Tensor]
-
-#: Endings of files that torch.save writes.
-PICKLES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar"})
 
 _PROGRAMS = {"torchscript": "TorchScript", "export": "torch.export"}
 _FLOATING = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})

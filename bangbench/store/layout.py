@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bangbench.core.errors import UsageError
+from bangbench.core.errors import UsageError, unknown_name
 
 WEIGHTS = "weights.safetensors"
 PREPROCESSING = "preprocessing.safetensors"
@@ -21,6 +21,9 @@ REPORT_DOCUMENT = "report.json"
 
 #: Folders under results/ that belong to no model, and what they hold.
 RESERVED = {REPORT: "the tables", "benchmarks": "the benchmarks"}
+
+#: Endings of files that torch.save writes.
+PICKLES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar"})
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)?")
 
@@ -65,3 +68,17 @@ def trained_models(root: Path) -> list[str]:
     base = root / "models"
     cards = [*base.glob(f"*/{CARD}"), *base.glob(f"*/*/{CARD}")]
     return sorted(card.parent.relative_to(base).as_posix() for card in cards)
+
+
+def find_model(reference: str, root: Path) -> Path:
+    """Return the folder of a model that a name under ROOT/models, or a path, names; `UsageError` where none is."""
+    for folder in (root / "models" / reference, Path(reference)):
+        if (folder / CARD).is_file():
+            return folder
+    path = Path(reference)
+    if path.suffix in {*PICKLES, ".safetensors"} and path.is_file():
+        raise UsageError(
+            f"'{reference}' holds weights and no net: name the net that they belong to, as FILE.py:FACTORY --weights "
+            f"{reference}, or make a model of both with bangbench import"
+        )
+    raise unknown_name("model", reference, trained_models(root))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -153,3 +155,16 @@ def test_all_models_are_looked_for_before_the_first_is_attacked(here: Path, bang
         assert result.returncode == 2
         assert "unknown model 'B2': did you mean 'B1'?" in result.stderr
     assert not (here / "results").exists()
+
+
+@pytest.mark.parametrize("words", [("attack", "none"), ("audit", "none"), ("attack", "whole.pt", "--against", "none")])
+def test_a_wrong_name_is_told_without_importing_torch(here: Path, words: tuple[str, ...]) -> None:
+    program = f"""
+import sys
+from typer.testing import CliRunner
+from bangbench.cli.main import app
+assert CliRunner().invoke(app, {list(words)!r}).exit_code == 2
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
