@@ -20,7 +20,8 @@ class ReproduceSpec(Spec):
     """
 
     recipe: str = Field(
-        description="demo, table1, table2, figure2, figure4, defences-digits, defences, or a recipe of your own (FILE.toml)."
+        description="demo, table1, table2, figure2, figure4, defences-digits, defences, or a recipe of your own "
+        "(FILE.toml)."
     )
     name: str | None = Field(
         None, description="Keep the run apart, in models/NAME and results/NAME (default: the recipe's name)."
