@@ -200,7 +200,7 @@ class BallSearch:
         self.forwards += len(rows)
         labels = self.ball.labels[rows]
         flipped = (logits.argmax(1) != labels) & ~logits.isnan().any(1)
-        flipped = confirmed(self.classifier, current, labels, flipped)
+        flipped = confirmed(self.classifier, current, labels, flipped, self.batch_size)
         self.adversarial[rows[flipped]] = current[flipped]
         self.found[rows[flipped]] = True
         return ~flipped

@@ -16,7 +16,7 @@ PASSES, JUDGING_PASSES = 8, 32
 _COMPARED, _NO_DIFFERENCE = 64, 1e-4
 
 
-def expected(classifier: Classifier, images: Tensor, seed: int) -> Classifier:
+def expected(classifier: Classifier, images: Tensor, seed: int, batch_size: int) -> Classifier:
     """Return the classifier, or where two passes over the first images differ, one whose prediction is their mean's.
 
     images: uint8 or float32 (N, C, H, W), grey levels. A classifier that averages already stays as it is.
@@ -24,7 +24,7 @@ def expected(classifier: Classifier, images: Tensor, seed: int) -> Classifier:
     if classifier.draws > 1 or not len(images):
         return classifier
     with torch_default_seed(derive_seed(seed, "attack", "two passes"), images.device):
-        first, second = (logits_of(classifier, images[:_COMPARED]) for _ in range(2))
+        first, second = (logits_of(classifier, images[:_COMPARED], batch_size) for _ in range(2))
     apart = (first - second).abs().amax(1)
     spread = first.amax(1) - first.amin(1)
     return classifier.with_draws(PASSES) if bool((apart > _NO_DIFFERENCE * spread).any()) else classifier
@@ -45,7 +45,7 @@ def expected_answers(
 
 
 @torch.no_grad()
-def confirmed(classifier: Classifier, images: Tensor, labels: Tensor, flipped: Tensor) -> Tensor:
+def confirmed(classifier: Classifier, images: Tensor, labels: Tensor, flipped: Tensor, batch_size: int) -> Tensor:
     """Return which of the images that are `flipped`, bool (N,), passes of their own show to be so beyond chance.
 
     A search that ends at the first flip ends, at a random model, at the first lucky one. The expected prediction has
@@ -54,7 +54,7 @@ def confirmed(classifier: Classifier, images: Tensor, labels: Tensor, flipped: T
     rows = flipped.nonzero().squeeze(1) if classifier.draws > 1 else flipped[:0]
     if not len(rows):
         return flipped
-    chances = _chances(classifier, images[rows], len(rows))
+    chances = _chances(classifier, images[rows], batch_size)
     own = labels[rows].view(-1, 1)
     rival = chances.mean(0).scatter(1, own, -1.0).argmax(1, keepdim=True)
     of_rival, of_own = (chances.gather(2, place.expand(len(chances), -1, -1)).squeeze(2) for place in (rival, own))

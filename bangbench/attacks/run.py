@@ -112,7 +112,8 @@ def plan_attacks(spec: AttackSpec, pool: PassPool | None = None, progress: Progr
     for note in opened.notes():
         progress.note(note)
     usable_pool = pool if _pass_is_defined(opened, progress) else None
-    classifier = expected(opened.model.classifier, to_device(opened.data.images[:CHUNK], opened.device), spec.seed)
+    first = to_device(opened.data.images[:CHUNK], opened.device)
+    classifier = expected(opened.model.classifier, first, spec.seed, opened.batch_size)
     if classifier is not opened.model.classifier:
         progress.note(
             f"{opened.model.name} answers the same image differently from pass to pass: attacked on the mean of "

@@ -128,7 +128,8 @@ class _Search:
             own = scale if scale.shape[1] == 1 else scale[:, part]
             candidates = perturb(active.images[part], active.steps[part], own)
             flat, labels = candidates.flatten(0, 1), active.labels[part].repeat(len(steps))
-            found = confirmed(self.classifier, flat, labels, self.classifier(flat).argmax(1) != labels)
+            found = self.classifier(flat).argmax(1) != labels
+            found = confirmed(self.classifier, flat, labels, found, self.batch_size)
             flipped.append(found.view(len(steps), -1))
         self.forwards += len(steps) * len(active.rows)
         # the earliest flip has the largest value, so that argmax is unambiguous

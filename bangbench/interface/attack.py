@@ -144,9 +144,9 @@ def _attacked(
     progress: Progress,
 ) -> Attacked:
     first = torch.from_numpy(batch.pixels[:CHUNK]).to(subject.device)
-    classifier = expected(subject.classifier, first, spec.seed)
     budgets = budgets_in_grey_levels(spec.budget, batch.pixels.shape[1]) if found.bounded else ()
     size = spec.batch_size or batch_size_for(subject.device, batch.pixels[:1].size)
+    classifier = expected(subject.classifier, first, spec.seed, size)
     target = Target(classifier, found, called, size, None, spec.seed, budgets, source)
     parts = _parts(target, batch, f"{subject.name} {called}", progress)
     columns, totals = joined_columns(parts)

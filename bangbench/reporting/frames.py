@@ -210,7 +210,7 @@ def _keys(experiment: Experiment, model: ModelResults) -> Values:
 def _models(experiment: Experiment) -> Iterator[Values]:
     for model in experiment.everyone:
         info, summary = model.model, model.audit.summary if model.audit else None
-        paper = getattr(model.card, "paper", None) or None
+        paper = model.card.paper if model.card else None
         year = re.search(r"\b(19|20)\d\d\b", paper or "")
         yield _keys(experiment, model) | {
             "images": experiment.data.images,

@@ -229,7 +229,7 @@ REFUSALS = {
     "a budget without a ball": (
         ("fgs", "hc1-unmasked"),
         {},
-        f"--budget goes with attacks inside a ball only: {', '.join(sorted(INSIDE))}",
+        f"--budget goes with attacks inside a ball only: {', '.join(sorted((*INSIDE, 'fgsm')))}",
     ),
     "a source without transfer": (
         ("pgd",),

@@ -143,12 +143,12 @@ def test_without_a_correct_image_there_is_nothing_to_attack_and_no_rate(two_clas
 def test_a_step_that_the_verification_refutes_is_counted_and_not_a_flip(two_classes, tools, monkeypatch):
     case = two_classes
 
-    def forgetful(classifier, images, batch_size):
+    def forgetful(classifier, images, labels, batch_size):
         predictions = classifier(images.float()).argmax(1)
         predictions[0] = int(case.labels[0])
-        return predictions
+        return predictions, None
 
-    monkeypatch.setattr("bangbench.attacks.judged.predict", forgetful)
+    monkeypatch.setattr("bangbench.attacks.judged.expected_answers", forgetful)
     columns = attacked(tools, "fgs-unmasked", tools.linear(case.weight, case.bias), case.images[:5], case.labels[:5])
     assert columns["unverified"] == 1
     assert columns["flipped"].tolist() == [False, True, True, True, True]

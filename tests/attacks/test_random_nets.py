@@ -95,7 +95,7 @@ class Coin(torch.nn.Module):
 
 def test_the_share_is_that_of_the_passes():
     classifier, images = Classifier(Coin(), Preprocessing(input_scale=1.0)).eval(), torch.zeros(200, 1, 2, 2)
-    averaged = expected(classifier, images, seed=0)
+    averaged = expected(classifier, images, seed=0, batch_size=64)
     assert averaged.draws > 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
