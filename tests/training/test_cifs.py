@@ -94,7 +94,7 @@ def test_the_attack_raises_the_joint_loss_without_the_labels_channels():
 
     def joint(part: Tensor) -> float:
         told = classifier.net.flat[0].probe(classifier.net.tanh(classifier.net.conv(part / 256.0)).mean((2, 3)))
-        return float(cross_entropy(classifier(part), labels) + 2.0 * cross_entropy(told, labels))
+        return float((cross_entropy(classifier(part), labels) + 2.0 * cross_entropy(told, labels)).detach())
 
     assert joint(moved) > joint(images) + 0.1
 
