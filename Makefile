@@ -22,11 +22,14 @@ $(VENV)/.installed-test: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/bangbench reproduce demo --root $(DEMO)
 
+# One more than there are cores: some tests wait for other processes.
+WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 	$(MAKE) test-avx2 test-sse2
 
 # The tests that every number rests on, once more as on a processor without AVX-512, and as on one without AVX. torch,
