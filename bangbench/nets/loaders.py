@@ -57,9 +57,9 @@ def loader_of(reference: str) -> str | None:
 
 def program_in(path: Path) -> str | None:
     """Return which loader a file is for that holds a net as code, or None for any other file; nothing is run."""
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        return None
     try:
+        if not path.is_file() or not zipfile.is_zipfile(path):
+            return None
         with zipfile.ZipFile(path) as archive:
             inside = {name.partition("/")[2] for name in archive.namelist()}
     except Exception:  # whatever a damaged archive raises: who reads it as weights will say what it is
