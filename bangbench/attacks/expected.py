@@ -30,6 +30,14 @@ def expected(classifier: Classifier, images: Tensor, seed: int, batch_size: int)
     return classifier.with_draws(PASSES) if bool((apart > _NO_DIFFERENCE * spread).any()) else classifier
 
 
+def told_of_passes(classifier: Classifier) -> str:
+    """Return what a user should know of how a classifier that averages passes is attacked."""
+    return (
+        f"answers the same image differently from pass to pass: attacked on the mean of {classifier.draws} passes, "
+        f"judged by {JUDGING_PASSES} of their own"
+    )
+
+
 @torch.no_grad()
 def expected_answers(
     classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int

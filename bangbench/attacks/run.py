@@ -16,7 +16,7 @@ from bangbench.attacks.ball import budgets_in_grey_levels, parse_budget
 from bangbench.attacks.base import ATTACKS, Attack, make_attack
 from bangbench.attacks.chunk import Target, attack_chunk
 from bangbench.attacks.examples import choose_examples
-from bangbench.attacks.expected import JUDGING_PASSES, expected
+from bangbench.attacks.expected import JUDGING_PASSES, expected, told_of_passes
 from bangbench.attacks.opened import Opened, open_source_model, open_with_images
 from bangbench.attacks.rows import joined_columns, parquet_columns, schema_of, summarise
 from bangbench.attacks.spec import AttackSpec
@@ -115,10 +115,7 @@ def plan_attacks(spec: AttackSpec, pool: PassPool | None = None, progress: Progr
     first = to_device(opened.data.images[:CHUNK], opened.device)
     classifier = expected(opened.model.classifier, first, spec.seed, opened.batch_size)
     if classifier is not opened.model.classifier:
-        progress.note(
-            f"{opened.model.name} answers the same image differently from pass to pass: attacked on the mean of "
-            f"{classifier.draws} passes, judged by {JUDGING_PASSES} of their own"
-        )
+        progress.note(f"{opened.model.name} {told_of_passes(classifier)}")
     return [_make_run(spec, opened, classifier, source, name, found, usable_pool) for name, found in attacks.items()]
 
 

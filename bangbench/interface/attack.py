@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bangbench.attacks.ball import budgets_in_grey_levels
 from bangbench.attacks.base import Attack, make_attack
 from bangbench.attacks.chunk import Target, attack_chunk
-from bangbench.attacks.expected import JUDGING_PASSES, expected
+from bangbench.attacks.expected import expected, told_of_passes
 from bangbench.attacks.rows import joined_columns, summarise
 from bangbench.attacks.run import CHUNK
 from bangbench.attacks.spec import AttackSpec
@@ -183,10 +183,7 @@ def _notes(subject: Subject, classifier: Classifier, batch: Batch, done: int) ->
     if subject.output != PLAIN:
         notes.append(f"the logits are {subject.output}")
     if classifier.draws > 1:
-        notes.append(
-            f"the model answers the same image differently from pass to pass: attacked on the mean of "
-            f"{classifier.draws} passes, judged by {JUDGING_PASSES} of their own"
-        )
+        notes.append(f"the model {told_of_passes(classifier)}")
     if done < len(batch.pixels):
         notes.append(f"stopped after {done:,} of {len(batch.pixels):,} images; every number is about those")
     return tuple(notes)
