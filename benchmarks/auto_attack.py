@@ -2,8 +2,8 @@
 
 The peer is torchattacks' AutoAttack as AutoAttack standard sets it (APGD-CE and APGD-T 100 iterations, 9 targets,
 FAB-T 100, Square 5,000 queries; Croce and Hein, arXiv 2003.01690), on every correct image within every budget. Its
-images are rounded to whole grey levels inside the budget before they are judged. Both run on one thread, and seconds are
-the processor's, not the clock's: other work on the machine inflates them less.
+images are rounded to whole grey levels inside the budget before they are judged. Both run on one thread, and
+seconds are the processor's, not the clock's: other work on the machine inflates them less.
 """
 
 from __future__ import annotations
