@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bangbench.auditing.reasons import SOURCES
 from bangbench.reporting.experiments import LEVELS, MASKED, NOT_AUDITED, UNMASKED, Experiment, ModelResults
 from bangbench.reporting.frames import OVERALL, Frames, Values, records_of
-from bangbench.reporting.notes import VERDICT_WORDS, audited_images, budget_text, unfinished_note, worst_case_text
+from bangbench.reporting.notes import VERDICT_WORDS, audited_images, budget_text, left_out_notes, worst_case_text
 from bangbench.reporting.table import (
     SIGMA,
     Cell,
@@ -75,7 +75,7 @@ def verdict_table(experiment: Experiment, frames: Frames) -> Table | None:
             "standard deviation over the flipped images. Worst case: all attacks of the audit together. Reasons: codes "
             f"in {experiment.name}-findings.",
             *audited_images(models),
-            *unfinished_note(experiment),
+            *left_out_notes(experiment),
         ),
     )
 
@@ -169,7 +169,7 @@ def budget_table(experiment: Experiment, frames: Frames) -> Table | None:
             "Wilson interval. Robust accuracy: percent of all images that are correct and stay so under all of them. "
             "Attacks that were not run could flip more.",
             *audited_images(models),
-            *unfinished_note(experiment),
+            *left_out_notes(experiment),
         ),
     )
 
@@ -206,7 +206,7 @@ def finding_table(experiment: Experiment, frames: Frames) -> Table | None:
             "Outcome: masked, suspect and inconclusive decide the verdict on the claims named (none: on all); a note "
             "does not. Images: how many show it, and places of the first few in the test split, counted from 0.",
             *sources_note(records),
-            *unfinished_note(experiment),
+            *left_out_notes(experiment),
         ),
     )
 
@@ -352,7 +352,7 @@ def defence_table(experiment: Experiment, frames: Frames) -> Table | None:
             f"Noise: percent of copies with Gaussian noise of the largest {SIGMA} tried (grey levels, in brackets) "
             f"that are flipped. Verdict: {VERDICT_WORDS}; (quick): the audit did not try hard. Cost: seconds of "
             "training and of the audit, and forward passes of the audit.",
-            *unfinished_note(experiment),
+            *left_out_notes(experiment),
         ),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -94,7 +94,8 @@ class Experiment(NamedTuple):
     """The models (in the order of a table) and noise evolutions of one experiment on one data set.
 
     `name` is the stem of its files: the folder of its models' names, such as table1. models: those attacked or audited;
-    evolved: those of which only a noise evolution was measured.
+    evolved: those of which only a noise evolution was measured; fewer: attacks that are left out, since the same model
+    was attacked on more images of the same data.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Experiment(NamedTuple):
     noise: tuple[FoundNoise, ...]
     unfinished: tuple[Unfinished, ...]
     evolved: tuple[ModelResults, ...] = ()
+    fewer: tuple[FoundAttack, ...] = ()
 
     @property
     def everyone(self) -> tuple[ModelResults, ...]:
@@ -137,6 +139,7 @@ class _Part(NamedTuple):
     attacks: list[FoundAttack]
     noise: list[FoundNoise]
     audits: list[FoundAudit]
+    fewer: list[FoundAttack]
 
     def weights(self) -> dict[str, set[str | None]]:
         """Return the hashes of the weights that attacks and noise were measured on, by model."""
@@ -161,12 +164,15 @@ class _Part(NamedTuple):
 def group_records(collected: Collected) -> tuple[tuple[Experiment, ...], tuple[str, ...]]:
     """Return the experiments by name, and what is doubtful about them.
 
-    Two data sets, or two choices of images from one, never share an experiment. An audit alone may be of fewer images
-    than the experiment that it stands in: it is a verdict on the model.
+    Two data sets, or two choices of images from one, never share an experiment; of one model the attacks on most images
+    count. An audit alone may be of fewer images than the experiment that it stands in: it is a verdict on the model.
     """
     parts: dict[_Key, _Part] = {}
-    for attack in collected.attacks:
-        _part(attack.name, attack.record.data, parts).attacks.append(attack)
+    most: dict[Hashable, FoundAttack] = {}
+    for attack in sorted(collected.attacks, key=lambda found: -found.record.data.images):
+        data, largest = attack.record.data, most.setdefault(_subject(attack), attack).record.data
+        part = _part(attack.name, largest if data.images < largest.images else data, parts)
+        (part.fewer if data.images < largest.images else part.attacks).append(attack)
     for evolution in collected.noise:
         _part(evolution.name, evolution.record.data, parts).noise.append(evolution)
     for audit in sorted(collected.audits, key=lambda found: -found.record.data.images):
@@ -219,7 +225,14 @@ def last_stage(found: FoundNoise) -> int | None:
 
 def _part(name: str, info: DataInfo, parts: dict[_Key, _Part]) -> _Part:
     """Return the records that those called `name`, measured on this data, belong to."""
-    return parts.setdefault((folder_of(name), info.fingerprint), _Part(info, [], [], []))
+    return parts.setdefault((folder_of(name), info.fingerprint), _Part(info, [], [], [], []))
+
+
+def _subject(found: FoundAttack) -> Hashable:
+    """Return what was attacked: a folder's model, under whatever name, on a data set."""
+    model, data = found.record.model, found.record.data
+    weights = model.weights_sha256 or found.name
+    return folder_of(found.name), data.source, data.name, weights, model.code_sha256, model.preprocessing
 
 
 def _add_audit(audit: FoundAudit, parts: dict[_Key, _Part]) -> None:
@@ -253,6 +266,7 @@ def _experiment(name: str, key: _Key, part: _Part, collected: Collected) -> Expe
         noise=tuple(sorted(part.noise, key=lambda found: natural_key(short_name(found.name)))),
         unfinished=tuple(item for item in collected.unfinished if _is_of(item, key, part.data)),
         evolved=tuple(_model(model, info, {}, part.audit_of(model), collected) for model, info in infos.items()),
+        fewer=tuple(part.fewer),
     )
 
 

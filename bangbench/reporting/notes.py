@@ -27,10 +27,16 @@ def attack_title(attack: str) -> str:
     return _TITLES.get(attack, attack)
 
 
-def unfinished_note(experiment: Experiment) -> tuple[str, ...]:
-    """Return a sentence that names the runs that were started and have no numbers yet."""
+def left_out_notes(experiment: Experiment) -> tuple[str, ...]:
+    """Return sentences that name the runs without numbers yet, and those on fewer images than others of their model."""
     runs = ", ".join(f"{short_name(item.name)} {item.run}" for item in experiment.unfinished)
-    return (f"Started but not finished, so not in the tables: {runs}.",) if runs else ()
+    fewer = ", ".join(
+        f"{short_name(item.name)} {item.record.attack} ({item.record.data.images:,})" for item in experiment.fewer
+    )
+    return (
+        *([f"Started but not finished, so not in the tables: {runs}."] if runs else []),
+        *([f"Not in the tables, since the same model was attacked on more images: {fewer}."] if fewer else []),
+    )
 
 
 def audit_notes(
@@ -38,7 +44,7 @@ def audit_notes(
 ) -> tuple[str, ...]:
     """Return what to know under a table that prints these claims: what is masked, what is not audited.
 
-    models: those printed (None: those that were attacked). Ends with the unfinished runs.
+    models: those printed (None: those that were attacked). Ends with the runs that are left out.
     """
     printed = list(dict.fromkeys(claims))
     listed = list({model.name: model for model in (experiment.attacked if models is None else models)}.values())
@@ -47,7 +53,7 @@ def audit_notes(
         *(marks if experiment.audited else ()),
         *_masked_note(listed, printed),
         *_missing_notes(experiment, listed, printed),
-        *unfinished_note(experiment),
+        *left_out_notes(experiment),
     )
 
 

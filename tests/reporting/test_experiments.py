@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bangbench.reporting.collect import collect
 from bangbench.reporting.experiments import group_records, natural_key
+from bangbench.reporting.notes import left_out_notes
 
 
 def groups_of(records):
@@ -47,9 +48,32 @@ def test_data_sets_are_never_mixed_in_a_group(records):
     assert [list(group.models[0].attacks) for group in groups_of(records)] == [["fgs"], ["hc1"]]
 
 
-def test_a_limited_run_is_another_group_than_the_full_one(records):
+def test_of_one_model_the_attacks_on_most_images_count_and_the_others_are_named(records):
+    records.attack("table1/R0", "fgs", data="mnist:40")
+    records.attack("table1/R0", "hc1", data="mnist:20")
+    records.attack("table1/again", "fgs", data="mnist:20")
+    records.attack("table1/B1", "fgs", data="mnist:20", weights_sha256="cd" * 32)
+    records.audit("table1/R0", data="mnist:20")
+    records.audit("table1/again", data="mnist:40")
+
+    assert names_of(records) == [
+        ("table1-mnist-20", ["table1/B1"]),
+        ("table1-mnist-40", ["table1/R0", "table1/again"]),
+    ]
+    _, largest = groups_of(records)
+    assert list(largest.models[0].attacks) == ["fgs"]
+    assert [(each.name, each.record.attack) for each in largest.fewer] == [
+        ("table1/R0", "hc1"),
+        ("table1/again", "fgs"),
+    ]
+    assert left_out_notes(largest) == (
+        "Not in the tables, since the same model was attacked on more images: R0 hc1 (20), again fgs (20).",
+    )
+
+
+def test_a_model_trained_again_is_another_model_however_few_images_it_was_attacked_on(records):
     records.attack("table1/R0", "fgs")
-    records.attack("table1/R0", "hc1", data="mnist:1000")
+    records.attack("table1/R0", "hc1", data="mnist:1000", weights_sha256="cd" * 32)
 
     assert [name for name, _ in names_of(records)] == ["table1-mnist-1000", "table1-mnist-10000"]
 
@@ -96,10 +120,10 @@ def test_an_audit_of_fewer_images_belongs_to_its_model(records):
 
 def test_an_audit_holds_for_every_choice_of_images_from_its_data_set_and_for_no_other(records):
     records.attack("table1/R0", "fgs")
-    records.attack("table1/R0", "hc1", data="mnist:500")
-    records.attack("table1/R0", "fgs", data="mnist")
+    records.attack("table1/B1", "hc1", data="mnist:500", weights_sha256="cd" * 32)
     records.attack("table2/R0", "fgs", data="cifar10")
     records.audit("table1/R0")
+    records.audit("table1/B1", weights_sha256="cd" * 32)
     records.audit("table2/R0", data="cifar10-jpeg:1000")
 
     found = {group.name: [model.audit is not None for model in group.models] for group in groups_of(records)}
