@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bangbench.core.errors import BenchError
-from bangbench.core.memory import check_memory
-from bangbench.data.dataset import Dataset, Split, make_dataset
+from bangbench.data.dataset import Dataset, Split
+from bangbench.data.decoded import Wanted, decoded_dataset
 from bangbench.data.images import SUFFIXES, Like, Shape, declares_colour, decode_image
 from bangbench.data.order import fixed_permutation
 from bangbench.data.tree import Tree, open_tree
@@ -44,53 +44,36 @@ class FolderSource:
         self.name = path.resolve().name if path.is_dir() else path.stem
         self._prefix = f"{path}/" if path.is_dir() else f"{path}: "
         self._real: Mapping[str, str] = {}
+        self._loaded: dict[Split, Dataset] = {}
 
     def load(self, split: Split) -> Dataset:
-        """Return the split: uint8 (N, C, H, W). Raises `BenchError` that names the file or folder at fault."""
-        if split not in self._datasets:
-            raise BenchError(f"{self.path}: expected class folders in {split}/, found none; {_ARRANGE}")
-        return self._datasets[split]
+        """Return the split: uint8 (N, C, H, W). Raises `BenchError` that names the file or folder at fault.
+
+        Of the other split headers are looked at, until one says that its image is colour, and the size of one image.
+        """
+        if split not in self._loaded:
+            self._loaded[split] = self._load(split, None)
+        return self._loaded[split]
 
     def load_first(self, split: Split, count: int) -> Dataset:
         """Return the first images of a split, the same as `load` gives; no others are decoded, and may be damaged."""
-        if "_datasets" in self.__dict__:
-            return self.load(split).first(count)
+        return self._loaded[split].first(count) if split in self._loaded else self._load(split, count)
+
+    def _load(self, split: Split, count: int | None) -> Dataset:
         with open_tree(self.path) as tree:
             self._real = tree.real
             names, classes = self._names(tree), self._classes(tree)
             if split not in names:
                 raise BenchError(f"{self.path}: expected class folders in {split}/, found none; {_ARRANGE}")
-            colour = any(declares_colour(tree.read(name)) for part in names.values() for name in part)
-            wanted = [names[split][index] for index in fixed_permutation(len(names[split]), "folder", split)[:count]]
-            return self._dataset(split, wanted, classes, self._decoded(tree, wanted), colour)
-
-    @cached_property
-    def _datasets(self) -> Mapping[Split, Dataset]:
-        """Both splits: size and colour of one depend on the other, so every image has to be seen anyway."""
-        with open_tree(self.path) as tree:
-            self._real = tree.real
-            names = self._names(tree)
-            classes = self._classes(tree)
-            decoded = self._decoded(tree, sorted(name for split in names.values() for name in split))
-        colour = any(pixels.ndim == _DEPTH for pixels in decoded.values())
-        ordered = {
-            split: [part[index] for index in fixed_permutation(len(part), "folder", split)]
-            for split, part in names.items()
-        }
-        return {split: self._dataset(split, part, classes, decoded, colour) for split, part in ordered.items()}
-
-    def _dataset(
-        self,
-        split: Split,
-        names: list[str],
-        classes: list[str],
-        decoded: Mapping[str, NDArray[np.uint8]],
-        colour: bool,
-    ) -> Dataset:
-        images = np.stack([_channels_first(decoded[name], colour) for name in names])
-        number = {name: label for label, name in enumerate(classes)}
-        labels = np.array([number[name.split("/")[1]] for name in names], dtype=np.int64)
-        return make_dataset(images, labels, self._titles(classes), f"{self.path} {split}")
+            own = names[split]
+            wanted = [own[index] for index in fixed_permutation(len(own), "folder", split)[:count]]
+            number = {name: label for label, name in enumerate(classes)}
+            labels = np.array([number[name.split("/")[1]] for name in wanted], dtype=np.int64)
+            others = [name for part, other in names.items() if part != split for name in other]
+            beside = others[0] if others and count is None else None
+            files = _Files(tree, self._where, self.shape, wanted, sorted({*own} - {*wanted}) + others, beside)
+            kind = f"folder {self.shape} {count}"
+            return decoded_dataset(Wanted(self.path, split, kind, labels, self._titles(classes), files))
 
     def _titles(self, classes: list[str]) -> tuple[str, ...]:
         """Return what the classes are called: as their folders, or as a line FOLDER NAME of classes.txt says."""
@@ -149,23 +132,63 @@ class FolderSource:
             raise BenchError(f"{self.path}: expected class folders in {split}/, found none; {_ARRANGE}")
         return sorted(classes)
 
-    def _decoded(self, tree: Tree, names: list[str]) -> Mapping[str, NDArray[np.uint8]]:
-        """Return the pixels of every file: (H, W) or (H, W, 3), of one size, as the headers say before any is decoded.
-
-        All of them, and a copy in their order, must fit into half of the memory available.
-        """
-        decoded: dict[str, NDArray[np.uint8]] = {}
-        like: Like | None = None
-        for name in names:
-            pixels = decode_image(tree.read(name), self._where(name), None if self.shape else like)
-            pixels = decoded[name] = pixels if self.shape is None else self.shape.fit(pixels)
-            if like is None or pixels.ndim == _DEPTH > decoded[like.name].ndim:
-                check_memory(2 * len(names) * pixels.nbytes, f"{self.path}: {len(names):,} images like {name}")
-                like = Like(name, pixels.shape[1], pixels.shape[0])
-        return decoded
-
     def _where(self, name: str) -> str:
         return f"{self._prefix}{self._real.get(name, name)}"
+
+
+class _Files:
+    """The image files of a tree that are wanted, in their order, and others that decide whether all become colour.
+
+    beside: one of the others, which must have the size of those that are wanted.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        where: Callable[[str], str],
+        shape: Shape | None,
+        wanted: list[str],
+        others: list[str],
+        beside: str | None,
+    ) -> None:
+        self.stamp = tree.stamp
+        self._tree = tree
+        self._where = where
+        self._fit = shape
+        self._wanted = wanted
+        self._others = others
+        self._beside = beside
+        self._first = min(wanted)
+
+    def shape(self) -> tuple[int, int, int, int]:
+        """Return the shape (N, C, H, W), as the first image and the headers of all say."""
+        height, width = self._pixels_of_first.shape[:2]
+        if self._beside is not None:
+            self._pixels(self._beside, self._like)
+        return len(self._wanted), 3 if self._colour else 1, height, width
+
+    def decode(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield place and pixels (C, H, W) of each wanted image, in the order of their names."""
+        for place, name in sorted(enumerate(self._wanted), key=lambda pair: pair[1]):
+            pixels = self._pixels_of_first if name == self._first else self._pixels(name, self._like)
+            yield place, _channels_first(pixels, self._colour)
+
+    @property
+    def _like(self) -> Like:
+        return Like(self._where(self._first), self._pixels_of_first.shape[1], self._pixels_of_first.shape[0])
+
+    @cached_property
+    def _pixels_of_first(self) -> NDArray[np.uint8]:
+        return self._pixels(self._first, None)
+
+    @cached_property
+    def _colour(self) -> bool:
+        return any(declares_colour(self._tree.read(name)) for name in (*self._wanted, *self._others))
+
+    def _pixels(self, name: str, like: Like | None) -> NDArray[np.uint8]:
+        """Return the pixels of a file, (H, W) or (H, W, 3); of one size, as its header says before it is decoded."""
+        pixels = decode_image(self._tree.read(name), self._where(name), None if self._fit else like)
+        return pixels if self._fit is None else self._fit.fit(pixels)
 
 
 def _channels_first(pixels: NDArray[np.uint8], colour: bool) -> NDArray[np.uint8]:

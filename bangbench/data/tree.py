@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bangbench.core.errors import BenchError
 from bangbench.data.images import MOST_BYTES
@@ -28,13 +28,14 @@ class Tree(NamedTuple):
     """files and folders: names such as ``train/cat/1.png``, sorted; read: the bytes of one file by its name.
 
     Test images are below ``test/``, however their folder is called, or if there are only folders of classes; real: what
-    a file or folder is called where it lies.
+    a file or folder is called where it lies; stamp: sizes and times, in JSON, which change with the files.
     """
 
     files: list[str]
     folders: list[str]
     read: Callable[[str], bytes]
     real: dict[str, str]
+    stamp: Callable[[], Any]
 
 
 @contextmanager
@@ -71,7 +72,22 @@ def _directory_tree(path: Path) -> Tree:
         named = ", ".join(walk.passed_over[:_MOST_NAMED])
         _LOG.warning("%s: passed over what is no file of its own (%d): %s", root, len(walk.passed_over), named)
     files, folders = (_kept([_readable(place, root) for place in found]) for found in (walk.files, walk.folders))
-    return _named(files, folders, naming, lambda name: read_file(root / name, MOST_BYTES))
+    return _named(
+        files,
+        folders,
+        naming,
+        lambda name: read_file(root / name, MOST_BYTES),
+        lambda: [[name, *stamp_of(root / name)] for name in files],
+    )
+
+
+def stamp_of(path: Path) -> list[int]:
+    """Return what changes with a file: its size, and the times of its content and of its entry; zeros for none."""
+    try:
+        status = path.stat()
+    except OSError:  # reading it says what is wrong
+        return [0, 0, 0]
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _naming(tops: list[str]) -> dict[str, str]:
@@ -82,7 +98,13 @@ def _naming(tops: list[str]) -> dict[str, str]:
     return {name: split for name, split in ((TRAIN, "train"), (test, "test")) if name in tops and name is not None}
 
 
-def _named(files: list[str], folders: list[str], naming: dict[str, str], read: Callable[[str], bytes]) -> Tree:
+def _named(
+    files: list[str],
+    folders: list[str],
+    naming: dict[str, str],
+    read: Callable[[str], bytes],
+    stamp: Callable[[], Any],
+) -> Tree:
     """Return the tree of files and folders under their real names."""
     real = {naming[top] + name[len(top) :]: name for name in (*files, *folders) for top in (name.split("/")[0],)}
     known = {name: key for key, name in real.items()}
@@ -91,6 +113,7 @@ def _named(files: list[str], folders: list[str], naming: dict[str, str], read: C
         sorted(known[name] for name in folders),
         lambda name: read(real[name]),
         real,
+        stamp,
     )
 
 
@@ -188,7 +211,7 @@ def _zip_tree(archive: zipfile.ZipFile, path: Path) -> Tree:
         except Exception as error:  # a damaged archive makes zipfile raise nearly anything
             raise BenchError(f"{path}: {name}: cannot be read from the archive ({error}); it is damaged") from error
 
-    return _named(_kept(files), _kept(list(folders)), naming, read)
+    return _named(_kept(files), _kept(list(folders)), naming, read, lambda: stamp_of(path))
 
 
 def _safe_name(name: str, path: Path) -> str:

@@ -223,7 +223,8 @@ def test_an_unreadable_image_is_named(image_folder: Path, tmp_path: Path, conten
     (image_folder / "train" / "bee" / "007.png").write_bytes(content)
     for path in (image_folder, zipped(image_folder, tmp_path / "x.zip")):
         with pytest.raises(BenchError, match=r"train/bee/007\.png: .*; replace or remove the file"):
-            FolderSource(path).load("test")
+            FolderSource(path).load("train")
+        assert len(FolderSource(path).load("test").images) == 10, "the other split can be used"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "PPM"])
@@ -257,9 +258,14 @@ def test_a_jpeg_with_bytes_after_its_end_is_read() -> None:
 
 def test_images_of_different_sizes_are_named(image_folder: Path) -> None:
     (image_folder / "test" / "bee" / "003.png").write_bytes(encoded(np.zeros((8, 6), np.uint8)))
-    message = r"test/bee/003\.png is 6x8 pixels, but test/ant/000\.png is 8x6; expected images of one size"
+    message = r"test/bee/003\.png is 6x8 pixels, but .*test/ant/000\.png is 8x6; expected images of one size"
     with pytest.raises(BenchError, match=message):
-        FolderSource(image_folder).load("train")
+        FolderSource(image_folder).load("test")
+    for path in image_folder.glob("test/*/*.png"):
+        path.write_bytes(encoded(np.zeros((8, 6), np.uint8)))
+    for split, message in (("train", r"test/ant/000\.png is 6x8 pixels, but .*train/ant/"), ("test", "is 8x6 pixels")):
+        with pytest.raises(BenchError, match=message):
+            FolderSource(image_folder).load(split)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

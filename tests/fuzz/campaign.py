@@ -193,6 +193,7 @@ def main() -> int:
     # what a bomb's code would do if it were run, and what the tests train, stays here
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CONFIG_HOME"] = str(Path(folder) / "config")
+        os.environ["BANGBENCH_CACHE_GB"] = "0"  # what would be decoded to the disk has to fit into memory
         workshop = Workshop(Path(folder))
         if given.bombs:
             print(json.dumps(explode(workshop), indent=1))
