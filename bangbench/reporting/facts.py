@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
-from urllib.parse import quote
 
 from bangbench.core.provenance import Provenance
 from bangbench.reporting.attack_tables import independent, recipes
-from bangbench.reporting.collect import cell_draws
 from bangbench.reporting.experiments import Experiment, noise_title
-from bangbench.reporting.frames import Values
-from bangbench.reporting.noise import arithmetic_note, draws_text
-from bangbench.reporting.notes import how_to_audit
-from bangbench.reporting.table import Column, Table, make_table, real, whole, words
+from bangbench.reporting.frames import OVERALL, Frames, records_of
+from bangbench.reporting.noise import draws_text
+from bangbench.reporting.notes import how_to_audit, left_out_notes
+from bangbench.reporting.table import Table, make_table, real, whole, words
 from bangbench.store.layout import AUDIT
 
-_PAPER_DRAWS = 1000
 _COMMIT_DIGITS, _HASH_DIGITS = 10, 12
-
-
-class Link(NamedTuple):
-    """A link and its text."""
-
-    href: str
-    text: str
 
 
 class Run(NamedTuple):
@@ -45,22 +34,22 @@ class Run(NamedTuple):
 def runs_of(experiment: Experiment) -> list[Run]:
     """Return every finished run: the training of the models, then what was measured of them."""
     shown = shown_names(experiment)
-    trainings, attacks, audits = [], [], []
+    trainings, measured = [], []
     for model in experiment.models:
         owner = shown[model.name]
         if model.card is not None:
             trainings.append(Run(model.name, owner, "training", model.card.spec, model.card.provenance))
-        for name in model.attack_names:
-            record = model.attacks[name].record
-            attacks.append(Run(model.name, owner, name, record.spec, record.provenance))
+        records = [(name, model.attacks[name].record) for name in model.attack_names]
+        measured += [Run(model.name, owner, name, record.spec, record.provenance) for name, record in records]
+    for model in experiment.models:
         if model.audit is not None:
-            audit = model.audit.record
-            audits.append(Run(model.name, owner, AUDIT, audit.spec, audit.provenance))
+            record = model.audit.record
+            measured.append(Run(model.name, shown[model.name], AUDIT, record.spec, record.provenance))
     noise = [
         Run(found.name, noise_title(found), "noise", found.record.spec, found.record.provenance)
         for found in experiment.noise
     ]
-    return [*trainings, *attacks, *audits, *noise]
+    return [*trainings, *measured, *noise]
 
 
 def commands(experiment: Experiment) -> tuple[str, ...]:
@@ -79,27 +68,22 @@ def attacks_of(experiment: Experiment) -> list[str]:
     return list(dict.fromkeys(name for model in experiment.models for name in model.attack_names))
 
 
-def models_table(experiment: Experiment) -> Table | None:
+def models_table(experiment: Experiment, frames: Frames) -> Table | None:
     """Return one row per model: what it is, how it was trained, on what it was measured, and for how long."""
-    attacks, shown = attacks_of(experiment), shown_names(experiment)
-    places = _environments(runs_of(experiment))
+    attacks, shown, places = attacks_of(experiment), shown_names(experiment), _environments(runs_of(experiment))
+    audits = frames.audits[frames.audits["claim"] == OVERALL].assign(attack=AUDIT)
+    seconds = {
+        (row["model"], f"{row['attack']}_seconds"): row["seconds"]
+        for frame in (frames.attacks, audits)
+        for row in records_of(frame)
+    }
+    timed = [*attacks, *([AUDIT] * experiment.audited)]
     rows = []
-    for model in experiment.everyone:
-        info = model.model
-        row: Values = {"model": shown[model.name], "net": info.net, "method": info.method}
-        settings = [f"{name} {value}" for name, value in info.method_text().items()]
-        row |= {"settings": ", ".join(settings) or None, "parameters": info.parameters}
-        row |= {"seed": info.seed, "iterations": info.iterations, "trained on": info.data}
-        row["weights"] = None if info.weights_sha256 is None else info.weights_sha256[:_HASH_DIGITS]
-        row["training_seconds"] = None if model.card is None else model.card.seconds
-        row["images"] = experiment.data.images
-        for attack in attacks:
-            summary = model.summary(attack)
-            row[f"{attack}_seconds"] = None if summary is None else summary.seconds
-        row["audit_seconds"] = None if model.audit is None else model.audit.summary.seconds
-        used = [letter for letter, runs in places.items() if any(run.name == model.name for run in runs)]
-        rows.append(row | {"environment": ", ".join(used) or None})
-    timed = [*((name, f"{name}_seconds") for name in attacks), *([("Audit", "audit_seconds")] * experiment.audited)]
+    for row in records_of(frames.models):
+        used = [letter for letter, runs in places.items() if any(run.name == row["model"] for run in runs)]
+        row |= {f"{name}_seconds": seconds.get((row["model"], f"{name}_seconds")) for name in timed}
+        hashed = None if row["weights_sha256"] is None else row["weights_sha256"][:_HASH_DIGITS]
+        rows.append(row | {"model": shown[row["model"]], "weights": hashed, "environment": ", ".join(used) or None})
     noise = [
         f"Noise evolution of {noise_title(found)}: {found.summary.images:,} images, {draws_text(found.summary)}, "
         f"{len(found.summary.stages)} x {len(found.summary.sigmas)} stages and noise strengths, "
@@ -111,13 +95,14 @@ def models_table(experiment: Experiment) -> Table | None:
         "The models",
         rows,
         (
-            *(words(header) for header in ("Model", "Net", "Method", "Settings")),
+            *(words(header) for header in ("Model", "Net", "Method")),
+            words("Settings", "method_settings"),
             *(whole(header) for header in ("Parameters", "Seed", "Iterations")),
-            words("Trained on"),
+            words("Trained on", "trained_on"),
             words("Weights (SHA-256)", "weights"),
             real("Training (s)", "training_seconds", 1),
             whole("Test images", "images"),
-            *(real(f"{name} (s)", field, 1) for name, field in timed),
+            *(real(f"{name.replace(AUDIT, 'Audit')} (s)", f"{name}_seconds", 1) for name in timed),
             words("Environment"),
         ),
         (
@@ -130,12 +115,11 @@ def models_table(experiment: Experiment) -> Table | None:
 
 def environments_table(experiment: Experiment) -> Table | None:
     """Return one row per environment: commit, versions, processor, and which runs were made there."""
-    rows = []
-    for letter, runs in _environments(runs_of(experiment)).items():
-        place = runs[0].provenance
-        row = {"environment": letter, "commit": commit_text(place), "versions": versions_text(place)}
-        rows.append(row | {"machine": machine_text(place), "runs": owners(runs)})
-    columns: list[Column] = [words(header) for header in ("Environment", "Commit", "Versions", "Machine", "Runs")]
+    rows = [
+        {"environment": letter, "runs": owners(runs)} | described(runs[0].provenance)
+        for letter, runs in _environments(runs_of(experiment)).items()
+    ]
+    columns = [words(header) for header in ("Environment", "Commit", "Versions", "Machine", "Runs")]
     return make_table(f"{experiment.name}-environments", "Where it was run", rows, columns, ())
 
 
@@ -155,36 +139,26 @@ def owners(runs: Iterable[Run]) -> str:
     return "; ".join(f"{owner}: {', '.join(names)}" for (_, owner), names in kinds.items())
 
 
-def commit_text(provenance: Provenance) -> str:
-    """Return the commit in short, and whether the source had been changed since."""
-    if provenance.commit is None:
-        return "not recorded"
-    return provenance.commit[:_COMMIT_DIGITS] + (", changed since" if provenance.dirty else "")
-
-
-def versions_text(provenance: Provenance) -> str:
-    """Return versions as ``bangbench 0.1.0, Python 3.11.7, torch 2.6.0``."""
-    packages = "".join(f", {name} {version}" for name, version in provenance.packages.items())
-    return f"bangbench {provenance.bangbench}, Python {provenance.python}{packages}"
-
-
-def machine_text(provenance: Provenance) -> str:
-    """Return device, processor, cores and system."""
-    cores = f"{provenance.cores} core{'' if provenance.cores == 1 else 's'}"
-    return f"{provenance.device}; {provenance.processor}, {cores}; {provenance.system}"
+def described(place: Provenance) -> dict[str, str]:
+    """Return the commit and whether the source had been changed since, the versions, and the machine, in words."""
+    commit = "not recorded" if place.commit is None else place.commit[:_COMMIT_DIGITS]
+    packages = "".join(f", {name} {version}" for name, version in place.packages.items())
+    cores = f"{place.cores} core{'' if place.cores == 1 else 's'}"
+    return {
+        "commit": f"{commit}, changed since" if place.commit is not None and place.dirty else commit,
+        "versions": f"bangbench {place.bangbench}, Python {place.python}{packages}",
+        "machine": f"{place.device}; {place.processor}, {cores}; {place.system}",
+    }
 
 
 def limits(experiment: Experiment) -> tuple[str, ...]:
-    """Return what limits the numbers: images, seeds, attacks left out, draws, mixed or changed sources."""
+    """Return what limits the numbers: images, seeds, what was left out or not run, mixed or changed sources."""
     return (
         *_limited(experiment),
-        *_draws(experiment),
         *_seeds(experiment),
+        *left_out_notes(experiment),
         *_not_run(experiment),
-        *_dirty(experiment),
-        *_mixed(experiment, "commits", commit_text),
-        *_mixed(experiment, "versions", versions_text),
-        *_mixed(experiment, "machines", machine_text),
+        *_mixed(experiment),
     )
 
 
@@ -195,20 +169,6 @@ def _limited(experiment: Experiment) -> Iterator[str]:
             runs.setdefault(str(run.spec["limit"]), []).append(f"{run.owner} {run.kind}")
     for limit, labels in runs.items():
         yield f"Measured on the first {limit} test images only, not on the full test split: {', '.join(labels)}."
-
-
-def _draws(experiment: Experiment) -> Iterator[str]:
-    for found in experiment.noise:
-        draws = cell_draws(found.summary)
-        fewest, most = int(draws.min()), int(draws.max())
-        if fewest < _PAPER_DRAWS:
-            copies = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
-            yield (
-                f"The noise evolution of {noise_title(found)} has {copies} noisy copies of each image; the paper has "
-                f"{_PAPER_DRAWS:,}."
-            )
-        if note := arithmetic_note(found.summary):
-            yield f"Noise evolution of {noise_title(found)}: {note}."
 
 
 def _seeds(experiment: Experiment) -> Iterator[str]:
@@ -246,22 +206,19 @@ def _not_run(experiment: Experiment) -> Iterator[str]:
         )
 
 
-def _dirty(experiment: Experiment) -> Iterator[str]:
-    runs = [run for run in runs_of(experiment) if run.provenance.dirty]
-    if runs:
+def _mixed(experiment: Experiment) -> Iterator[str]:
+    """Say in what the environments differ, and which runs no commit reproduces."""
+    runs = runs_of(experiment)
+    places = [described(run.provenance) for run in runs]
+    differing = [what for what in ("commit", "versions", "machine") if len({place[what] for place in places}) > 1]
+    if differing:
+        yield f"The runs differ in {', '.join(differing)}: the table Where it was run has them."
+    changed = [run for run in runs if run.provenance.dirty]
+    if changed:
         yield (
             "Measured with source that had been changed since its commit, so that the commit alone does not reproduce "
-            f"it: {owners(runs)}."
+            f"it: {owners(changed)}."
         )
-
-
-def _mixed(experiment: Experiment, what: str, describe: Callable[[Provenance], str]) -> Iterator[str]:
-    labels: dict[str, dict[str, None]] = {}
-    for run in runs_of(experiment):
-        labels.setdefault(describe(run.provenance), {})[run.owner] = None
-    if len(labels) > 1:
-        found = "; ".join(f"{value} ({', '.join(names)})" for value, names in labels.items())
-        yield f"The runs were made with different {what}: {found}."
 
 
 def lead(experiment: Experiment) -> str:
@@ -272,16 +229,3 @@ def lead(experiment: Experiment) -> str:
     parts += [f"{noise} noise evolution{'' if noise == 1 else 's'}"] if noise else []
     images = f"{experiment.data.images:,} test images of {experiment.data.name}"
     return f"{'; '.join([*parts, images])} (fingerprint {experiment.data.fingerprint[:12]})."
-
-
-def links_to(links: Sequence[str]) -> tuple[Link, ...]:
-    """Return files by the ends of their names; a name cannot be taken for anything else."""
-    return tuple(Link(quote(link, safe="/"), link.rpartition(".")[2]) for link in links)
-
-
-def downloads_of(links: tuple[str, ...]) -> list[tuple[str, tuple[Link, ...]]]:
-    """Return the files by stem, each with its formats, in the order given."""
-    found: dict[str, list[str]] = {}
-    for link in links:
-        found.setdefault(PurePosixPath(link).with_suffix("").as_posix(), []).append(link)
-    return [(stem, links_to(several)) for stem, several in found.items()]

@@ -6,51 +6,33 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
 from bangbench import __version__
+from bangbench.reporting import facts
 from bangbench.reporting.attack_tables import masking_sentences
 from bangbench.reporting.audit_tables import BADGES, Standing, answer, sources_note, standings, verdict_sentences
-from bangbench.reporting.contents import Reported, WrittenFigure
-from bangbench.reporting.experiments import Experiment, ModelResults
-from bangbench.reporting.facts import (
-    Link,
-    commands,
-    downloads_of,
-    environments_table,
-    lead,
-    limits,
-    links_to,
-    models_table,
-)
-from bangbench.reporting.figure import Section
+from bangbench.reporting.document import Reported, WrittenFigure
+from bangbench.reporting.figure import Figure, Section
 from bangbench.reporting.frames import records_of, worst_first
-from bangbench.reporting.pairs import Comparison, comparison_table
+from bangbench.reporting.pairs import Comparison, comparison_table, paragraph
 from bangbench.reporting.render import DIFFERENCE_NOTE, is_compared, to_html
 from bangbench.reporting.table import Table
-from bangbench.store.audits import VERDICTS, Check
-from bangbench.store.headline import robust_accuracy
+from bangbench.store.audits import VERDICTS, AuditSummary, Check
 
 _STYLES = ("style.css", "answer.css", "parts.css", "print.css")
 #: Ids in the template; an experiment may have any of these names.
-_OWN_IDS = (
-    "main",
-    "theme",
-    "status",
-    "filter",
-    "page-answer",
-    "page-why",
-    "page-compare",
-    "page-end",
-    "page-downloads",
+_OWN_IDS = frozenset(
+    {"main", "theme", "status", "filter", "page-answer", "page-why", "page-compare", "page-end", "page-downloads"}
 )
 _SCREEN_DPI = 96
 _WIDE = 620  # CSS pixels; figures above take the full width
@@ -64,7 +46,7 @@ class PageContent(NamedTuple):
 
     problems: whole messages about records that are unusable or doubtful; unfinished: names such as ``table1/R0 fgs``;
     downloads: links, relative to the page, of the files next to it; folder: what the figures' files are relative to;
-    comparison, compared: of two models, and the paragraph about them.
+    comparison: of two models.
     """
 
     reported: Sequence[Reported]
@@ -73,32 +55,31 @@ class PageContent(NamedTuple):
     downloads: tuple[str, ...]
     folder: Path
     comparison: Comparison | None = None
-    compared: str = ""
+
+
+class Link(NamedTuple):
+    """A link and its text."""
+
+    href: str
+    text: str
 
 
 class ShownTable(NamedTuple):
-    """A table as HTML, its notes and its files; folded: whether the notes are many words."""
+    """A table as HTML, its notes and its files; folded: whether the notes are too long to stand open."""
 
     id: str
     title: str
     html: Markup
     notes: tuple[str, ...]
+    folded: bool
     links: tuple[Link, ...]
-
-    @property
-    def folded(self) -> bool:
-        """Return whether the notes are too long to stand open."""
-        return sum(map(len, self.notes)) > _FEW_LETTERS
 
 
 class ShownFigure(NamedTuple):
     """source: the picture as a data URI; width, height: CSS pixels; layout: full width, half, or beside its caption."""
 
     id: str
-    name: str
-    title: str
-    caption: str
-    alternative: str
+    figure: Figure
     source: str
     width: int
     height: int
@@ -113,7 +94,7 @@ class ShownSection(NamedTuple):
     title: str
     callouts: tuple[str, ...]
     tables: tuple[ShownTable, ...]
-    figures: tuple[ShownFigure, ...]
+    figures: tuple[ShownFigure, ...] = ()
     notes: tuple[str, ...] = ()
     open: bool = False
 
@@ -122,24 +103,19 @@ class ShownModel(NamedTuple):
     """Why a model has its verdict: the strongest reasons, everything else found, and the checks that passed."""
 
     id: str
-    name: str
-    whole_name: str
-    verdict: str
-    badge: str
-    meaning: str
-    reasons: tuple[Check, ...]
-    others: tuple[Check, ...]
-    passed: tuple[Check, ...]
+    line: Standing
+    summary: AuditSummary
+    reasons: list[Check]
+    others: list[Check]
+    passed: list[Check]
 
 
 class ShownLine(NamedTuple):
-    """One model on the first screen; robust: percent and interval by budget; curve: the points of a polyline."""
+    """One model on the first screen; curve: the points of a polyline, its robust accuracy over the budgets."""
 
-    standing: Standing
     id: str
+    standing: Standing
     href: str
-    badge: str
-    robust: dict[int, tuple[str, str]]
     curve: str
 
 
@@ -149,11 +125,10 @@ class ShownExperiment(NamedTuple):
     id: str
     title: str
     lead: str
-    budgets: tuple[int, ...]
-    lines: tuple[ShownLine, ...]
-    why: tuple[ShownModel, ...]
-    paper: ShownSection | None
-    sections: tuple[ShownSection, ...]
+    budgets: list[int]
+    lines: list[ShownLine]
+    why: list[ShownModel]
+    sections: list[ShownSection]
     run: ShownSection
     limits: tuple[str, ...]
     commands: tuple[str, ...]
@@ -168,7 +143,9 @@ class _Part(NamedTuple):
     figures: tuple[Section, ...]
 
 
-#: Tables that no part names follow the first part.
+#: Only where the paper has numbers about these models.
+_PAPER = _Part("paper", "The paper beside the measured", ("", "-claims"), ())
+#: Tables that no part names follow the first of these.
 _PARTS = (
     _Part("defences", "Every defence in one row", ("-defences",), ("audit",)),
     _Part("audit", "Audit: verdicts, and rates within each budget", ("-verdicts", "-budgets"), ()),
@@ -179,7 +156,6 @@ _PARTS = (
     _Part("examples", "Example images", (), ("examples",)),
     _Part("training", "Settings and training", (), ("settings", "training")),
 )
-_PAPER = ("", "-claims")
 _FINDINGS = "-findings"
 
 
@@ -196,8 +172,8 @@ def build_page(content: PageContent) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    taken, names = set(_OWN_IDS), ", ".join(each.experiment.name for each in content.reported)
-    shown = [_experiment(each, content, taken) for each in content.reported]
+    page, names = _Page(content), ", ".join(each.experiment.name for each in content.reported)
+    shown = [page.experiment(each) for each in content.reported]
     return environment.get_template("template.html.j2").render(
         title=f"bangbench report: {names}" if names else "bangbench report",
         answer=answer([line.standing for each in shown for line in each.lines]),
@@ -206,11 +182,11 @@ def build_page(content: PageContent) -> str:
         script=Markup(script),  # the package's own file
         experiments=shown,
         badges=BADGES,
-        compared=content.compared,
-        comparison=_comparison(content, taken),
+        compared="" if content.comparison is None else paragraph(content.comparison),
+        comparison=page.comparison(),
         problems=content.problems,
         unfinished=content.unfinished,
-        downloads=downloads_of(content.downloads),
+        downloads=_downloads(content.downloads),
         generated_with=__version__,
     )
 
@@ -224,177 +200,151 @@ def _policy(style: str, script: str) -> str:
     )
 
 
-def _experiment(reported: Reported, content: PageContent, taken: set[str]) -> ShownExperiment:
-    experiment = reported.experiment
-    anchor = _anchor(experiment.name, taken)
-    why = tuple(
-        _why(model, _anchor(f"{anchor}-why-{model.id}", taken))
-        for model in experiment.everyone
-        if model.audit is not None
-    )
-    listed = standings(experiment, reported.frames)
-    targets = {model.whole_name: model.id for model in why}
-    sections = (_section(part, reported, content, anchor, taken) for part in _PARTS)
-    run = tuple(
-        _table(table, experiment, (), taken)
-        for table in (models_table(experiment), environments_table(experiment))
-        if table is not None
-    )
-    return ShownExperiment(
-        id=anchor,
-        title=experiment.title,
-        lead=lead(experiment),
-        budgets=tuple(sorted({budget for line in listed for budget in line.robust})),
-        lines=tuple(_line(line, _anchor(f"{anchor}-{line.model.id}", taken), targets) for line in listed),
-        why=tuple(sorted(why, key=lambda model: -VERDICTS.index(model.verdict))),
-        paper=_paper(reported, content, anchor, taken),
-        sections=tuple(each for each in sections if each.tables or each.figures),
-        run=ShownSection(_anchor(f"{anchor}-run", taken), "What was run", (), run, ()),
-        limits=limits(experiment),
-        commands=commands(experiment),
-    )
+class _Page:
+    """What is shown of the content, under ids that occur once."""
+
+    def __init__(self, content: PageContent) -> None:
+        self._content = content
+        self._taken = set(_OWN_IDS)
+
+    def anchor(self, *names: str) -> str:
+        """Return a new id made of letters, digits, ``_``, ``.`` and ``-``."""
+        base = re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(names)).strip("-") or "section"
+        anchor, number = base, 1
+        while anchor in self._taken:
+            number += 1
+            anchor = f"{base}-{number}"
+        self._taken.add(anchor)
+        return anchor
+
+    def experiment(self, reported: Reported) -> ShownExperiment:
+        experiment, frames = reported.experiment, reported.frames
+        anchor, listed = self.anchor(experiment.name), standings(experiment, frames)
+        lines = {line.model.name: line for line in listed}
+        why = [
+            _why(lines[model.name], model.audit.summary, self.anchor(anchor, "why", model.id))
+            for model in experiment.everyone
+            if model.audit is not None
+        ]
+        targets = {shown.line.model.name: f"#{shown.id}" for shown in why}
+        papers = [_PAPER] if reported.table("-claims") is not None else []
+        sections = [self.section(part, reported, anchor) for part in (*papers, *_PARTS)]
+        about = facts.models_table(experiment, frames), facts.environments_table(experiment)
+        run = tuple(self.table(table, reported, ()) for table in about if table is not None)
+        return ShownExperiment(
+            id=anchor,
+            title=experiment.title,
+            lead=facts.lead(experiment),
+            budgets=sorted({budget for line in listed for budget in line.robust}),
+            lines=[
+                ShownLine(self.anchor(anchor, line.model.id), line, targets.get(line.model.name, ""), _curve(line))
+                for line in listed
+            ],
+            why=sorted(why, key=lambda shown: -VERDICTS.index(shown.summary.verdict)),
+            sections=[each for each in sections if each.tables or each.figures],
+            run=ShownSection(self.anchor(anchor, "run"), "What was run", (), run),
+            limits=facts.limits(experiment),
+            commands=facts.commands(experiment),
+        )
+
+    def section(self, part: _Part, reported: Reported, anchor: str) -> ShownSection:
+        experiment, claims = reported.experiment, reported.table("-claims")
+        named = {suffix for each in (*_PARTS, _PAPER) for suffix in each.tables} | {_FINDINGS}
+        if claims is None:
+            named -= {*_PAPER.tables}
+        tables = [
+            table
+            for table in reported.tables
+            if (suffix := table.name.removeprefix(experiment.name)) in part.tables
+            or (part is _PARTS[0] and suffix not in named)
+        ]
+        callouts: tuple[str, ...] = claims.notes[:1] if part is _PAPER and claims is not None else ()
+        if told := {"audit": verdict_sentences, "masking": masking_sentences}.get(part.key):
+            callouts = told(experiment) if tables else ()
+        checks = records_of(reported.frames.checks) if part.key == "audit" else []
+        return ShownSection(
+            id=self.anchor(anchor, part.key),
+            title=part.title,
+            callouts=callouts,
+            tables=tuple(self.table(table, reported, self._content.downloads) for table in tables),
+            figures=self.figures(part, reported, anchor),
+            notes=sources_note(checks) if checks else (),
+            open=part is _PAPER,
+        )
+
+    def table(self, table: Table, reported: Reported, downloads: Sequence[str]) -> ShownTable:
+        experiment = reported.experiment
+        title = table.title.removeprefix(f"{experiment.title}; ")
+        said = {*verdict_sentences(experiment), *masking_sentences(experiment)}
+        said |= {*table.notes[: table.name.endswith("-claims")]}
+        notes = tuple(note for note in table.notes if note not in said)
+        notes = (DIFFERENCE_NOTE, *notes) if is_compared(table) else notes
+        return ShownTable(
+            id=self.anchor("table", table.name),
+            title=title[:1].upper() + title[1:],
+            html=Markup(to_html(table)),  # every text in it is escaped there
+            notes=notes,
+            folded=sum(map(len, notes)) > _FEW_LETTERS,
+            links=_links([link for link in downloads if "/" not in link and link.rpartition(".")[0] == table.name]),
+        )
+
+    def comparison(self) -> ShownTable | None:
+        """Return the table about the two models that were to be compared."""
+        compared = self._content.comparison
+        if compared is None:
+            return None
+        reported = next(each for each in self._content.reported if each.experiment.find(compared.first.name))
+        table = comparison_table(reported.experiment, [compared])
+        return None if table is None else self.table(table._replace(name=f"{table.name}-compared"), reported, ())
+
+    def figures(self, part: _Part, reported: Reported, anchor: str) -> tuple[ShownFigure, ...]:
+        """Return the figures of a part, the last one of an odd number of halves in a row with its caption beside it."""
+        written = [each for section in part.figures for each in reported.figures if each.figure.section == section]
+        shown = [self.figure(each, self.anchor(anchor, "figure", each.figure.name)) for each in written]
+        for layout, several in groupby(range(len(shown)), key=lambda place: shown[place].layout):
+            *_, last = places = list(several)
+            if layout == "half" and len(places) % 2:
+                shown[last] = shown[last]._replace(layout="beside")
+        return tuple(shown)
+
+    def figure(self, written: WrittenFigure, anchor: str) -> ShownFigure:
+        pixels = (self._content.folder / written.files[-1]).read_bytes()
+        with Image.open(io.BytesIO(pixels)) as picture:
+            dpi = float(picture.info.get("dpi", (_SCREEN_DPI, _SCREEN_DPI))[0])
+            width, height = (round(size * _SCREEN_DPI / dpi) for size in picture.size)
+        return ShownFigure(
+            id=anchor,
+            figure=written.figure,
+            source=f"data:image/png;base64,{base64.b64encode(pixels).decode()}",
+            width=width,
+            height=height,
+            layout="wide" if width > _WIDE else "half",
+            links=_links(written.files),
+        )
 
 
-def _line(standing: Standing, anchor: str, targets: dict[str, str]) -> ShownLine:
-    robust = {
-        budget: (f"{found.value:.1f}", f"{found.low:.1f}, {found.high:.1f}")
-        for budget, found in standing.robust.items()
-    }
-    largest = max(standing.robust, default=1)
-    points = [(0, standing.clean or 0.0), *((budget, found.value) for budget, found in standing.robust.items())]
-    curve = " ".join(f"{1 + 62 * budget / largest:.1f},{1 + 14 * (1 - value / 100):.1f}" for budget, value in points)
-    href = f"#{targets[standing.model.name]}" if standing.model.name in targets else ""
-    return ShownLine(standing, anchor, href, BADGES[standing.verdict], robust, curve if standing.robust else "")
+def _curve(line: Standing) -> str:
+    largest = max(line.robust, default=0)
+    points = [(0, line.clean or 0.0), *((budget, found.value) for budget, found in line.robust.items())]
+    return " ".join(f"{1 + 62 * x / largest:.1f},{1 + 14 * (1 - y / 100):.1f}" for x, y in points) if largest else ""
 
 
-def _why(model: ModelResults, anchor: str) -> ShownModel:
-    if model.audit is None:
-        raise ValueError(f"{model.name} is not audited")
-    summary = model.audit.summary
+def _why(line: Standing, summary: AuditSummary, anchor: str) -> ShownModel:
     checks = worst_first(summary)
     reasons = [check for check in checks if check.outcome in VERDICTS[1:]][:_REASONS]
-    worst = max(summary.budgets, key=lambda rates: rates.budget, default=None)
-    held = "" if worst is None else f"{robust_accuracy(summary, worst)} within {worst.budget}/255 under the worst case"
-    return ShownModel(
-        id=anchor,
-        name=model.id,
-        whole_name=model.name,
-        verdict=summary.verdict,
-        badge=BADGES[summary.verdict],
-        meaning=held,
-        reasons=tuple(reasons),
-        others=tuple(check for check in checks if check not in reasons and check.outcome != "passed"),
-        passed=tuple(check for check in checks if check.outcome == "passed"),
-    )
+    others = [check for check in checks if check not in reasons and check.outcome != "passed"]
+    passed = [check for check in checks if check.outcome == "passed"]
+    return ShownModel(anchor, line, summary, reasons, others, passed)
 
 
-def _paper(reported: Reported, content: PageContent, anchor: str, taken: set[str]) -> ShownSection | None:
-    """Return the paper's numbers beside the measured ones; None where it has none about these models."""
-    claims, main = reported.table("-claims"), reported.table("")
-    if claims is None or main is None:
-        return None
-    tables = tuple(_table(table, reported.experiment, content.downloads, taken) for table in (main, claims))
-    title, place = "The paper beside the measured", _anchor(f"{anchor}-paper", taken)
-    return ShownSection(place, title, claims.notes[:1], tables, (), open=True)
+def _links(names: Sequence[str]) -> tuple[Link, ...]:
+    """Return files by the ends of their names; a name cannot be taken for anything else."""
+    return tuple(Link(quote(name, safe="/"), name.rpartition(".")[2]) for name in names)
 
 
-def _section(part: _Part, reported: Reported, content: PageContent, anchor: str, taken: set[str]) -> ShownSection:
-    experiment = reported.experiment
-    named = {suffix for each in _PARTS for suffix in each.tables} | {_FINDINGS}
-    if reported.table("-claims") is not None:
-        named |= set(_PAPER)
-    tables = [
-        table
-        for table in reported.tables
-        if (suffix := table.name.removeprefix(experiment.name)) in part.tables
-        or (part is _PARTS[0] and suffix not in named)
-    ]
-    told = {"audit": verdict_sentences, "masking": masking_sentences}.get(part.key)
-    checks = records_of(reported.frames.checks) if part.key == "audit" else []
-    return ShownSection(
-        id=_anchor(f"{anchor}-{part.key}", taken),
-        title=part.title,
-        callouts=told(experiment) if told and tables else (),
-        tables=tuple(_table(table, experiment, content.downloads, taken) for table in tables),
-        figures=_figures(part, reported, content, anchor, taken),
-        notes=sources_note(checks) if checks else (),
-    )
-
-
-def _table(table: Table, experiment: Experiment, downloads: tuple[str, ...], taken: set[str]) -> ShownTable:
-    title = table.title.removeprefix(f"{experiment.title}; ")
-    said = {
-        *verdict_sentences(experiment),
-        *masking_sentences(experiment),
-        *table.notes[: table.name.endswith("-claims")],
-    }
-    notes = tuple(note for note in table.notes if note not in said)
-    return ShownTable(
-        id=_anchor(f"table-{table.name}", taken),
-        title=title[:1].upper() + title[1:],
-        html=Markup(to_html(table)),  # every text in it is escaped there
-        notes=(DIFFERENCE_NOTE, *notes) if is_compared(table) else notes,
-        links=links_to([link for link in downloads if "/" not in link and link.rpartition(".")[0] == table.name]),
-    )
-
-
-def _comparison(content: PageContent, taken: set[str]) -> ShownTable | None:
-    """Return the table about the two models that were to be compared."""
-    if content.comparison is None:
-        return None
-    experiment = next(
-        each.experiment for each in content.reported if each.experiment.find(content.comparison.first.name)
-    )
-    table = comparison_table(experiment, [content.comparison])
-    return None if table is None else _table(table._replace(name=f"{table.name}-compared"), experiment, (), taken)
-
-
-def _figures(
-    part: _Part, reported: Reported, content: PageContent, anchor: str, taken: set[str]
-) -> tuple[ShownFigure, ...]:
-    shown = [
-        _figure(written, content.folder, _anchor(f"{anchor}-figure-{written.figure.name}", taken))
-        for section in part.figures
-        for written in reported.figures
-        if written.figure.section == section
-    ]
-    return tuple(_laid_out(shown))
-
-
-def _laid_out(figures: list[ShownFigure]) -> Iterator[ShownFigure]:
-    """Yield figures, the last one of an odd number of halves in a row with its caption beside it."""
-    for layout, several in groupby(figures, key=lambda figure: figure.layout):
-        row = list(several)
-        if layout == "half" and len(row) % 2:
-            row[-1] = row[-1]._replace(layout="beside")
-        yield from row
-
-
-def _figure(written: WrittenFigure, folder: Path, anchor: str) -> ShownFigure:
-    figure, pixels = written.figure, (folder / written.files[-1]).read_bytes()
-    with Image.open(io.BytesIO(pixels)) as picture:
-        dpi = float(picture.info.get("dpi", (_SCREEN_DPI, _SCREEN_DPI))[0])
-        width, height = (round(size * _SCREEN_DPI / dpi) for size in picture.size)
-    return ShownFigure(
-        id=anchor,
-        name=figure.name,
-        title=figure.title,
-        caption=figure.caption,
-        alternative=figure.alternative,
-        source=f"data:image/png;base64,{base64.b64encode(pixels).decode()}",
-        width=width,
-        height=height,
-        layout="wide" if width > _WIDE else "half",
-        links=links_to(written.files),
-    )
-
-
-def _anchor(name: str, taken: set[str]) -> str:
-    """Return an id made of letters, digits, ``_``, ``.`` and ``-`` that is not in `taken`, and take it."""
-    base = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-") or "section"
-    anchor, number = base, 1
-    while anchor in taken:
-        number += 1
-        anchor = f"{base}-{number}"
-    taken.add(anchor)
-    return anchor
+def _downloads(names: Sequence[str]) -> list[tuple[str, tuple[Link, ...]]]:
+    """Return the files by stem, each with its formats, in the order given."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(PurePosixPath(name).with_suffix("").as_posix(), []).append(name)
+    return [(stem, _links(several)) for stem, several in found.items()]

@@ -13,14 +13,13 @@ from bangbench.core.progress import SILENT, Progress
 from bangbench.core.registry import load_object
 from bangbench.reporting.audit_tables import Standing, standings
 from bangbench.reporting.collect import collect
-from bangbench.reporting.contents import Reported, WrittenFigure, figures_of, tables_of
-from bangbench.reporting.document import to_json
+from bangbench.reporting.document import Reported, WrittenFigure, figures_of, tables_of, to_json
 from bangbench.reporting.draw import write_figures
 from bangbench.reporting.experiments import Experiment, group_records
 from bangbench.reporting.figure import Figure
 from bangbench.reporting.frames import frames_of
 from bangbench.reporting.page import PageContent, build_page
-from bangbench.reporting.pairs import Comparison, compare_named, paragraph
+from bangbench.reporting.pairs import Comparison, compare_named
 from bangbench.reporting.render import RENDERERS
 from bangbench.reporting.spec import ReportSpec
 from bangbench.reporting.table import Table
@@ -166,7 +165,6 @@ def _write_whole(result: ReportResult, spec: ReportSpec) -> list[Path]:
             downloads=(*beside, *_links(images, folder, spec.root)),
             folder=folder,
             comparison=result.comparison,
-            compared="" if result.comparison is None else paragraph(result.comparison),
         )
         written.append(folder / PAGE)
         write_text(written[-1], build_page(page))

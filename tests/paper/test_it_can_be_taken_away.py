@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bangbench.reporting import contents
+from bangbench.reporting import document
 from bangbench.reporting.run import report
 from bangbench.reporting.spec import ReportSpec
 
@@ -11,9 +11,9 @@ def test_a_report_without_the_papers_builders_has_everything_else(records, monke
     records.attack("table1/R0", "fgs")
     records.noise("table1/R0", "table1/B1", stages=(500, 1000), sigmas=(10.0,))
     for name in ("TABLES", "FIGURES"):
-        kept = tuple(target for target in getattr(contents, name) if not target.startswith("bangbench.paper."))
-        assert len(kept) < len(getattr(contents, name))
-        monkeypatch.setattr(contents, name, kept)
+        kept = tuple(target for target in getattr(document, name) if not target.startswith("bangbench.paper."))
+        assert len(kept) < len(getattr(document, name))
+        monkeypatch.setattr(document, name, kept)
 
     names = {path.name for path in report(ReportSpec(root=records.root)).files}
 

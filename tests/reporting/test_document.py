@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bangbench.reporting.contents import Reported, tables_of
-from bangbench.reporting.document import ReportDocument, document_schema, to_json
+from bangbench.reporting.document import ReportDocument, Reported, document_schema, tables_of, to_json
 from bangbench.reporting.frames import frames_of
 from bangbench.reporting.render import to_csv
 from bangbench.reporting.run import find

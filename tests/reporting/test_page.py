@@ -185,7 +185,7 @@ def test_limits_name_few_images_seeds_missing_attacks_and_audits(records: Any) -
     assert "Not run on R0: hc1." in found
     assert "Not audited: R1. Whether" in found
     assert "to tell: bangbench audit t/R1 --against t/R0" in found
-    table = models_table(experiment)
+    table = models_table(experiment, frames_of([experiment]))
     assert table is not None
     assert table.frame["audit_seconds"].tolist() == [210.4, None]
     assert frames_of([experiment]).models["training_seconds"].isna().all()

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from bangbench.cli.tables import print_standings, print_table
 from bangbench.reporting.audit_tables import standings
-from bangbench.reporting.contents import tables_of
+from bangbench.reporting.document import tables_of
 from bangbench.reporting.frames import frames_of
 
 
