@@ -1,29 +1,29 @@
-"""The figures that are lines: robust accuracy, margins, noise and the course of training."""
+"""The figures of lines and points: robust accuracy, margins, similarity, and the course of training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from bangbench.core.statistics import Numbers
-from bangbench.reporting.audit_tables import BADGES, audited_models
-from bangbench.reporting.experiments import LEVELS, Experiment, ModelResults
-from bangbench.reporting.figure import Chart, Figure, Panel, Series
-from bangbench.reporting.notes import budget_text, not_shown, verdicts_in_words
+from bangbench.reporting.audit_tables import BADGES
+from bangbench.reporting.experiments import ATTACK_ORDER, LEVELS, Experiment, ModelResults
+from bangbench.reporting.figure import Chart, Figure, Panel, Series, in_words
+from bangbench.reporting.notes import not_shown, verdicts_in_words
 from bangbench.reporting.robustness import (
     LARGEST_LINF,
     WORST_CASE,
     Held,
     RobustModel,
     attacks_with_images,
-    budgets_of,
     covered_attacks,
     robust_models,
     varied_models,
 )
 from bangbench.store.audits import WORST_CASE as WORST_CASE_CLAIM
+from bangbench.store.audits import AuditSummary
 from bangbench.store.headline import robust_accuracy
 
 #: The margin m from which on float32 softmax gives the true class exactly 1 where one other class dominates: its
@@ -31,6 +31,8 @@ from bangbench.store.headline import robust_accuracy
 SATURATED_MARGIN = 24.0 * math.log(2.0)
 
 _MOST_PANELS, _MOST_LINES, _MOST_TICKS = 4, 8, 5
+#: Attacks and models whose flipped images are drawn one by one.
+_MOST_ATTACKS, _MOST_MODELS = 2, 3
 #: A line that falls by fewer percentage points than this from here on is flat to the eye.
 _FLAT_POINTS = 0.5
 _BAND_POINTS, _BINS = 100, 90
@@ -40,24 +42,29 @@ _LOG_FACTOR = 3.0
 
 def audit_figures(experiment: Experiment) -> Iterator[Figure]:
     """Yield robust accuracy within each budget as audited: per attack, or of many models only the worst cases."""
-    models = [model for model in audited_models(experiment) if model.audit and model.audit.summary.budgets]
+    models = [(model, summary) for model, summary in experiment.audits if summary.budgets]
     if not models:
         return
+    budgets = sorted({rates.budget for _, summary in models for rates in summary.budgets})
+    ticks = tuple((float(b), f"{b}\n({b / LEVELS:.2g})" if b else "0") for b in (0, *budgets))
     if len(models) > _MOST_PANELS:
-        series = tuple(_audited_worst(model, model.id, number) for number, model in enumerate(models))
-        panels: tuple[tuple[str, tuple[Series, ...]], ...] = (("", series),)
+        lines = [("", [_audited_worst(each[1], each[0].id, number) for number, each in enumerate(models)])]
         shown = "One line per model: all attacks of its audit together, with 95 % Wilson intervals."
     else:
-        panels = tuple(_audited_panel(model) for model in models)
+        lines = [(f"{model.id}: {BADGES[summary.verdict]}", _audited_lines(summary)) for model, summary in models]
         shown = (
             "Black: all attacks together, per image the strongest, with 95 % Wilson intervals; attacks that tried only "
             "what the others left are in it and have no line of their own."
         )
-    budgets = sorted({rates.budget for model in models if model.audit for rates in model.audit.summary.budgets})
-    ticks = tuple((float(b), f"{b}\n({b / LEVELS:.2g})" if b else "0") for b in (0, *budgets))
-    counts = " or ".join(f"{n:,}" for n in sorted({model.audit.summary.images for model in models if model.audit}))
-    names = ", ".join(f"{model.id} {model.audit.summary.verdict}" for model in models if model.audit)
-    columns = 2 if len(panels) == _MOST_PANELS else len(panels)
+    panels = [
+        _robust_panel(some, title, 1.04 * max(budgets), "budget: L∞ (grey levels, share of the range)")._replace(
+            x_ticks=ticks if len(ticks) <= _MOST_TICKS else ()
+        )
+        for title, some in lines
+    ]
+    counts = " or ".join(f"{n:,}" for n in sorted({summary.images for _, summary in models}))
+    names = ", ".join(f"{model.id} {summary.verdict}" for model, summary in models)
+    content = _chart(panels, 3)
     yield Figure(
         name=f"{experiment.name}-audit",
         section="audit",
@@ -67,67 +74,41 @@ def audit_figures(experiment: Experiment) -> Iterator[Figure]:
             f"measured at the markers; at 0, the accuracy. Verdicts: {names}. {shown} Attacks that were not run could "
             "do more."
         ),
-        alternative=f"Lines that fall as the budget grows. {' '.join(map(_audit_in_words, models))}",
-        content=Chart(
-            tuple(
-                Panel(
-                    lines,
-                    title,
-                    "budget: L∞ (grey levels, share of the range)",
-                    "robust accuracy (%)",
-                    (0.0, 1.04 * max(budgets)),
-                    (0.0, 102.0),
-                    ticks if len(ticks) <= _MOST_TICKS else (),
-                )
-                for title, lines in panels
-            ),
-            columns,
-            legend_columns=3 if columns == 1 else 5,
-        ),
+        alternative=in_words(content),
+        content=content,
     )
 
 
-def _audited_panel(model: ModelResults) -> tuple[str, tuple[Series, ...]]:
-    summary = model.audit.summary if model.audit else None
-    if summary is None:
-        return model.id, ()
+def _chart(panels: Sequence[Panel], alone: int) -> Chart:
+    """Return at most four panels side by side; alone: columns of the legend of a single one."""
+    columns = 2 if len(panels) == _MOST_PANELS else len(panels)
+    return Chart(tuple(panels), columns, legend_columns=alone if columns == 1 else 5)
+
+
+def _robust_panel(series: Sequence[Series], title: str, limit: float, x_label: str) -> Panel:
+    return Panel(tuple(series), title, x_label, "robust accuracy (%)", (0.0, limit), (0.0, 102.0))
+
+
+def _audited_lines(summary: AuditSummary) -> list[Series]:
     rates = sorted(summary.budgets, key=lambda each: each.budget)
     lines = []
     for number, attack in enumerate(dict.fromkeys(name for each in rates for name in each.flipped)):
         points = [
-            (each.budget, each.flipped[attack]) for each in rates if attack in each.flipped and attack not in each.tried
+            (float(each.budget), 100.0 * (summary.correct - each.flipped[attack]) / summary.images)
+            for each in rates
+            if attack in each.flipped and attack not in each.tried
         ]
-        if not points:
-            continue
-        accuracy = [100.0 * (summary.correct - flipped) / summary.images for _, flipped in points]
-        x, y = (0.0, *(float(budget) for budget, _ in points)), (summary.accuracy, *accuracy)
-        lines.append(Series(attack, x, y, number=number, marked=True, width=1.3))
-    return f"{model.id}: {BADGES[summary.verdict]}", (*lines, _audited_worst(model, WORST_CASE, None))
+        if points:
+            x, y = zip((0.0, summary.accuracy), *points, strict=True)
+            lines.append(Series(attack, x, y, number=number, marked=True, width=1.3))
+    return [*lines, _audited_worst(summary, WORST_CASE, None)]
 
 
-def _audited_worst(model: ModelResults, label: str, number: int | None) -> Series:
-    summary = model.audit.summary if model.audit else None
-    rates = sorted(summary.budgets, key=lambda each: each.budget) if summary else []
-    clean = summary.accuracy if summary else 0.0
-    found = [robust_accuracy(summary, each) for each in rates if summary]
-    return Series(
-        label=label,
-        x=(0.0, *(float(each.budget) for each in rates)),
-        y=(clean, *(each.value for each in found)),
-        low=(clean, *(each.low for each in found)),
-        high=(clean, *(each.high for each in found)),
-        number=number,
-        marked=True,
-        width=2.6 if number is None else 1.6,
-    )
-
-
-def _audit_in_words(model: ModelResults) -> str:
-    summary = model.audit.summary if model.audit else None
-    if summary is None:
-        return ""
-    told = ", ".join(f"{each.robust_accuracy:.1f} % at {budget_text(each.budget)}" for each in summary.budgets)
-    return f"{model.id}, {summary.verdict}, {WORST_CASE}: {summary.accuracy:.1f} % clean, {told}."
+def _audited_worst(summary: AuditSummary, label: str, number: int | None) -> Series:
+    rates = sorted(summary.budgets, key=lambda each: each.budget)
+    points = [(float(each.budget), *robust_accuracy(summary, each)[:3]) for each in rates]
+    x, y, low, high = zip((0.0, *[summary.accuracy] * 3), *points, strict=True)
+    return Series(label, x, y, low, high, number=number, marked=True, width=2.6 if number is None else 1.6)
 
 
 def robustness_figures(experiment: Experiment) -> Iterator[Figure]:
@@ -142,7 +123,6 @@ def robustness_figures(experiment: Experiment) -> Iterator[Figure]:
 def _attacks_figure(experiment: Experiment, models: Sequence[RobustModel]) -> Figure:
     names = list(dict.fromkeys(name for item in models for name in item.attacks))
     limit = _limit([held for item in models for held in (*item.attacks.values(), item.worst)])
-    columns = 2 if len(models) == _MOST_PANELS else len(models)
     panels = []
     for item in models:
         # every second attack is drawn thinner: two attacks with equal lines are both seen
@@ -151,18 +131,17 @@ def _attacks_figure(experiment: Experiment, models: Sequence[RobustModel]) -> Fi
             for name, held in item.attacks.items()
         ]
         worst = _with_band(_steps(WORST_CASE, item.worst, None, 4.6), item.worst)
-        panels.append(_robust_panel((worst, *lines), f"{item.model.id} on {experiment.data.name}", limit))
-    return Figure(
-        name=f"{experiment.name}-robustness",
-        section="robustness",
-        title="Robust accuracy against the size of the perturbation",
-        caption=(
-            f"{_definition(models)} Black: the worst case, per image the smallest L∞ of the attacks run "
-            f"({covered_attacks(models)}), with its 95 % Wilson interval; attacks that were not run could need less. "
-            f"{_cut(limit)} {_verdicts(models, names)}"
-        ).strip(),
-        alternative=f"Lines that fall as the budget grows. {_robust_in_words(experiment, models)}",
-        content=Chart(tuple(panels), columns, legend_columns=2 if columns == 1 else 5),
+        title = f"{item.model.id} on {experiment.data.name}"
+        panels.append(_robust_panel((worst, *lines), title, limit, "budget: L∞ (grey levels)"))
+    return _robustness_figure(
+        experiment,
+        models,
+        "",
+        "Robust accuracy against the size of the perturbation",
+        "Black: the worst case, per image the smallest L∞ of the attacks run "
+        f"({covered_attacks(models)}), with its 95 % Wilson interval; attacks that were not run could need less.",
+        _chart(panels, 2),
+        names,
     )
 
 
@@ -175,22 +154,43 @@ def _worst_figure(experiment: Experiment, models: Sequence[RobustModel]) -> Figu
         lines.append(_with_band(series, item.worst) if few else series)
     same = len({item.covered for item in models}) == 1
     warning = "" if same else " The models were not attacked alike, so their lines are not bounds of one strength."
-    return Figure(
-        name=f"{experiment.name}-robustness-worst",
-        section="robustness",
-        title="Robust accuracy under all attacks together",
-        caption=(
-            f"{_definition(models)} Per image the smallest L∞ of the attacks run counts ({covered_attacks(models)}); "
-            f"attacks that were not run could need less.{warning}{' Bands: 95 % Wilson intervals.' if few else ''} "
-            f"{_cut(limit)} {_verdicts(models, ())}"
-        ).strip(),
-        alternative=f"One falling line per model. {_robust_in_words(experiment, models)}",
-        content=Chart((_robust_panel(tuple(lines), "", limit),), legend_columns=2),
+    return _robustness_figure(
+        experiment,
+        models,
+        "-worst",
+        "Robust accuracy under all attacks together",
+        f"Per image the smallest L∞ of the attacks run counts ({covered_attacks(models)}); "
+        f"attacks that were not run could need less.{warning}{' Bands: 95 % Wilson intervals.' if few else ''}",
+        _chart([_robust_panel(lines, "", limit, "budget: L∞ (grey levels)")], 2),
+        (),
     )
 
 
-def _robust_panel(series: tuple[Series, ...], title: str, limit: float) -> Panel:
-    return Panel(series, title, "budget: L∞ (grey levels)", "robust accuracy (%)", (0.0, limit), (0.0, 102.0))
+def _robustness_figure(
+    experiment: Experiment,
+    models: Sequence[RobustModel],
+    suffix: str,
+    title: str,
+    shown: str,
+    content: Chart,
+    attacks: Sequence[str],
+) -> Figure:
+    counts = " or ".join(f"{n:,}" for n in sorted({held.total for item in models for held in item.attacks.values()}))
+    _, limit = content.panels[0].x_ends or (0.0, LARGEST_LINF)
+    cut = f"Cut at {limit:g} grey levels: up to 255 no line falls by more than {_FLAT_POINTS:g} points any further."
+    definition = (
+        f"Percent of all test images (n = {counts}) that are classified correctly and not flipped within an L∞ budget "
+        "in grey levels; images an attack fails on count as robust at every budget."
+    )
+    verdicts = verdicts_in_words([item.model for item in models], (*attacks, WORST_CASE_CLAIM))
+    return Figure(
+        name=f"{experiment.name}-robustness{suffix}",
+        section="robustness",
+        title=title,
+        caption=" ".join([definition, shown, *([cut] if limit < LARGEST_LINF else []), *verdicts]),
+        alternative=in_words(content),
+        content=content,
+    )
 
 
 def _steps(label: str, held: Held, number: int | None, width: float) -> Series:
@@ -203,39 +203,9 @@ def _steps(label: str, held: Held, number: int | None, width: float) -> Series:
 def _with_band(series: Series, held: Held) -> Series:
     """Return a step function with its Wilson interval: at all steps, or both at an even choice of many."""
     places = np.unique(np.linspace(0, len(series.x) - 1, min(len(series.x), _BAND_POINTS)).astype(np.int64))
-    chosen = places if len(series.x) > _BAND_POINTS else range(len(series.x))
-    x, y = ([values[place] for place in chosen] for values in (series.x, series.y))
+    x, y = (tuple(values[place] for place in places) for values in (series.x, series.y))
     low, high = zip(*(held.interval(budget) for budget in x), strict=True)
-    return series._replace(x=tuple(x), y=tuple(y), low=low, high=high)
-
-
-def _verdicts(models: Sequence[RobustModel], attacks: Sequence[str]) -> str:
-    return " ".join(verdicts_in_words([item.model for item in models], (*attacks, WORST_CASE_CLAIM)))
-
-
-def _definition(models: Sequence[RobustModel]) -> str:
-    counts = " or ".join(f"{n:,}" for n in sorted({held.total for item in models for held in item.attacks.values()}))
-    return (
-        f"Percent of all test images (n = {counts}) that are classified correctly and not flipped within an L∞ budget "
-        "in grey levels; images an attack fails on count as robust at every budget."
-    )
-
-
-def _cut(limit: float) -> str:
-    if limit >= LARGEST_LINF:
-        return ""
-    return f"Cut at {limit:g} grey levels: up to 255 no line falls by more than {_FLAT_POINTS:g} points any further."
-
-
-def _robust_in_words(experiment: Experiment, models: Sequence[RobustModel]) -> str:
-    """Return the worst case of each model at a few budgets."""
-    budgets = budgets_of(experiment)[:5:2]
-    sentences = []
-    for item in models:
-        clean, *values = item.worst.accuracy((0, *budgets))
-        robust = ", ".join(f"{value:.1f} % at {budget}" for value, budget in zip(values, budgets, strict=True))
-        sentences.append(f"{item.model.id}, {WORST_CASE}: {clean:.1f} % clean, {robust} grey levels.")
-    return " ".join(sentences)
+    return series._replace(x=x, y=y, low=low, high=high)
 
 
 def _limit(lines: Sequence[Held]) -> float:
@@ -255,7 +225,10 @@ def margin_figures(experiment: Experiment) -> Iterator[Figure]:
         return
     margins, logits = ([found[model.name][place] for model in chosen] for place in (0, 1))
     left = [f"{model.id}: {_saturated(model, values)}" for model, values in zip(chosen, margins, strict=True)]
-    right = [f"{model.id}: {_negative(values)}" for model, values in zip(chosen, logits, strict=True)]
+    right = [
+        f"{model.id}: {100.0 * np.mean(values < 0.0):.1f} % negative"
+        for model, values in zip(chosen, logits, strict=True)
+    ]
     panels = (
         _histograms(left, margins, SATURATED_MARGIN, "24 ln 2 = 16.6: float32 softmax gives 1")._replace(
             x_label="margin of the clean image (logits)", y_label="correct images per bin (%)"
@@ -264,13 +237,8 @@ def margin_figures(experiment: Experiment) -> Iterator[Figure]:
             x_label="true logit of the clean image"
         ),
     )
-    omitted = [model for model in experiment.models if model not in chosen]
     counts = ", ".join(f"{model.id} {len(values):,}" for model, values in zip(chosen, margins, strict=True))
-    words = (
-        f"{model.id}: median margin {np.median(margin):.1f}, {_saturated(model, margin)}; median true logit "
-        f"{np.median(logit):.1f}, {_negative(logit)}."
-        for model, margin, logit in zip(chosen, margins, logits, strict=True)
-    )
+    content = Chart(panels, 2, 3.1, shared=False)
     yield Figure(
         name=f"{experiment.name}-margins",
         section="masking",
@@ -282,15 +250,18 @@ def margin_figures(experiment: Experiment) -> Iterator[Figure]:
                 "exp(-margin) is lost beside 1 in float32: where one other class dominates, softmax gives the true "
                 "class exactly 1, the loss is exactly 0 and FGS has no gradient (blank). Right: logit of the true "
                 "class; where it is below 0, the literal weight of HC1 pushes towards the true class.",
-                *not_shown(
-                    [model.id for model in omitted if attacks_with_images(model)],
-                    [model.id for model in omitted if not attacks_with_images(model)],
-                ),
+                *_models_left_out(experiment, chosen),
             )
         ),
-        alternative=" ".join(words),
-        content=Chart(panels, 2, 3.1, shared=False),
+        alternative=in_words(content),
+        content=content,
     )
+
+
+def _models_left_out(experiment: Experiment, chosen: Sequence[ModelResults], *more: str) -> tuple[str, ...]:
+    omitted = [model for model in experiment.models if model not in chosen]
+    having = [model.id for model in omitted if attacks_with_images(model)]
+    return not_shown([*having, *more], [model.id for model in omitted if model.id not in having])
 
 
 def _logits(model: ModelResults) -> tuple[Numbers, Numbers] | None:
@@ -307,10 +278,6 @@ def _saturated(model: ModelResults, margin: Numbers) -> str:
     summary = model.summary("fgs")
     blank = "" if summary is None or summary.blank is None else f", {summary.blank:.1f} % blank under FGS"
     return f"{100.0 * np.mean(margin >= SATURATED_MARGIN):.1f} % beyond{blank}"
-
-
-def _negative(logit: Numbers) -> str:
-    return f"{100.0 * np.mean(logit < 0.0):.1f} % negative"
 
 
 def _histograms(labels: Sequence[str], values: Sequence[Numbers], line: float, told: str) -> Panel:
@@ -330,6 +297,53 @@ def _histograms(labels: Sequence[str], values: Sequence[Numbers], line: float, t
     return Panel(tuple(series), rule=(line, told), legend=True)
 
 
+def similarity_figures(experiment: Experiment) -> Iterator[Figure]:
+    """Yield PASS (written definition) against L_inf of the flipped images, at most 2 attacks x 3 models."""
+    usable = {model.name: made for model in experiment.models if (made := _clouds_of(model))}
+    models = varied_models((model for model in experiment.models if model.name in usable), _MOST_MODELS)
+    found = {attack for model in models for attack in usable[model.name]}
+    known = [attack for attack in dict.fromkeys(("fgs", "hc1", *ATTACK_ORDER)) if attack in found]
+    attacks = [*known, *sorted(found.difference(known))][:_MOST_ATTACKS]
+    panels = [usable[model.name][name] for name in attacks for model in models if name in usable[model.name]]
+    if not panels:
+        return
+    lowest = min(0.0, *(min(panel.series[0].y) for panel in panels))
+    panels = [panel._replace(y_ends=(lowest - 0.02, 1.02)) for panel in panels]
+    content = _chart(panels, 2) if len(panels) <= _MOST_PANELS else Chart(tuple(panels), _MOST_MODELS)
+    every = dict.fromkeys(attack for model in experiment.models for attack in attacks_with_images(model))
+    yield Figure(
+        name=f"{experiment.name}-similarity",
+        section="robustness",
+        title="Similarity against the size of the perturbation",
+        caption=" ".join(
+            (
+                "PASS by its written definition (1: looks the same) against L∞ in grey levels: a dot for every flipped "
+                "image for which it is defined. The panels hold different images: those that the attack flipped.",
+                *_models_left_out(experiment, models, *(attack for attack in every if attack not in attacks)),
+            )
+        ),
+        alternative=in_words(content),
+        content=content,
+    )
+
+
+def _clouds_of(model: ModelResults) -> dict[str, Panel]:
+    """Return the flipped images of each attack for which PASS is defined, and their medians."""
+    found = {}
+    for attack, images in attacks_with_images(model).items():
+        flipped = images["flipped"].to_numpy(bool)
+        points = np.stack([images[field].to_numpy(np.float64) for field in ("linf", "pass")])[:, flipped]
+        shown = points[:, np.isfinite(points).all(axis=0)]
+        if shown.size:
+            x, y = map(tuple, shown.tolist())
+            linf, score = np.median(shown, axis=1).tolist()
+            dots = Series("flipped images", x, y, number=0, kind="dots")
+            median = Series("medians", (linf,), (score,), number=1, marked=True)
+            title = f"{model.id} {attack}: {shown.shape[1]:,} flipped\nmedians: L∞ {linf:g}, PASS {score:.2f}"
+            found[attack] = Panel((dots, median), title, "L∞ (grey levels)", "PASS")
+    return found
+
+
 def training_figures(experiment: Experiment) -> Iterator[Figure]:
     """Yield loss and test error against iteration, at most eight models a figure; nothing without training logs."""
     models = [model for model in experiment.models if model.log is not None and not model.log.empty]
@@ -341,23 +355,19 @@ def training_figures(experiment: Experiment) -> Iterator[Figure]:
 
 def _training_figure(experiment: Experiment, models: Sequence[ModelResults], suffix: str, part: str) -> Figure:
     logs = {model.id: model.log for model in models if model.log is not None}
-    losses = {name: tuple(log["loss"].tolist()) for name, log in logs.items()}
-    errors = {name: tuple((100.0 - log["test_accuracy"]).tolist()) for name, log in logs.items()}
-    stages = {name: tuple(log["iteration"].tolist()) for name, log in logs.items()}
-    panels = tuple(
-        Panel(
-            tuple(Series(name[:26], stages[name], values[name], number=place, width=1.3, marked=len(values[name]) <= 40)
-                  for place, name in enumerate(logs)),
-            x_label="iteration", y_label=label, y_logarithmic=is_logarithmic(values),
-        )
-        for values, label in ((losses, "mean training loss"), (errors, "test error (%)"))
-    )  # fmt: skip
+    losses = {name: log["loss"].tolist() for name, log in logs.items()}
+    errors = {name: (100.0 - log["test_accuracy"]).tolist() for name, log in logs.items()}
+    panels = []
+    for values, label in ((losses, "mean training loss"), (errors, "test error (%)")):
+        series = tuple(
+            Series(name[:26], tuple(log["iteration"].tolist()), tuple(values[name]), number=place, width=1.3,
+                   marked=len(log) <= 40)
+            for place, (name, log) in enumerate(logs.items())
+        )  # fmt: skip
+        panels.append(Panel(series, x_label="iteration", y_label=label, y_logarithmic=is_logarithmic(values.values())))
     data = ", ".join(sorted({model.model.data or experiment.data.name for model in models}))
     scales = " and the ".join(n for n, p in zip(("loss", "error"), panels, strict=True) if p.y_logarithmic)
-    words = "; ".join(
-        f"{name}: loss {losses[name][-1]:.3g}, test error {errors[name][-1]:.2f} % at iteration {stages[name][-1]:,.0f}"
-        for name in logs
-    )
+    content = Chart(tuple(panels), 2, legend_columns=4, shared=False)
     return Figure(
         name=f"{experiment.name}-training{suffix}",
         section="training",
@@ -367,13 +377,13 @@ def _training_figure(experiment: Experiment, models: Sequence[ModelResults], suf
             "the batches since the stage before; right: test error in percent of the whole test split; both per stage "
             f"against the iteration.{f' Logarithmic scale of the {scales}.' if scales else ''}"
         ),
-        alternative=f"Loss and test error against iteration, one line per model. At the last stage {words}.",
-        content=Chart(panels, 2, legend_columns=4, shared=False),
+        alternative=in_words(content),
+        content=content,
     )
 
 
-def is_logarithmic(values: dict[str, tuple[float, ...]]) -> bool:
+def is_logarithmic(lines: Iterable[Sequence[float]]) -> bool:
     """Return whether values are drawn on a logarithmic scale: all of them above 0, and far enough apart."""
-    whole = np.array([value for line in values.values() for value in line])
+    whole = np.array([value for line in lines for value in line])
     finite = whole[np.isfinite(whole)]
     return bool(len(finite) and finite.min() > 0 and finite.max() >= _LOG_FACTOR * finite.min())

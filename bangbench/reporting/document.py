@@ -44,7 +44,7 @@ FIGURES = (
     "bangbench.reporting.curves:audit_figures",
     "bangbench.reporting.curves:margin_figures",
     "bangbench.reporting.curves:robustness_figures",
-    "bangbench.reporting.robustness:similarity_figures",
+    "bangbench.reporting.curves:similarity_figures",
     "bangbench.paper.figures:noise_figures",
     "bangbench.reporting.noise:noise_figures",
     "bangbench.reporting.pictures:example_figures",

@@ -256,6 +256,10 @@ def _draw_series(axes: Axes, series: Series) -> Any:
         handle = axes.step(series.x, [*series.y, series.y[-1]], where="post", label=series.label, **look)[0]
         axes.vlines(series.x[:: len(series.x) - 1], 0, [series.y[0], series.y[-1]], color=look["color"], linewidth=1)
         return handle
+    if series.kind == "dots":
+        faint = min(0.8, max(0.15, 100 / len(series.x)))
+        dots: dict[str, Any] = {"markersize": 2, "markeredgewidth": 0, "alpha": faint, "rasterized": True}
+        return axes.plot(series.x, series.y, "o", label=series.label, color=look["color"], **dots)[0]
     if series.kind == "steps":
         (handle,) = axes.step(series.x, series.y, where="post", label=series.label, **look)
     else:

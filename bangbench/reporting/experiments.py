@@ -74,11 +74,16 @@ class ModelResults(NamedTuple):
     def accuracy(self) -> float:
         """Return the clean accuracy in percent, over the images of the attacks or else of the audit."""
         summaries: list[AttackSummary | AuditSummary] = [found.summary for found in self.attacks.values()]
-        return [*summaries, *([self.audit.summary] if self.audit else [])][0].accuracy
+        return [*summaries, *([self.audited] if self.audited else [])][0].accuracy
+
+    @property
+    def audited(self) -> AuditSummary | None:
+        """Return what the audit found, or None where there is none."""
+        return None if self.audit is None else self.audit.summary
 
     def claim(self, name: str) -> ClaimVerdict | None:
         """Return what the audit says of a claim, None where it says nothing."""
-        return None if self.audit is None else self.audit.summary.claim(name)
+        return None if self.audited is None else self.audited.claim(name)
 
     def verdict(self, claim: str) -> str:
         """Return the audit's verdict on a claim; `NOT_AUDITED` where it did not look into it."""
@@ -120,6 +125,11 @@ class Experiment(NamedTuple):
     def audited(self) -> bool:
         """Tell whether any model has an audit."""
         return any(model.audit is not None for model in self.everyone)
+
+    @property
+    def audits(self) -> list[tuple[ModelResults, AuditSummary]]:
+        """Return the audited models in their order, with what was found."""
+        return [(model, model.audited) for model in self.models if model.audited is not None]
 
     @property
     def title(self) -> str:

@@ -44,7 +44,7 @@ class Series(NamedTuple):
     """One line: points (x, y), and the ends of their intervals, as a band or, where there are markers, as bars.
 
     number: decides colour, dashes and marker, None for the black reference; kind: a line between the points, steps that
-    hold up to the next point, or the outline of a histogram, whose x are one edge more than its y.
+    hold up to the next point, the outline of a histogram, whose x are one edge more than its y, or a dot a point.
     """
 
     label: str
@@ -53,7 +53,7 @@ class Series(NamedTuple):
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     number: int | None = None
-    kind: Literal["line", "steps", "outline"] = "line"
+    kind: Literal["line", "steps", "outline", "dots"] = "line"
     marked: bool = False
     width: float = 1.6
 
@@ -102,3 +102,17 @@ class Chart(NamedTuple):
     height: float = 3.0
     legend_columns: int = 5
     shared: bool = True
+
+
+def in_words(chart: Chart) -> str:
+    """Return the main numbers of a chart for a reader who cannot see it: of the black reference lines, or of all."""
+    told = []
+    for panel in chart.panels:
+        references = [series for series in panel.series if series.number is None and series.kind != "dots"]
+        for series in references or [series for series in panel.series if series.kind != "dots"]:
+            last = len(series.y) - 1
+            places = sorted({last * step // 4 for step in range(5)})
+            points = ", ".join(f"{series.y[place]:.4g} at {series.x[place]:.5g}" for place in places)
+            told.append(f"{' '.join(f'{panel.title} {series.label}'.split())}: {points}")
+    axes = dict.fromkeys(f"{panel.y_label} against {panel.x_label}" for panel in chart.panels if panel.y_label)
+    return f"{'; '.join(axes)}. {'; '.join(told)}."

@@ -1,10 +1,10 @@
-"""Robust accuracy against an L_inf budget, attack by attack and against all at once; similarity against distance."""
+"""Robust accuracy against an L_inf budget, image by image: attack by attack, and against all at once."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,23 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from bangbench.core.errors import BenchError
 from bangbench.core.statistics import Numbers, wilson_interval
-from bangbench.reporting.experiments import ATTACK_ORDER, NOT_AUDITED, Experiment, ModelResults, worst_of
-from bangbench.reporting.figure import COLOURS, COLUMN, PAGE, SEQUENTIAL, Figure
+from bangbench.reporting.experiments import NOT_AUDITED, Experiment, ModelResults, worst_of
 from bangbench.reporting.frames import Frames, Values
-from bangbench.reporting.notes import audit_notes, not_shown
+from bangbench.reporting.notes import audit_notes
 from bangbench.reporting.table import Column, Table, decimals, make_table, whole, words
 from bangbench.store.audits import VERDICTS
 from bangbench.store.audits import WORST_CASE as WORST_CASE_CLAIM
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Drawing
-
 WORST_CASE = "worst case"
-_MOST_ATTACKS, _MOST_MODELS = 2, 3
-#: With fewer images than this a density shows less than the images themselves.
-_FEWEST_FOR_DENSITY = 50
-#: Hexagons across a panel, at most.
-_MOST_CELLS = 64
 #: No perturbation of an 8-bit image is larger, in grey levels.
 LARGEST_LINF = 255.0
 #: Budgets of L_inf in grey levels: small changes show on colour photographs, digits bear large ones.
@@ -212,118 +203,3 @@ def _row(experiment: Experiment, item: RobustModel, attack: str, held: Held, bud
         low, high = held.interval(budget)
         row |= {f"{stem}_percent": float(accuracy), f"{stem}_low_percent": low, f"{stem}_high_percent": high}
     return row
-
-
-class Cloud(NamedTuple):
-    """The flipped images of one attack on one model: L_inf (grey levels) and PASS of those that have one, (n,) each."""
-
-    model: str
-    attack: str
-    flipped: int
-    linf: Numbers
-    similarity: Numbers
-
-    @property
-    def medians(self) -> str:
-        """Return both medians in words."""
-        return f"L∞ {np.median(self.linf):g}, PASS {np.median(self.similarity):.2f}"
-
-
-def similarity_figures(experiment: Experiment) -> Iterator[Figure]:
-    """Yield PASS (written definition) against L_inf of the flipped images, at most 2 attacks x 3 models."""
-    usable = {model.name: made for model in experiment.models if (made := _clouds_of(model))}
-    models = varied_models((model for model in experiment.models if model.name in usable), _MOST_MODELS)
-    found = {attack for model in models for attack in usable[model.name]}
-    known = [attack for attack in dict.fromkeys(("fgs", "hc1", *ATTACK_ORDER)) if attack in found]
-    attacks = [*known, *sorted(found.difference(known))][:_MOST_ATTACKS]
-    clouds = [usable[model.name][name] for name in attacks for model in models if name in usable[model.name]]
-    if not clouds:
-        return
-    counts = ", ".join(f"{cloud.model} {cloud.attack} {cloud.flipped:,}" for cloud in clouds)
-    undefined = [f"{each.model} {each.attack} {each.flipped - len(each.linf):,}" for each in clouds
-                 if each.flipped > len(each.linf)]  # fmt: skip
-    omitted = [model.id for model in experiment.models if model not in models and attacks_with_images(model)]
-    every = dict.fromkeys(attack for model in experiment.models for attack in attacks_with_images(model))
-    yield Figure(
-        name=f"{experiment.name}-similarity",
-        section="robustness",
-        title="Similarity against the size of the perturbation",
-        caption=" ".join(
-            (
-                "PASS by its written definition (1: looks the same) against L∞ in grey levels, of every flipped image "
-                f"(n: {counts}). Cross: medians. The panels hold different images: those that the attack flipped. "
-                "Shade: flipped images per cell, one logarithmic scale and equal cells in all panels; of fewer than "
-                f"{_FEWEST_FOR_DENSITY} images each is a dot.",
-                *([f"Left out, since PASS is not defined for them: {', '.join(undefined)}."] * bool(undefined)),
-                *not_shown(
-                    [*omitted, *(attack for attack in every if attack not in attacks)],
-                    [model.id for model in experiment.models if not attacks_with_images(model)],
-                ),
-            )
-        ),
-        alternative="Clouds of flipped images, medians: "
-        + "; ".join(f"{cloud.model} {cloud.attack} (n = {cloud.flipped:,}) {cloud.medians}" for cloud in clouds)
-        + ".",
-        content=tuple(clouds),
-        draw="bangbench.reporting.robustness:draw_clouds",
-    )
-
-
-def _clouds_of(model: ModelResults) -> dict[str, Cloud]:
-    """Return what can be drawn of each attack: flipped images for which PASS is defined."""
-    found = {}
-    for name, images in attacks_with_images(model).items():
-        flipped = images["flipped"].to_numpy(bool)
-        linf, similarity = (images[field].to_numpy(np.float64) for field in ("linf", "pass"))
-        shown = flipped & np.isfinite(similarity) & np.isfinite(linf)
-        if shown.any():
-            found[name] = Cloud(model.id, name, int(flipped.sum()), linf[shown], similarity[shown])
-    return found
-
-
-def draw_clouds(clouds: Sequence[Cloud]) -> Drawing:
-    """Draw one panel per cloud, with one scale of counts."""
-    from matplotlib.colors import LogNorm
-
-    from bangbench.reporting.draw import new_drawing
-
-    columns = len(clouds) if len(clouds) <= 3 else 2 if len(clouds) == 4 else 3
-    rows = -(-len(clouds) // columns)
-    drawing = new_drawing(COLUMN if columns == 1 else PAGE, 0.3 + 3.0 * rows)
-    extent, cells = _lattice(clouds)
-    panels, meshes = [], []
-    for place, cloud in enumerate(clouds):
-        axes = drawing.add_subplot(rows, columns, place + 1)
-        points = cloud.linf, cloud.similarity
-        if len(cloud.linf) >= _FEWEST_FOR_DENSITY:
-            look: dict[str, Any] = {"mincnt": 1, "cmap": SEQUENTIAL, "linewidths": 0.2, "rasterized": True}
-            meshes.append(axes.hexbin(*points, gridsize=cells, extent=extent, **look))
-        else:
-            axes.scatter(*points, s=14, color=COLOURS[0], alpha=0.7, linewidths=0, rasterized=True)
-        middle = [np.median(cloud.linf)], [np.median(cloud.similarity)]
-        axes.plot(*middle, "X", color=COLOURS[1], markeredgecolor="white", markeredgewidth=1.2, markersize=11)
-        axes.set_title(f"{cloud.model} {cloud.attack}: {cloud.flipped:,} flipped\nmedians: {cloud.medians}")
-        axes.set(xlim=(-0.01 * extent[1], 1.01 * extent[1]), ylim=(extent[2] - 0.02, 1.02))
-        axes.set_ylabel("PASS" if place % columns == 0 else "")
-        axes.set_xlabel("L∞ (grey levels)" if place + columns >= len(clouds) else "")
-        panels.append(axes)
-    if meshes:
-        most = max(float(np.max(np.asarray(mesh.get_array()))) for mesh in meshes)
-        norm = LogNorm(1.0, max(most, 2.0))
-        for mesh in meshes:
-            mesh.set_norm(norm)
-        drawing.colorbar(meshes[0], ax=panels, label="flipped images per cell")
-    return drawing
-
-
-def _lattice(clouds: Sequence[Cloud]) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
-    """Return cells of 2, 4, 8 ... grey levels that start half a level below 0: ends of the axes, numbers of cells.
-
-    L_inf is mostly whole: so each cell holds equally many whole numbers and none lies on the border of two cells.
-    """
-    highest, width = max(float(cloud.linf.max()) for cloud in clouds), 2
-    while highest > width * _MOST_CELLS:
-        width *= 2
-    across = max(1, int(np.ceil((highest + 1.0) / width)))
-    lowest = min(0.0, *(float(cloud.similarity.min()) for cloud in clouds))
-    return (-0.5, across * width - 0.5, lowest, 1.0), (across, max(16, round(0.43 * across)))

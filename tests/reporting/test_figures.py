@@ -16,12 +16,17 @@ from bangbench.core.statistics import wilson_interval
 from bangbench.paper.figures import draw_settings, draw_surfaces, settings_figures
 from bangbench.paper.figures import noise_figures as surface_figures
 from bangbench.reporting import draw as drawing
-from bangbench.reporting.curves import audit_figures, margin_figures, robustness_figures, training_figures
+from bangbench.reporting.curves import (
+    audit_figures,
+    margin_figures,
+    robustness_figures,
+    similarity_figures,
+    training_figures,
+)
 from bangbench.reporting.draw import draw, palette_png, write_figures
 from bangbench.reporting.figure import Chart, Figure, Panel, Series
 from bangbench.reporting.noise import chosen_sigmas, noise_figures
 from bangbench.reporting.pictures import example_figures, shortened
-from bangbench.reporting.robustness import similarity_figures
 from bangbench.store.examples import Examples, examples_file, write_examples
 
 NEVER = math.inf
@@ -61,7 +66,7 @@ def test_audited_models_fall_from_their_accuracy_with_intervals(records):
     assert worst.y[:2] == (99.0, pytest.approx(41.4))
     assert worst.low[1] == pytest.approx(wilson_interval(414, 1000)[0])
     assert {line.label for line in panels(figure)[0].series} == {"fgs", "pgd", "square", "worst case"}
-    assert "R0, sound, worst case: 99.0 % clean, 41.4 % at 26 (0.1)" in figure.alternative
+    assert "worst case: 99 at 0, 41.4 at 26" in figure.alternative
 
 
 def test_an_attack_that_tried_only_what_others_left_has_no_line(records):
@@ -175,7 +180,7 @@ def test_training_is_drawn_from_the_log_of_the_same_weights(records):
     assert series(figure, "R0").y == (0.9, 0.1)
     assert series(figure, "R0", panel=1).y == (3.0, 1.5)
     assert [panel.y_logarithmic for panel in panels(figure)] == [True, False]
-    assert "loss 0.1, test error 1.50 % at iteration 1,000" in figure.alternative
+    assert "R0: 0.9 at 500, 0.1 at 1000; R0: 3 at 500, 1.5 at 1000." in figure.alternative
 
 
 def test_similarity_shows_flipped_images_and_names_what_it_leaves_out(records):
@@ -185,7 +190,9 @@ def test_similarity_shows_flipped_images_and_names_what_it_leaves_out(records):
     records.attack("t/R1", "fgs")
     figure = only(similarity_figures(records.experiment()))
 
-    assert [(cloud.attack, len(cloud.linf)) for cloud in figure.content] == [("fgs", 60), ("hc1", 2)]
+    assert [len(panel.series[0].x) for panel in panels(figure)] == [60, 2]
+    assert series(figure, "medians", panel=1).x == (30.0,)
+    assert "R0 hc1: 2 flipped medians: L∞ 30" in figure.alternative
     assert figure.caption.endswith("Not shown: zoo; no single images: R1.")
     assert draw(figure).axes[0].get_title().startswith("R0 fgs: 60 flipped")
 
