@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from bangbench.attacks.ball import budgets_in_grey_levels
+from bangbench.attacks.budgets import budgets_in_grey_levels
 from bangbench.attacks.opened import open_with_images
 from bangbench.attacks.spec import ModelSpec
 from bangbench.auditing.battery import Orders, worst_case

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bangbench.attacks.ball import budgets_in_grey_levels, parse_budget
 from bangbench.attacks.base import ATTACKS, Attack, make_attack
+from bangbench.attacks.budgets import budgets_in_grey_levels, parse_budget
 from bangbench.attacks.chunk import Target, attack_chunk
-from bangbench.attacks.examples import choose_examples
+from bangbench.attacks.examples import FlippedImages, choose_examples
 from bangbench.attacks.expected import JUDGING_PASSES, expected, told_of_passes
 from bangbench.attacks.opened import Opened, open_source_model, open_with_images
 from bangbench.attacks.rows import joined_columns, parquet_columns, schema_of, summarise
@@ -272,12 +272,13 @@ def _label(run: Run) -> str:
 def _complete(run: Run, record: AttackRecord, chunks: Chunks) -> AttackRecord:
     """Join the chunks: write rows, examples, the images if asked for, and last the record that vouches for them."""
     path, images = run.record_path, run.opened.data.images
-    columns, totals = joined_columns([chunks.read(number) for number in range(len(range(0, len(images), CHUNK)))])
-    adversarial = columns.pop("adversarial")
+    flipped_images, numbers = FlippedImages(chunks), range(len(range(0, len(images), CHUNK)))
+    columns, totals = joined_columns([flipped_images.columns_of(number) for number in numbers])
     write_table(path.with_suffix(".parquet"), parquet_columns(columns), schema_of(columns))
-    write_examples(examples_file(path), choose_examples(columns, images, adversarial))
+    write_examples(examples_file(path), choose_examples(columns, images, flipped_images))
     if run.spec.save_images:
         kept = {name: columns[column][columns["flipped"]] for name, column in _KEPT.items()}
+        adversarial = flipped_images[np.arange(len(kept["index"]))]
         write_bytes(path.with_suffix(".npz"), _npz(**kept, original=images[kept["index"]], adversarial=adversarial))
     summary = summarise(columns, int(totals["unverified"]), int(totals["forwards"]), float(totals["seconds"]))
     done = record.model_copy(update={"status": "done", "summary": summary})

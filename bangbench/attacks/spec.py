@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from bangbench.core.spec import Spec
+from bangbench.attacks.budgets import budgets_in_grey_levels
+from bangbench.core.spec import Spec, numbers_given
 from bangbench.data.spec import with_shape
 from bangbench.nets.norms import with_norm
 from bangbench.store.layout import check_name
@@ -28,6 +29,8 @@ class ModelSpec(Spec):
     circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {
         *("model", "name", "norm", "resize", "crop", "batch_size", "workers", "random_weights", "trust_code")
     }
+
+    filled_in: ClassVar[frozenset[str]] = frozenset({"data"})
 
     model: str = Field(
         description="A trained model's name, a model folder, a .caffemodel.h5 file, FILE.py:FACTORY, timm:NAME, "
@@ -59,6 +62,12 @@ class ModelSpec(Spec):
         return with_norm({**values, "data": shaped} if shaped is not None else values)
 
 
+def models_in(spec: ModelSpec) -> list[str]:
+    """Return the model of a spec and, where it has one, the other one that it is looked at against."""
+    against = getattr(spec, "against", None)
+    return [spec.model] if against is None else [spec.model, against]
+
+
 class AttackSpec(ModelSpec):
     """Attacks on the test images that a model classifies correctly."""
 
@@ -88,6 +97,13 @@ class AttackSpec(ModelSpec):
             if "=" not in item:
                 raise ValueError(f"expected SETTING=VALUE or ATTACK.SETTING=VALUE, found '{item}'")
         return value
+
+    def beside(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of the record of one attack as they are asked for now, as far as that is known."""
+        now, own = super().beside(before), before.get("attack_settings", {})
+        if self.budget and "budget" in before:
+            now["budget"] = list(budgets_in_grey_levels(self.budget, channels=1))
+        return now | {"attack_settings": numbers_given(self.options_of(before.get("attack", ""), own), own)}
 
     def options_of(self, attack: str, known: Collection[str]) -> dict[str, str]:
         """Return the options that concern `attack`, which has the `known` settings; the more specific one counts."""

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bangbench.attacks.ball import budgets_in_grey_levels
 from bangbench.attacks.base import ATTACKS
+from bangbench.attacks.budgets import budgets_in_grey_levels
 from bangbench.attacks.opened import Opened, open_source_model, open_with_images
 from bangbench.attacks.run import ENGINE
 from bangbench.auditing.battery import Orders

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import Field
 
+from bangbench.attacks.budgets import budgets_in_grey_levels
 from bangbench.attacks.spec import ModelSpec, Positive, Strength
 
 
@@ -13,6 +15,8 @@ class AuditSpec(ModelSpec):
     """An audit of one model, which tells whether it is robust or its gradients are gone."""
 
     circumstances: ClassVar[frozenset[str]] = ModelSpec.circumstances | {"strict"}
+
+    filled_in: ClassVar[frozenset[str]] = ModelSpec.filled_in | {"budget"}
 
     against: str | None = Field(
         None, description="The regular model: its adversarial images are transferred, its rates stand beside."
@@ -29,3 +33,10 @@ class AuditSpec(ModelSpec):
     )
     strict: bool = Field(False, description="Exit with status 1 unless every verdict is sound.")
     workers: Positive | None = Field(None, description="Processes on the CPU, one thread each (default: one per core).")
+
+    def beside(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a record as they are asked for now, as far as that is known without model and data."""
+        now = super().beside(before)
+        if self.budget:
+            now["budget"] = list(budgets_in_grey_levels(self.budget, channels=1))
+        return now | {"against": None if self.against is None else before.get("against")}

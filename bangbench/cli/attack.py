@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -11,11 +9,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bangbench.attacks.spec import AttackSpec, ModelSpec
+from bangbench.attacks.spec import AttackSpec
+from bangbench.cli.before import check_models
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
-from bangbench.core.errors import UsageError
-from bangbench.store.layout import find_model, results_folder
+from bangbench.store.layout import results_folder
 from bangbench.store.records import AttackRecord, Moments
 
 _UNLIMITED = 10_000
@@ -30,7 +28,7 @@ def run_attack(specs: list[AttackSpec], output: Output) -> None:
     pgd, apgd, square, transfer, uniform-noise and gaussian-noise change an image anywhere, by at most a budget; the
     rate is that within the largest one.
     """
-    check_all(specs)
+    check_models(specs)
     from bangbench.attacks.run import attack
 
     results = [attack(spec, output.progress()) for spec in specs]
@@ -43,23 +41,6 @@ def run_attack(specs: list[AttackSpec], output: Output) -> None:
         for record in (record for records in results for record in records):
             file = results_folder(specs[0].root, record.model.name) / f"{record.attack}.npz"
             output.say(f"{file}: index, original, adversarial, label, prediction of the flipped images")
-
-
-def check_all(specs: Sequence[ModelSpec]) -> None:
-    """Refuse what is wrong with any model or option before the first is worked on."""
-    for reference in dict.fromkeys(name for spec in specs for name in (spec.model, getattr(spec, "against", None))):
-        if reference is not None and _is_name(reference):
-            find_model(reference, specs[0].root)  # a wrong name is told before torch is imported, which takes seconds
-    if len(specs) > 1 and specs[0].name is not None:
-        raise UsageError("--name goes with one model: leave it out, and the results are named after the models")
-    from bangbench.attacks.opened import check_resolved
-
-    for spec in specs:
-        check_resolved(spec)
-
-
-def _is_name(reference: str) -> bool:
-    return ":" not in reference and not reference.endswith(".h5") and not Path(reference).is_file()
 
 
 def print_attacks(records: list[AttackRecord], console: Console) -> None:

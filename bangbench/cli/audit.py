@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bangbench.auditing.spec import AuditSpec
-from bangbench.cli.attack import check_all
+from bangbench.cli.before import check_models
 from bangbench.cli.options import command
 from bangbench.cli.output import Output, complain
 from bangbench.store.audits import PREDICTIONS, WORST_CASE, AuditRecord, AuditSummary, BudgetRates, Check, ClaimVerdict
@@ -37,7 +37,7 @@ def run_audit(specs: list[AuditSpec], output: Output) -> None:
     gradients, from attacks with and without what masks them, and from stronger attacks within L_inf budgets; the worst
     case per image is the number that counts.
     """
-    check_all(specs)
+    check_models(specs)
     from bangbench.auditing.run import audit
 
     records = []

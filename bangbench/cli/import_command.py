@@ -7,7 +7,9 @@ import typer
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
 from bangbench.nets.spec import ImportSpec
-from bangbench.store.layout import model_folder
+from bangbench.store.layout import CARD, model_folder
+from bangbench.store.records import ModelCard
+from bangbench.store.reuse import check_in_the_way
 
 
 def run_import(specs: list[ImportSpec], output: Output) -> None:
@@ -16,6 +18,8 @@ def run_import(specs: list[ImportSpec], output: Output) -> None:
     Every command then takes NAME. The accuracy on the test images is printed: where it is not the one you know, look
     at --mean and --std, and at the order of the classes.
     """
+    for spec in specs:
+        check_in_the_way(model_folder(spec.root, spec.name) / CARD, ModelCard, spec)
     from bangbench.nets.imported import import_model
 
     for spec in specs:

@@ -7,6 +7,7 @@ import itertools
 import typer
 from rich.table import Table
 
+from bangbench.cli.before import check_noise
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
 from bangbench.noise.spec import NoiseSpec
@@ -19,6 +20,8 @@ def run_noise(specs: list[NoiseSpec], output: Output) -> None:
     Every model and stage sees the same noisy copies of the same images: those that all models classify correctly at
     every stage.
     """
+    for spec in specs:
+        check_noise(spec)
     from bangbench.noise.run import evolve
 
     for spec in specs:

@@ -6,7 +6,9 @@ import typer
 
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
-from bangbench.store.layout import model_folder
+from bangbench.store.layout import CARD, model_folder
+from bangbench.store.records import ModelCard
+from bangbench.store.reuse import check_in_the_way
 from bangbench.training.spec import TrainSpec
 
 
@@ -15,6 +17,8 @@ def run_train(specs: list[TrainSpec], output: Output) -> None:
 
     Interrupted, the same command goes on from the last snapshot and ends with the same weights.
     """
+    for spec in specs:
+        check_in_the_way(model_folder(spec.root, spec.name) / CARD, ModelCard, spec)
     from bangbench.training.run import train
 
     for spec in specs:

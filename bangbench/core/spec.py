@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -26,6 +27,8 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    #: Fields that a record has from the model or the data where they are not given.
+    filled_in: ClassVar[frozenset[str]] = frozenset()
     #: Fields that say where or how fast to compute, not what.
     circumstances: ClassVar[frozenset[str]] = frozenset({"root", "data_dir", "device", "overwrite", "wait"})
 
@@ -48,6 +51,16 @@ class Spec(BaseModel):
         """Return what was asked for, as JSON values, without the circumstances of this machine."""
         return self.model_dump(mode="json", exclude=set(self.circumstances))
 
+    def beside(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a record as they are asked for now, as far as that is known without model and data.
+
+        What only those tell stays as it is in `before`: a difference is one whatever they are.
+        """
+        unknown = {name for name in self.filled_in if getattr(self, name) is None}
+        told = set(type(self).model_fields) - self.circumstances - unknown
+        now = {name: value for name, value in self.settings().items() if name in told}
+        return {name: value for name, value in before.items() if name not in told} | now
+
     def key(self, **inputs: Any) -> str:
         """Return a hash of the settings and of the fingerprints of what they are applied to."""
         return fingerprint_of({**self.settings(), **inputs})
@@ -66,6 +79,17 @@ def make_settings(what: str, kind: type[Settings], given: Mapping[str, Any]) -> 
             hint = f"; did you mean '{close[0]}'?" if close else ""
             raise UsageError(f"{what} has no setting '{setting}' (it has: {known}){hint}") from error
         raise UsageError(f"{what}: {setting}: {problem}") from error
+
+
+def numbers_given(given: Mapping[str, str], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a record with the numbers that were typed; whatever else was typed is passed over."""
+    now = dict(before)
+    for name, text in given.items():
+        kind = type(before.get(name))
+        if kind in (int, float):
+            with suppress(ValueError):
+                now[name] = kind(text)
+    return now
 
 
 def fingerprint_of(value: Any) -> str:

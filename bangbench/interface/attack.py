@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bangbench.attacks.ball import budgets_in_grey_levels
 from bangbench.attacks.base import Attack, make_attack
+from bangbench.attacks.budgets import budgets_in_grey_levels
 from bangbench.attacks.chunk import Target, attack_chunk
 from bangbench.attacks.expected import expected, told_of_passes
 from bangbench.attacks.rows import joined_columns, summarise

@@ -19,8 +19,9 @@ from bangbench.core.registry import Registry
 from bangbench.core.seeds import derive_seed, torch_default_seed
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.definition import NetDefinition, SolverSettings
-from bangbench.nets.loaders import load, loader_of
+from bangbench.nets.loaders import load
 from bangbench.nets.outputs import PLAIN
+from bangbench.nets.references import loader_of
 from bangbench.store.records import Preprocessing
 
 NETS: Registry[NetDefinition] = Registry(

@@ -9,16 +9,17 @@ from bangbench.core.provenance import collect_provenance
 from bangbench.data.dataset import data_info
 from bangbench.data.sources import open_source
 from bangbench.nets.catalogue import NETS
-from bangbench.nets.models import Given, Model, Place, is_own_net, open_own_net
+from bangbench.nets.models import Model, Place, open_own_net
 from bangbench.nets.norms import doubtful, twice
 from bangbench.nets.outputs import PLAIN
 from bangbench.nets.predict import accuracy_percent, to_device
+from bangbench.nets.references import given_by, is_own_net
 from bangbench.nets.spec import ImportSpec
 from bangbench.nets.trust import remember_code
 from bangbench.nets.weights import save_state
 from bangbench.store.files import check_writable, sha256_of
 from bangbench.store.layout import CARD, WEIGHTS, model_folder
-from bangbench.store.records import ModelCard, Preprocessing, write_record
+from bangbench.store.records import ModelCard, write_record
 from bangbench.store.reuse import finished_record
 
 
@@ -48,12 +49,10 @@ def import_model(spec: ImportSpec, progress: Progress = SILENT) -> ModelCard:
 
 def _opened(spec: ImportSpec) -> Model:
     """Open the net as if its images were about to be attacked, which checks that both fit each other."""
-    own = Preprocessing(**spec.model_dump(include={"input_scale", "mean", "std"}, exclude_none=True))
-    given = Given(spec.weights, own, spec.random_weights, spec.trust_code, spec.name)
     place = Place(spec.root, choose_device(spec.device), spec.data_dir, spec.data)
     if not is_own_net(spec.net):
         NETS.check(spec.net)
-    return open_own_net(spec.net, given, place)
+    return open_own_net(spec.net, given_by(spec), place)
 
 
 def _card(spec: ImportSpec, model: Model, key: str, settings: dict[str, object]) -> ModelCard:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import importlib
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from bangbench.core.errors import BenchError, UsageError
-from bangbench.core.registry import Registry
+from bangbench.nets.references import LOADERS, library_of
 from bangbench.store.records import Preprocessing
 
 
@@ -32,42 +30,6 @@ class Loaded(NamedTuple):
 #: (name, whether with its weights or only the architecture) -> the model.
 Loader = Callable[[str, bool], Loaded]
 
-LOADERS: Registry[Loader] = Registry(
-    "loader of models",
-    "bangbench.loaders",
-    {
-        "timm": "bangbench.nets.loaders:from_timm",
-        "torchvision": "bangbench.nets.loaders:from_torchvision",
-        "hf": "bangbench.nets.loaders:from_transformers",
-        "robustbench": "bangbench.nets.loaders:from_robustbench",
-        "torchscript": "bangbench.nets.loaders:from_torchscript",
-        "export": "bangbench.nets.loaders:from_export",
-    },
-)
-
-#: Loaders of files that are code: they run only where a user says that the file may.
-PROGRAMS = frozenset({"torchscript", "export"})
-
-
-def loader_of(reference: str) -> str | None:
-    """Return the name of the loader that a reference begins with, or None for a factory, a name or a file."""
-    prefix, colon, _ = reference.partition(":")
-    return prefix if colon and prefix in LOADERS else None
-
-
-def program_in(path: Path) -> str | None:
-    """Return which loader a file is for that holds a net as code, or None for any other file; nothing is run."""
-    try:
-        if not path.is_file() or not zipfile.is_zipfile(path):
-            return None
-        with zipfile.ZipFile(path) as archive:
-            inside = {name.partition("/")[2] for name in archive.namelist()}
-    except Exception:  # whatever a damaged archive raises: who reads it as weights will say what it is
-        return None
-    if "constants.pkl" in inside and any(name.startswith("code/") for name in inside):
-        return "torchscript"
-    return "export" if any(name.startswith("models/") and name.endswith(".json") for name in inside) else None
-
 
 def load(reference: str, pretrained: bool = True) -> Loaded:
     """Return the model that ``library:NAME`` names, in eval mode.
@@ -75,9 +37,7 @@ def load(reference: str, pretrained: bool = True) -> Loaded:
     pretrained: with its weights, else the architecture alone. `UsageError` where the library is not installed,
     `BenchError` where there is no such model, or its weights are neither here nor to be had.
     """
-    prefix, _, name = reference.partition(":")
-    if not name:
-        raise UsageError(f"'{reference}' names no model: write {prefix}:NAME")
+    prefix, name = library_of(reference)
     loader = LOADERS.load(prefix)
     try:
         loaded = loader(name, pretrained)
@@ -149,7 +109,9 @@ def from_torchscript(name: str, pretrained: bool) -> Loaded:
 
 def from_export(name: str, pretrained: bool) -> Loaded:
     """Return the net in a file of torch.export, with its own code."""
-    return Loaded(_Program(torch.export.load(name).module()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, about how it reads the file
+        return Loaded(_Program(torch.export.load(name).module()))
 
 
 class _Program(nn.Module):

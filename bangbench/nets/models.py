@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -20,17 +19,15 @@ from bangbench.nets.caffe_hdf5 import read_caffe_model
 from bangbench.nets.catalogue import build_net, check_classifier, net_definition
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.identity import behaviour_of, code_of
-from bangbench.nets.loaders import PROGRAMS, Loaded, load, loader_of, program_in
+from bangbench.nets.loaders import Loaded, load
 from bangbench.nets.norms import check_preprocessing
+from bangbench.nets.references import PROGRAMS, Given, is_own_net, loader_of, own_name, results_name, with_own_weights
 from bangbench.nets.transforms import transform_of, transformed
 from bangbench.nets.trust import check_code
 from bangbench.nets.weights import apply_state, check_tensor, load_state
 from bangbench.store.files import sha256_of
 from bangbench.store.layout import CARD, PREPROCESSING, WEIGHTS, find_model, stage_file
 from bangbench.store.records import ModelCard, ModelInfo, Preprocessing, read_record
-
-#: What training scripts call every checkpoint: results are named after its folder, too.
-_COMMON_STEMS = frozenset({"best", "last", "final", "model", "checkpoint", "ckpt", "weights", "pytorch_model"})
 
 
 class Place(NamedTuple):
@@ -80,20 +77,6 @@ class Model(NamedTuple):
         return fingerprint_of([sha256_of(stage_file(self.folder, stage)) for stage in self.stages])
 
 
-class Given(NamedTuple):
-    """What a user says of a net of their own, beside its factory.
-
-    random_weights: that the weights which the factory itself gives the net are those that are meant; trust_code: that
-    a model folder may run the code which it names, and a file the code that it holds; name: that of its results.
-    """
-
-    weights: Path | None = None
-    preprocessing: Preprocessing = Preprocessing()
-    random_weights: bool = False
-    trust_code: bool = False
-    name: str | None = None
-
-
 def open_model(
     reference: str,
     root: Path,
@@ -119,28 +102,6 @@ def open_model(
     return _open_folder(find_model(reference, root), reference, place, given.trust_code)
 
 
-def is_own_net(reference: str) -> bool:
-    """Return whether a reference is a user's own net: a factory, another library's model, or a file that is a net."""
-    return ":" in reference or program_in(Path(reference)) is not None
-
-
-def check_model(reference: str, root: Path, given: Given) -> None:
-    """Raise `UsageError` or `BenchError` for a model that is not there, before anything is imported or computed."""
-    if reference.endswith(".h5"):
-        files = [Path(reference)]
-    elif is_own_net(reference):
-        net, given = _with_own_weights(reference, given)
-        place = net.rpartition(":")[0]
-        files = [Path(place)] if place.endswith(".py") else []
-        files += [given.weights] if given.weights else []
-    else:
-        find_model(reference, root)
-        return
-    for file in files:
-        if not file.is_file():
-            raise BenchError(f"model '{reference}': {file} does not exist; check the path")
-
-
 def mean_image_of(data: Dataset) -> Tensor:
     """Return the mean over the images, float32 (C, H, W), in grey levels."""
     return torch.from_numpy(data.images.mean(axis=0, dtype=np.float64).astype(np.float32))
@@ -157,7 +118,7 @@ def _open_folder(folder: Path, reference: str, place: Place, trust_code: bool) -
     classifier = rebuild(load_state(folder / WEIGHTS))
     stages = tuple(stage for stage in card.stages if stage_file(folder, stage).is_file())
     info = _identified(card.model, classifier)
-    name = card.model.name if folder.is_relative_to(place.root / "models") else folder.name
+    name = results_name(reference, place.root, Given())
     return Model(name, info, classifier, card.train_data.source, stages, folder, rebuild)
 
 
@@ -182,7 +143,7 @@ def _open_caffe(path: Path, place: Place) -> Model:
     source = place.data or caffe.known.data
     released = caffe.released
     info = ModelInfo(
-        name=path.name.split(".")[0],
+        name=results_name(str(path), place.root, Given()),
         net=caffe.known.net,
         parameters=sum(value.numel() for value in caffe.state.values()),
         classes=10,
@@ -200,23 +161,12 @@ def _open_caffe(path: Path, place: Place) -> Model:
     return Model(info.name, _identified(info, classifier), classifier, source, (), None, rebuild)
 
 
-def _with_own_weights(reference: str, given: Given) -> tuple[str, Given]:
-    """Return the factory of ``factory@FILE`` and what is given for it, FILE among it."""
-    program = program_in(Path(reference))
-    own = re.fullmatch(r"(.+?:[\w./-]+)@(.+)", reference)
-    if program is not None or own is None:
-        return f"{program}:{reference}" if program else reference, given
-    if given.weights is not None:
-        raise UsageError(f"model '{reference}' names its weights; leave --weights {given.weights} out")
-    return own[1], given._replace(weights=Path(own[2]))
-
-
 def open_own_net(reference: str, given: Given, place: Place) -> Model:
     """Return the model of a net and of weights from elsewhere; the net may be a registered one, too.
 
     Raises `UsageError` where weights or data are not said, `BenchError` where they do not fit each other.
     """
-    reference, given = _with_own_weights(reference, given)
+    reference, given = with_own_weights(reference, given)
     if place.data is None:
         raise UsageError(f"model '{reference}' does not say what images it takes: add --data")
     images = load_first(open_source(place.data, place.data_dir), "test", 1)
@@ -232,7 +182,7 @@ def open_own_net(reference: str, given: Given, place: Place) -> Model:
             "if that is meant"
         )
     info = ModelInfo(
-        name=given.name or _name_of(reference, given.weights),
+        name=own_name(reference, given),
         net=reference,
         parameters=sum(value.numel() for value in net.parameters()),
         classes=len(images.class_names),
@@ -267,18 +217,6 @@ def _loaded(reference: str, given: Given, shape: tuple[int, int, int], class_nam
             "the data in that order, or reorder the logits in a factory of your own"
         )
     return loaded
-
-
-def _name_of(reference: str, weights: Path | None) -> str:
-    """Return a name for the results of a user's own net: that of its weights, its factory, or its library's."""
-    if weights is not None:
-        stem = weights.name.split(".")[0]
-        name = f"{weights.resolve().parent.name}-{stem}" if stem in _COMMON_STEMS else stem
-    elif loader_of(reference) in PROGRAMS:
-        name = Path(reference.partition(":")[2]).name.split(".")[0]
-    else:
-        name = reference.partition(":")[2] if loader_of(reference) else reference.rpartition(":")[2]
-    return re.sub(r"[^A-Za-z0-9_.+-]", "-", name)
 
 
 def _identified(info: ModelInfo, classifier: Classifier) -> ModelInfo:

@@ -19,8 +19,10 @@ NORMS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 
 
-def with_norm(values: dict[str, Any]) -> dict[str, Any]:
+def with_norm(values: Any) -> Any:
     """Return the settings of a command with mean and std in place of what `norm` names; `ValueError` for no such."""
+    if not isinstance(values, dict):
+        return values
     name = values.get("norm")
     if name is None:
         return values
@@ -29,7 +31,7 @@ def with_norm(values: dict[str, Any]) -> dict[str, Any]:
     if str(name).casefold() not in NORMS:
         raise ValueError(f"--norm: expected {', '.join(NORMS)}, found '{name}'")
     mean, std = NORMS[str(name).casefold()]
-    return {**values, "mean": mean, "std": std}
+    return {**values, "norm": None, "mean": mean, "std": std}
 
 
 def check_preprocessing(preprocessing: Preprocessing, channels: int) -> None:

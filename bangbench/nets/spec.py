@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,9 +33,8 @@ class ImportSpec(Spec):
     norm: str | None = Field(None, description="Mean and std of imagenet, cifar10, mnist or half.")
 
     _check_name = field_validator("name")(check_name)
+    _fill_in_norm = model_validator(mode="before")(with_norm)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_norm(cls, values: Any) -> Any:
-        """Replace the name of a mean and a standard deviation by both."""
-        return with_norm(values) if isinstance(values, dict) else values
+    def beside(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a card as they are asked for now, as far as that is known without net and weights."""
+        return super().beside(before) | {name: before.get(name) for name in ("net", "weights")}

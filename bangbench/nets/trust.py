@@ -13,7 +13,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from bangbench.core.errors import BenchError
-from bangbench.nets.loaders import PROGRAMS, loader_of
+from bangbench.nets.references import PROGRAMS, loader_of
 from bangbench.store.files import write_text
 
 #: What was named in this process, for where no configuration can be written.

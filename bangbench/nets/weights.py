@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bangbench.core.errors import BenchError
 from bangbench.core.memory import check_memory
 from bangbench.nets.checkpoints import misfits, renamed, state_in, wrong_shapes
-from bangbench.nets.loaders import program_in
+from bangbench.nets.references import program_in
 from bangbench.store.files import write_bytes
 from bangbench.store.layout import PICKLES
 

@@ -14,12 +14,13 @@ from bangbench.core.spec import fingerprint_of
 from bangbench.data.dataset import Dataset, data_info
 from bangbench.data.sources import open_source
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.models import Given, Model, open_model
+from bangbench.nets.models import Model, open_model
+from bangbench.nets.references import check_own, given_by
 from bangbench.noise.arithmetic import check_arithmetic
 from bangbench.noise.count import Noise
 from bangbench.noise.spec import NoiseSpec
 from bangbench.store.layout import versus_name
-from bangbench.store.records import DataInfo, Preprocessing
+from bangbench.store.records import DataInfo
 
 #: Counted up whenever the same settings could count other copies: what an earlier version left is not used.
 VERSION = 2
@@ -53,13 +54,11 @@ def make_plan(spec: NoiseSpec) -> Plan:
     """Open the models and the data, check that they belong together, and derive the key of the run."""
     device = choose_device(spec.device)
     check_arithmetic(spec.arithmetic, device)
-    preprocessing = spec.model_dump(include={"input_scale", "mean", "std"}, exclude_none=True)
-    given = Given(None, Preprocessing(**preprocessing), spec.random_weights, spec.trust_code)
+    given = given_by(spec)
+    check_own(given, spec.models)
     models = tuple(
         open_model(reference, spec.root, device, spec.data_dir, spec.data, given) for reference in spec.models
     )
-    if preprocessing and not any(":" in model.info.net for model in models):
-        raise UsageError("--input-scale, --mean and --std go with a module:factory model only")
     _check_names(models)
     stages = _common_stages(models)
     source_text = _data_of(spec, models)

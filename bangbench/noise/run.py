@@ -24,14 +24,14 @@ from bangbench.noise.rounds import Total, count_rounds, looks_of, open_chunks
 from bangbench.noise.select import select_images
 from bangbench.noise.spec import NoiseSpec
 from bangbench.store.files import check_writable
-from bangbench.store.layout import results_folder
+from bangbench.store.layout import NOISE, results_folder
 from bangbench.store.records import NoiseRecord, NoiseSummary, write_record
 from bangbench.store.reuse import finished_record
 from bangbench.store.tables import write_table
 
-RECORD = "noise.json"
-TABLE = "noise.parquet"
-CHUNKS = ".chunks-noise"
+RECORD = f"{NOISE}.json"
+TABLE = f"{NOISE}.parquet"
+CHUNKS = f".chunks-{NOISE}"
 
 SCHEMA = pa.schema(
     [

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from bangbench.core.spec import Spec
+from bangbench.nets.norms import with_norm
 
 Positive = Annotated[int, Field(ge=1)]
 Points = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -26,10 +27,12 @@ class NoiseSpec(Spec):
     """
 
     circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {
-        *("batch_size", "workers", "random_weights", "trust_code")
+        *("batch_size", "workers", "norm", "random_weights", "trust_code")
     }
     #: Settings that older records lack: left out at their defaults, or those records would have other keys.
     left_out_at_default: ClassVar[tuple[str, ...]] = ("precision", "arithmetic", "input_scale", "mean", "std")
+
+    filled_in: ClassVar[frozenset[str]] = frozenset({"data", "sigma"})
 
     models: tuple[str, ...] = Field(
         description="Two models or more, trained alike, the first the reference: names under models/, folders, files, "
@@ -64,11 +67,14 @@ class NoiseSpec(Spec):
     )
     random_weights: bool = Field(False, description="Own nets: take the weights that their factories give them.")
     trust_code: bool = Field(False, description="Run the code of nets that model folders name.")
+    norm: str | None = Field(None, description="Own nets: mean and std of imagenet, cifar10, mnist or half.")
     input_scale: float | None = Field(None, gt=0, description="Own nets: divide grey levels by this (default: 255).")
     mean: tuple[float, ...] | None = Field(None, description="Own nets: per-channel mean after scaling.")
     std: tuple[float, ...] | None = Field(None, description="Own nets: per-channel standard deviation after scaling.")
     batch_size: Positive | None = Field(None, description="Images per forward pass.")
     workers: Positive | None = Field(None, description="Processes that count (default: one per core; on a GPU 1).")
+
+    _fill_in_norm = model_validator(mode="before")(with_norm)
 
     @field_validator("models")
     @classmethod

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from bangbench.attacks.ball import parse_budget
+from bangbench.attacks.budgets import parse_budget
 from bangbench.attacks.run import check_attacks
 from bangbench.attacks.spec import AttackSpec
 from bangbench.auditing.spec import AuditSpec

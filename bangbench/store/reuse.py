@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bangbench.core.errors import BenchError
-from bangbench.core.spec import Overwrite
+from bangbench.core.spec import Overwrite, Spec
 from bangbench.store.records import AnyRecord, find_record
 
 
@@ -31,8 +31,24 @@ def finished_record(
         return record if record.status == "done" and overwrite is not True else None
     if may_replace_finished(overwrite) or (overwrite == "unfinished" and record.status == "started"):
         return None
-    raise BenchError(
-        f"{path} was made with other settings ({differences(record.spec, settings)}); "
+    raise _in_the_way(path, record.spec, settings)
+
+
+def check_in_the_way(path: Path, kind: type[AnyRecord], spec: Spec) -> None:
+    """Raise the error of `finished_record` where what was typed alone says that the settings differ."""
+    if may_replace_finished(spec.overwrite):
+        return
+    record = find_record(path, kind)
+    if record is None or (spec.overwrite == "unfinished" and record.status == "started"):
+        return
+    settings = spec.beside(record.spec)
+    if settings != record.spec:
+        raise _in_the_way(path, record.spec, settings)
+
+
+def _in_the_way(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> BenchError:
+    return BenchError(
+        f"{path} was made with other settings ({differences(before, now)}); "
         "choose another name or root, or pass --overwrite"
     )
 

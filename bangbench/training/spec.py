@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from bangbench.core.spec import Spec
+from bangbench.core.spec import Spec, numbers_given
+from bangbench.nets.norms import with_norm
 from bangbench.store.layout import check_name
 
 Positive = Annotated[int, Field(ge=1)]
@@ -24,7 +26,11 @@ class TrainSpec(Spec):
         "ratio",
         "option",
         "epochs",
+        "norm",
     }
+    filled_in: ClassVar[frozenset[str]] = frozenset(
+        {"iterations", "batch_size", "learning_rate", "rate_policy", "weight_decay", "stages"}
+    )
     #: Settings of which a record says nothing where they are not used, as records did before there were any.
     unsaid: ClassVar[frozenset[str]] = frozenset({"solver", "shift", "flip"})
 
@@ -59,14 +65,21 @@ class TrainSpec(Spec):
     input_scale: float | None = Field(None, gt=0, description="Divide grey levels by this before the net.")
     mean: tuple[float, ...] | None = Field(None, description="Per-channel mean after scaling.")
     std: tuple[float, ...] | None = Field(None, description="Per-channel standard deviation after scaling.")
+    norm: str | None = Field(None, description="Mean and std of imagenet, cifar10, mnist or half, after scaling.")
     threads: Positive = Field(1, description="CPU threads; the weights are the same bits only for the same number.")
 
     _check_name = field_validator("name")(check_name)
+    _fill_in_norm = model_validator(mode="before")(with_norm)
 
     def settings(self) -> dict[str, Any]:
         """Return what was asked for, as JSON values, without the circumstances of this machine."""
         unused = {name for name in self.unsaid if getattr(self, name) == type(self).model_fields[name].default}
         return {name: value for name, value in super().settings().items() if name not in unused}
+
+    def beside(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a card as they are asked for now, as far as that is known without net and data."""
+        own = before.get("method_settings", {})
+        return super().beside(before) | {"method_settings": numbers_given(self.method_settings(), own)}
 
     def method_settings(self) -> dict[str, Any]:
         """Return the method's settings that were given."""

@@ -13,12 +13,11 @@ from bangbench.attacks.ball import (
     BallAttack,
     Found,
     batched_logits,
-    budgets_in_grey_levels,
     gradients_and_logits,
-    parse_budget,
     smallest_budget,
 )
 from bangbench.attacks.base import Means
+from bangbench.attacks.budgets import budgets_in_grey_levels, parse_budget
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.nets.gradients import true_logits, unmasked_margin
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from bangbench.nets.models import Given, Model, open_model
+from bangbench.nets.models import Model, open_model
+from bangbench.nets.references import Given
 from bangbench.training.run import train
 from bangbench.training.spec import TrainSpec
 

@@ -21,10 +21,11 @@ from bangbench.core.errors import BenchError, UsageError
 from bangbench.nets.checkpoints import renamed
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.imported import import_model
-from bangbench.nets.loaders import load, program_in
-from bangbench.nets.models import Given, open_model
+from bangbench.nets.loaders import load
+from bangbench.nets.models import open_model
 from bangbench.nets.norms import NORMS, doubtful, twice
 from bangbench.nets.outputs import logits_in
+from bangbench.nets.references import Given, program_in
 from bangbench.nets.spec import ImportSpec
 from bangbench.nets.weights import apply_state, load_state
 from bangbench.store.records import Preprocessing
