@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm, t
+from scipy.stats import binomtest, norm, spearmanr, t
 
 Interval = tuple[float, float]
 Flags = NDArray[np.bool_]
@@ -238,6 +238,37 @@ def t_interval_ends(values: Numbers) -> tuple[Numbers, Numbers]:
     reach = float(t.ppf(_UPPER, count - 1)) * np.std(values, axis=-1, ddof=1) / math.sqrt(count)
     margin = np.where(np.ptp(values, axis=-1) > 0.0, reach, np.nan)
     return mean - margin, mean + margin
+
+
+def prediction_interval(values: Numbers) -> Interval | None:
+    """Return the 95 % interval that one more value of the kind of these (N,) lies in: mean ± t s sqrt(1 + 1 / N).
+
+    t: with N - 1 degrees of freedom; the values are taken as normal and independent. With two of them it reaches 15.6 s
+    to both sides. None where there are fewer than two values or all are the same, which tell nothing of their spread.
+    """
+    low, high = t_interval_ends(values)
+    if len(values) < 2 or math.isnan(low):
+        return None
+    mean = float(np.mean(values))
+    reach = (float(high) - mean) * math.sqrt(len(values) + 1)
+    return mean - reach, mean + reach
+
+
+def rank_correlation(first: Numbers, second: Numbers) -> Estimate | None:
+    """Return Spearman's rank correlation of two (N,), with its 95 % interval.
+
+    Fisher's z with the standard error sqrt((1 + rho^2 / 2) / (N - 3)) of Bonett and Wright (2000, Psychometrika 65),
+    which holds for 10 pairs and more; too narrow beyond 0.95. None where fewer than three pairs are there, or all
+    values of one are the same; without an interval with three pairs, or where the ranks agree perfectly.
+    """
+    count = len(first)
+    if count < 3 or np.ptp(first) == 0.0 or np.ptp(second) == 0.0:
+        return None
+    rho = float(spearmanr(first, second).statistic)
+    if count == 3 or abs(rho) > 1.0 - _ROUNDING:
+        return Estimate(rho, None)
+    reach = float(norm.ppf(_UPPER)) * math.sqrt((1.0 + rho**2 / 2.0) / (count - 3))
+    return Estimate(rho, (math.tanh(math.atanh(rho) - reach), math.tanh(math.atanh(rho) + reach)))
 
 
 def welch_interval(mean1: float, std1: float, n1: int, mean2: float, std2: float, n2: int) -> Interval | None:

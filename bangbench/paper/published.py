@@ -148,6 +148,24 @@ def published_row(model: ModelInfo, measured_on: DataInfo, card: ModelCard | Non
     return next(iter(named or fitting), None)
 
 
+def published_settings(
+    model: ModelInfo, measured_on: DataInfo, told: Mapping[str, object] | None = None
+) -> tuple[RowReference, ...]:
+    """Return the rows of the table whose models were trained as this one, but for beta and epsilon.
+
+    told: the settings of the training, as far as they are known.
+    """
+    tables = {
+        name
+        for name, table in _tables().items()
+        if _has_settings(table, model, told or {})
+        and _is_trained_on(table, model, measured_on, None)
+        and model.method_settings.get("ratio", table.ratio)
+        in (table.ratio, 1.0 if table.ratio is None else table.ratio)
+    }
+    return tuple(reference for reference in _references() if reference.table in tables)
+
+
 def published_figure(regular: RowReference | None, bang: RowReference | None) -> FigureReference | None:
     """Return the figure about this pair of published models, or None."""
     if regular is None or bang is None or regular.table != bang.table:
@@ -198,15 +216,21 @@ def _is_trained_alike(reference: RowReference, model: ModelInfo, measured_on: Da
     """Tell whether a model was trained as that of a row; what neither it nor its card tells is no difference."""
     table = _tables()[reference.table]
     settings = table.method_settings(reference.row)
-    told = {} if card is None else card.spec
+    return (
+        model.method == ("bang" if settings else "regular")
+        and model.method_settings == settings
+        and _has_settings(table, model, {} if card is None else card.spec)
+        and _is_trained_on(table, model, measured_on, card)
+    )
+
+
+def _has_settings(table: PublishedTable, model: ModelInfo, told: Mapping[str, object]) -> bool:
+    """Tell whether a model has the net of a table and the settings of its training; what is not told is none."""
     return (
         model.net == table.net
         and model.preprocessing == table.preprocessing
-        and model.method == ("bang" if settings else "regular")
-        and model.method_settings == settings
         and model.iterations == table.training.iterations
         and all(told.get(name, value) == value for name, value in table.training.model_dump().items())
-        and _is_trained_on(table, model, measured_on, card)
     )
 
 

@@ -288,6 +288,8 @@ def _robust(model: ModelResults) -> dict[int, RobustAccuracy]:
 def answer(lines: Sequence[Standing]) -> str:
     """Return what the models come to in plain words: the best one, and the one whose FGS rate says least."""
     tried = [line for line in lines if line.worst is not None]
+    if not lines:
+        return "Only summaries of a grid are here: no model is audited."
     if not tried:
         which = "The only model is not" if len(lines) == 1 else f"None of the {len(lines)} models is"
         return f"{which} audited: whether a low attack rate is robustness is not known."

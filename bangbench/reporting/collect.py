@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bangbench.core.errors import BenchError, unknown_name
 from bangbench.store.audits import AuditRecord, AuditSummary
+from bangbench.store.cells import CellRecord, GridCell, GridRecord, cell_path, read_grid
 from bangbench.store.examples import Examples, examples_file, read_examples
 from bangbench.store.layout import AUDIT, CARD, CELL, GRID, LOG, REPORT_DOCUMENT, RESERVED, model_folder, versus_name
 from bangbench.store.reading import attempt
@@ -79,6 +80,24 @@ class FoundAudit(NamedTuple):
     summary: AuditSummary
 
 
+class FoundGrid(NamedTuple):
+    """A grid, of which some models are measured: its name, what it is to have, the finished cells by their names."""
+
+    name: str
+    record: GridRecord
+    cells: Mapping[str, CellRecord]
+
+    @property
+    def finished(self) -> list[tuple[GridCell, CellRecord]]:
+        """Return the models that are measured, in the order of the grid."""
+        return [(cell, self.cells[cell.name]) for cell in self.record.cells if cell.name in self.cells]
+
+    @property
+    def data(self) -> DataInfo:
+        """Return the test images of the first model."""
+        return next(record.data for _, record in self.finished if record.data is not None)
+
+
 class Unfinished(NamedTuple):
     """A run without numbers yet: its results' name, ``fgs`` ..., ``noise`` or ``audit``, and its data."""
 
@@ -101,6 +120,7 @@ class Collected(NamedTuple):
     logs: Mapping[str, pd.DataFrame]
     unfinished: tuple[Unfinished, ...]
     problems: tuple[str, ...]
+    grids: tuple[FoundGrid, ...] = ()
 
 
 _Found = FoundAttack | FoundNoise | FoundAudit | Unfinished
@@ -112,14 +132,14 @@ def collect(root: Path, models: tuple[str, ...]) -> Collected:
     Raises `UsageError` for a name without results, with the closest one that has some, and `BenchError` where
     there are no results at all.
     """
-    files = _record_files(root / "results")
-    if not files:
+    files, grids = _record_files(root / "results"), _grid_names(root / "results")
+    if not files and not grids:
         raise BenchError(
             f"{root / 'results'}: found no results; measure something first, for example: bangbench attack MODEL"
         )
     for name in models:
-        if name not in files:
-            raise unknown_name("model with results", name, files)
+        if name not in files and name not in grids:
+            raise unknown_name("model with results", name, [*files, *grids])
     problems: list[str] = []
     chosen = ((name, path) for name, paths in files.items() if _is_wanted(name, models) for path in paths)
     records = list(_records(chosen, problems))
@@ -134,6 +154,9 @@ def collect(root: Path, models: tuple[str, ...]) -> Collected:
         cards=_of_models([*measured, *evolved], read_card, problems),
         logs=_of_models(measured, lambda name: read_training_log(root, name), problems),
         unfinished=tuple(found for found in records if isinstance(found, Unfinished)),
+        grids=tuple(
+            found for name in grids if not models or name in models for found in _read_grid(root, name, problems)
+        ),
         problems=tuple(problems),
     )
 
@@ -176,6 +199,22 @@ def _record_files(results: Path) -> dict[str, list[Path]]:
         if place.parts[0] not in RESERVED and path.name not in (REPORT_DOCUMENT, CELL, GRID) and not hidden:
             found.setdefault(place.parent.as_posix(), []).append(path)
     return found
+
+
+def _grid_names(results: Path) -> list[str]:
+    return [path.parent.name for path in sorted(results.glob(f"*/{GRID}")) if not path.parent.name.startswith(".")]
+
+
+def _read_grid(root: Path, name: str, problems: list[str]) -> Iterator[FoundGrid]:
+    """Yield a grid with the cells that can be used, unless it has none yet."""
+    grid = attempt(Path(name), lambda _: read_grid(root, name), problems)
+    found: dict[str, CellRecord] = {}
+    for cell in () if grid is None else grid.cells:
+        record = attempt(cell_path(root, cell.name), lambda path: find_record(path, CellRecord), problems)
+        if record is not None and record.status == "done" and record.model is not None and record.data is not None:
+            found[cell.name] = record
+    if grid is not None and found:
+        yield FoundGrid(name, grid, found)
 
 
 def _is_wanted(name: str, models: tuple[str, ...]) -> bool:

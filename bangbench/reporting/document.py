@@ -27,6 +27,7 @@ from bangbench.store.records import DataInfo, ModelInfo
 TABLES = (
     "bangbench.reporting.audit_tables:defence_table",
     "bangbench.paper.tables:paper_table",
+    "bangbench.paper.grid:grid_table",
     "bangbench.reporting.audit_tables:verdict_table",
     "bangbench.reporting.attack_tables:bench_table",
     "bangbench.reporting.attack_tables:masking_table",
@@ -49,6 +50,7 @@ FIGURES = (
     "bangbench.reporting.noise:noise_figures",
     "bangbench.reporting.pictures:example_figures",
     "bangbench.paper.figures:settings_figures",
+    "bangbench.paper.grid_figures:grid_figures",
     "bangbench.reporting.curves:training_figures",
 )
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from bangbench.reporting.collect import Collected, FoundAttack, FoundAudit, FoundNoise, Unfinished, card_of
+from bangbench.reporting.collect import Collected, FoundAttack, FoundAudit, FoundGrid, FoundNoise, Unfinished, card_of
 from bangbench.store.audits import VERDICTS, AuditSummary, ClaimVerdict
 from bangbench.store.examples import Examples
 from bangbench.store.layout import AUDIT
@@ -100,7 +100,7 @@ class Experiment(NamedTuple):
 
     `name` is the stem of its files: the folder of its models' names, such as table1. models: those attacked or audited;
     evolved: those of which only a noise evolution was measured; fewer: attacks that are left out, since the same model
-    was attacked on more images of the same data.
+    was attacked on more images of the same data; grid: whose cells are no models here, but summaries alone.
     """
 
     name: str
@@ -110,6 +110,7 @@ class Experiment(NamedTuple):
     unfinished: tuple[Unfinished, ...]
     evolved: tuple[ModelResults, ...] = ()
     fewer: tuple[FoundAttack, ...] = ()
+    grid: FoundGrid | None = None
 
     @property
     def everyone(self) -> tuple[ModelResults, ...]:
@@ -134,6 +135,8 @@ class Experiment(NamedTuple):
     @property
     def title(self) -> str:
         """Return what was measured: the experiment, its nets, the data and the number of images."""
+        if self.grid is not None:
+            return f"{self.name}: {self.grid.record.title}"
         nets = ", ".join(sorted({model.model.net for model in self.everyone}))
         return f"{self.name}: {nets} on {self.data.name}, {self.data.images:,} test images"
 
@@ -189,6 +192,9 @@ def group_records(collected: Collected) -> tuple[tuple[Experiment, ...], tuple[s
         _add_audit(audit, parts)
     names = _names({key: part.data for key, part in parts.items()})
     experiments = [_experiment(names[key], key, part, collected) for key, part in parts.items()]
+    for grid in collected.grids:
+        name = f"{grid.name}-grid" if grid.name in names.values() else grid.name
+        experiments.append(Experiment(name, grid.data, (), (), (), grid=grid))
     problems = (*_mixed_weights(experiments), *_other_weights(parts.values()))
     ordered = tuple(sorted(experiments, key=lambda experiment: natural_key(experiment.name)))
     return ordered, tuple(dict.fromkeys(problems))

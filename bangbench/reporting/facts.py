@@ -49,7 +49,9 @@ def runs_of(experiment: Experiment) -> list[Run]:
         Run(found.name, noise_title(found), "noise", found.record.spec, found.record.provenance)
         for found in experiment.noise
     ]
-    return [*trainings, *measured, *noise]
+    cells = [Run(found.name, found.name, "cells", record.spec, record.provenance)
+             for found in [experiment.grid] if found is not None for record in found.cells.values()]  # fmt: skip
+    return [*trainings, *measured, *noise, *cells]
 
 
 def commands(experiment: Experiment) -> tuple[str, ...]:
@@ -224,7 +226,9 @@ def _mixed(experiment: Experiment) -> Iterator[str]:
 def lead(experiment: Experiment) -> str:
     """Return how many models, which attacks, which images."""
     models, attacks, noise = len(experiment.everyone), attacks_of(experiment), len(experiment.noise)
-    parts = [f"{models} model{'' if models == 1 else 's'}"]
+    grid, parts = experiment.grid, [f"{models} model{'' if models == 1 else 's'}"]
+    if grid is not None:
+        parts = [f"summaries of {len(grid.cells)} of {len(grid.record.cells)} models"]
     parts += [f"attacks: {', '.join(attacks)}"] if attacks else []
     parts += [f"{noise} noise evolution{'' if noise == 1 else 's'}"] if noise else []
     images = f"{experiment.data.images:,} test images of {experiment.data.name}"

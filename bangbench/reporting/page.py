@@ -145,8 +145,9 @@ class _Part(NamedTuple):
 
 #: Only where the paper has numbers about these models.
 _PAPER = _Part("paper", "The paper beside the measured", ("", "-claims"), ())
-#: Tables that no part names follow the first of these.
+#: Tables that no part names follow the second of these.
 _PARTS = (
+    _Part("grid", "The grid", (), ("grid",)),
     _Part("defences", "Every defence in one row", ("-defences",), ("audit",)),
     _Part("audit", "Audit: verdicts, and rates within each budget", ("-verdicts", "-budgets"), ()),
     _Part("masking", "Masked against unmasked", ("-masking",), ("masking",)),
@@ -155,7 +156,10 @@ _PARTS = (
     _Part("noise", "Gaussian noise", ("-noise",), ("noise",)),
     _Part("examples", "Example images", (), ("examples",)),
     _Part("training", "Settings and training", (), ("settings", "training")),
+    _Part("cells", "Every cell of the grid", ("-cells",), ()),
 )
+#: Open parts, and the tables whose first notes they begin with.
+_TOLD = {"paper": "-claims", "grid": "-cells"}
 _FINDINGS = "-findings"
 
 
@@ -256,9 +260,10 @@ class _Page:
             table
             for table in reported.tables
             if (suffix := table.name.removeprefix(experiment.name)) in part.tables
-            or (part is _PARTS[0] and suffix not in named)
+            or (part is _PARTS[1] and suffix not in named)
         ]
-        callouts: tuple[str, ...] = claims.notes[:1] if part is _PAPER and claims is not None else ()
+        source = reported.table(_TOLD[part.key]) if part.key in _TOLD else None
+        callouts = () if source is None else source.notes[:1]
         if told := {"audit": verdict_sentences, "masking": masking_sentences}.get(part.key):
             callouts = told(experiment) if tables else ()
         checks = records_of(reported.frames.checks) if part.key == "audit" else []
@@ -269,14 +274,14 @@ class _Page:
             tables=tuple(self.table(table, reported, self._content.downloads) for table in tables),
             figures=self.figures(part, reported, anchor),
             notes=sources_note(checks) if checks else (),
-            open=part is _PAPER,
+            open=part.key in _TOLD,
         )
 
     def table(self, table: Table, reported: Reported, downloads: Sequence[str]) -> ShownTable:
         experiment = reported.experiment
         title = table.title.removeprefix(f"{experiment.title}; ")
         said = {*verdict_sentences(experiment), *masking_sentences(experiment)}
-        said |= {*table.notes[: table.name.endswith("-claims")]}
+        said |= {*table.notes[: table.name.endswith((*_TOLD.values(),))]}
         notes = tuple(note for note in table.notes if note not in said)
         notes = (DIFFERENCE_NOTE, *notes) if is_compared(table) else notes
         return ShownTable(

@@ -53,7 +53,11 @@ class ReportResult(NamedTuple):
     @property
     def standings(self) -> list[tuple[Experiment, list[Standing]]]:
         """Return the one line of each model, by experiment."""
-        return [(each.experiment, standings(each.experiment, each.frames)) for each in self.reported]
+        return [
+            (each.experiment, standings(each.experiment, each.frames))
+            for each in self.reported
+            if each.experiment.everyone
+        ]
 
 
 class Found(NamedTuple):
