@@ -11,6 +11,7 @@ from bangbench.cli.before import check_noise
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
 from bangbench.noise.spec import NoiseSpec
+from bangbench.store.fewer import FEWER, FEWER_MEANS, fewer_flipped
 from bangbench.store.records import NoiseRecord, NoiseSummary
 
 
@@ -43,13 +44,13 @@ def noise_summary(record: NoiseRecord) -> Table:
         title=f"{names} at iteration {summary.stages[-1]}: noisy copies not "
         f"classified correctly, {summary.images} images, {_draws(summary)}",
         title_justify="left",
-        caption=_arithmetic(summary),
+        caption=_caption(record, summary),
         caption_justify="left",
     )
     extra = ("interval", "draws") if stopped else ()
     table.add_column("sigma (grey levels)", justify="right")
     for model, info in enumerate(record.models):
-        for header in (f"{info.name} %", *extra, *(("difference",) if model else ())):
+        for header in (f"{info.name} %", *extra, *((FEWER,) if model else ())):
             table.add_column(header, justify="right")
     for place, sigma in enumerate(summary.sigmas):
         cells = (_cells(summary, model, place) for model in range(len(record.models)))
@@ -58,10 +59,10 @@ def noise_summary(record: NoiseRecord) -> Table:
 
 
 def _cells(summary: NoiseSummary, model: int, place: int) -> tuple[str, ...]:
-    """Return a model's percentage at the last stage, how it was stopped, and what it is above the reference's."""
+    """Return a model's percentage at the last stage, how it was stopped, and how much less than the first's it is."""
     reference, percent = (summary.flipped_percent[which][-1][place] for which in (0, model))
-    difference = (f"{percent - reference:+.2f}",) if model else ()
-    return (f"{percent:.2f}", *_stopping(summary, model, place), *difference)
+    fewer = (f"{fewer_flipped(reference, percent):.2f}",) if model else ()
+    return (f"{percent:.2f}", *_stopping(summary, model, place), *fewer)
 
 
 def _draws(summary: NoiseSummary) -> str:
@@ -78,13 +79,15 @@ def _stopping(summary: NoiseSummary, model: int, place: int) -> tuple[str, ...]:
     return f"[{low:.2f}, {high:.2f}]", str(summary.draws_used[model][-1][place])
 
 
-def _arithmetic(summary: NoiseSummary) -> str | None:
+def _caption(record: NoiseRecord, summary: NoiseSummary) -> str:
+    lines = [FEWER_MEANS] if len(record.models) > 1 else []
     if summary.arithmetic is None or summary.compared is None or summary.differing is None:
-        return None
-    return (
+        return "\n".join(lines)
+    reduced = (
         f"predictions in {summary.arithmetic}; {summary.differing} of {summary.compared} copies "
         f"({100 * summary.differing / summary.compared:.3g} %) are flipped there or in float32, not in both"
     )
+    return "\n".join([*lines, reduced])
 
 
 def add(app: typer.Typer) -> None:

@@ -15,6 +15,7 @@ from bangbench.reporting.frames import Frames, records_of
 from bangbench.reporting.notes import audit_notes
 from bangbench.reporting.table import SIGMA, Cell, Column, Table, interval_text, make_table, real, whole, words
 from bangbench.store.audits import PREDICTIONS
+from bangbench.store.fewer import FEWER, FEWER_MEANS, fewer_flipped
 from bangbench.store.records import NoiseSummary
 
 _PAPER_DRAWS = 1000
@@ -47,7 +48,7 @@ def noise_table(experiment: Experiment, frames: Frames) -> Table | None:
             "flipped_low_percent": row["low_percent"],
             "flipped_high_percent": row["high_percent"],
             "audit_verdict": row["audit_verdict"],
-            "difference_points": references[tuple(row[name] for name in key)] - row["flipped_percent"]
+            "difference_points": fewer_flipped(references[tuple(row[name] for name in key)], row["flipped_percent"])
             if row["model"] != row["reference"]
             else None,
         }
@@ -66,12 +67,11 @@ def noise_table(experiment: Experiment, frames: Frames) -> Table | None:
             whole("Draws", "draws_per_image"),
             Column("Flipped (%)", ("flipped_percent", "audit_verdict"), rate_show(experiment)),
             *([interval] if stops else []),
-            real("Less than the first (points)", "difference_points", 2),
+            real(FEWER, "difference_points", 2),
         ),
         (
-            "Percent of noisy copies not classified as the image's class; less than the first: how many points fewer "
-            f"than of the first of the models. {SIGMA} in grey levels. The images are those that all of the models "
-            "classify correctly at all stages.",
+            f"Percent of noisy copies not classified as the image's class; {FEWER_MEANS}. {SIGMA} in grey levels. The "
+            "images are those that all of the models classify correctly at all stages.",
             *(note for found in experiment.noise for note in _noise_notes(found)),
             *audit_notes(experiment, (PREDICTIONS,), shown),
         ),
@@ -237,7 +237,7 @@ def _noise_intervals(found: FoundNoise) -> str:
     several, strongest = len(found.summary.stages) > 1, int(np.argmax(found.summary.sigmas))
     told = []
     for place, info in enumerate(found.record.models[1:], start=1):
-        apart = percent[0, -1, strongest] - percent[place, -1, strongest]
+        apart = fewer_flipped(percent[0, -1, strongest], percent[place, -1, strongest])
         low, high = (float(end) for end in t_interval_ends(apart))
         interval = "the same for every image, so without an interval" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
         told.append(f"{short_name(info.name)} {np.mean(apart):.2f} percentage points {interval}")

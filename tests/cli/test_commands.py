@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -146,6 +147,17 @@ def test_report_prints_its_files_as_json_or_the_tables(here: Path, bangbench: In
     assert "95 % Wilson interval" not in result.stdout
     details = bangbench("report", "--format", "md", "--out", "tables", "--details")
     assert "95 % Wilson interval" in details.stdout
+
+
+def test_the_report_and_the_terminal_tell_one_difference_under_noise(here: Path, bangbench: Invoke) -> None:
+    printed = bangbench(*NOISE[:3], "--sigma", 60, "--sigma", 120, "--draws", 20, "--per-class", 3).stdout
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if line.startswith("│")]
+    assert bangbench("report", "--format", "csv", "--quiet").returncode == 0
+    (path,) = (here / "results/report").glob("*-noise.csv")
+    with path.open() as file:
+        reported = [row["difference_points"] for row in csv.DictReader(file) if row["model"] == "B1"]
+    assert [float(row[-1]) for row in rows] == [round(float(value), 2) for value in reported]
+    assert any(float(value) for value in reported)
 
 
 def test_report_without_names_takes_everything_and_makes_a_page_with_figures(here: Path, bangbench: Invoke) -> None:

@@ -38,6 +38,14 @@ def test_without_a_precision_there_are_draws_in_the_title_and_no_intervals(model
     assert [len(row) for row in rows_of(text)] == [4, 4]
 
 
+def test_the_last_column_tells_how_much_less_than_the_first_model_is_flipped(models, tmp_path):
+    record = record_of(tmp_path)
+    shown = [float(row[-1]) for row in rows_of(printed(record))]
+    first, other = (surface[-1] for surface in record.summary.flipped_percent)
+    assert shown == [round(one - another, 2) for one, another in zip(first, other, strict=True)]
+    assert any(shown)
+
+
 def test_with_a_precision_the_interval_and_the_draws_stand_beside_each_value(models, tmp_path):
     record = record_of(tmp_path, precision=12.0)
     summary, text = record.summary, printed(record)
