@@ -112,10 +112,7 @@ def test_an_interrupted_audit_goes_on_after_its_last_part(
     other = undisturbed(*AUDIT)
     check_same_results(here, other, count=2 * 4 + 1)
     found, expected = (json.loads((root / "results/B1/audit.json").read_text()) for root in (here, other))
-    # a masked direction and its unmasked twin are searched once where they are the same bit for bit: a rounding error
-    # between processes makes it twice, which takes more forward passes and finds the same
-    without = {"seconds": 0, "forwards": 0}
-    assert found["summary"] | without == expected["summary"] | without
+    assert found["summary"] | {"seconds": 0} == expected["summary"] | {"seconds": 0}
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,19 @@ COUNT = 60
 QUICK = {"budget": "8/255", "strength": "quick", "progress": False}
 
 
-@pytest.fixture(scope="session", autouse=True)
-def few_steps() -> Iterator[None]:
-    """Audits with few steps and queries: what is tested here is what goes in and comes out."""
+@contextmanager
+def few_steps_and_queries() -> Iterator[None]:
+    """Let audits take few of both: what is tested here is what goes in and comes out."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Apgd, "strengths", {"quick": {"iterations": 5}})
         patch.setattr(Square, "strengths", {"quick": {"queries": 50}})
+        yield
+
+
+@pytest.fixture(autouse=True)
+def few_steps() -> Iterator[None]:
+    """Every test here, and none elsewhere: a fixture of the session would outlast these tests."""
+    with few_steps_and_queries():
         yield
 
 
@@ -73,6 +81,7 @@ def other(digits) -> nn.Sequential:
 
 
 @pytest.fixture(scope="session")
-def found(digits, images, labels, few_steps) -> Audit:
+def found(digits, images, labels) -> Audit:
     """The audit of the brittle net."""
-    return bb.audit(nearest_mean(digits, jitter=2.0), images, labels, name="brittle", **QUICK)
+    with few_steps_and_queries():
+        return bb.audit(nearest_mean(digits, jitter=2.0), images, labels, name="brittle", **QUICK)

@@ -28,14 +28,13 @@ def make(classes):
 """
 
 
-@pytest.fixture(scope="session", autouse=True)
-def digits_are_read_once() -> Iterator[None]:
+_digits = functools.cache(functools.partial(Digits.load, Digits(Path())))
+
+
+@pytest.fixture(autouse=True)
+def digits_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the digits between trainings: reading them takes longer than a short training."""
-    with pytest.MonkeyPatch.context() as patch:
-        read = Digits.load
-        load = functools.cache(lambda split: read(Digits(Path()), split))
-        patch.setattr(Digits, "load", lambda _, split: load(split))
-        yield
+    monkeypatch.setattr(Digits, "load", lambda _, split: _digits(split))
 
 
 @pytest.fixture(scope="session")
