@@ -246,12 +246,11 @@ def prediction_interval(values: Numbers) -> Interval | None:
     t: with N - 1 degrees of freedom; the values are taken as normal and independent. With two of them it reaches 15.6 s
     to both sides. None where there are fewer than two values or all are the same, which tell nothing of their spread.
     """
-    low, high = t_interval_ends(values)
-    if len(values) < 2 or math.isnan(low):
+    found = t_interval(values)
+    if found is None or found.low is None or found.high is None:
         return None
-    mean = float(np.mean(values))
-    reach = (float(high) - mean) * math.sqrt(len(values) + 1)
-    return mean - reach, mean + reach
+    reach = (found.high - found.low) / 2.0 * math.sqrt(len(values) + 1)
+    return found.mean - reach, found.mean + reach
 
 
 def rank_correlation(first: Numbers, second: Numbers) -> Estimate | None:

@@ -18,6 +18,8 @@ from bangbench.core.statistics import (
     newcombe_interval,
     paired_mean_difference,
     paired_rate_difference,
+    prediction_interval,
+    rank_correlation,
     t_interval,
     t_interval_ends,
     welch_interval,
@@ -424,3 +426,46 @@ def test_a_quantile_is_infinite_where_a_value_beside_it_is_and_never_nan(values,
 
 def test_without_values_there_are_no_quantiles():
     assert censored_quantiles(np.array([]), (0.5,)) is None
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_of_the_prediction_intervals_of_normal_values_95_percent_hold_the_next_one(count):
+    draws = np.random.default_rng(count).normal(90.0, 2.0, (2000, count + 1))
+
+    held = [low <= row[-1] <= high for row in draws for low, high in [prediction_interval(row[:-1])]]
+
+    assert np.mean(held) == pytest.approx(0.95, abs=4 * math.sqrt(0.05 * 0.95 / len(draws)))
+
+
+def test_the_prediction_interval_is_the_t_quantile_over_the_seeds():
+    low, high = prediction_interval(np.array([99.0, 99.1, 99.3]))
+
+    t = stats.t(2, loc=np.mean([99.0, 99.1, 99.3]), scale=np.std([99.0, 99.1, 99.3], ddof=1) * math.sqrt(4 / 3))
+    assert (low, high) == pytest.approx(t.interval(0.95))
+
+
+@pytest.mark.parametrize("values", [[], [99.0], [99.0, 99.0, 99.0]])
+def test_values_without_spread_predict_nothing(values):
+    assert prediction_interval(np.array(values)) is None
+
+
+def test_the_interval_of_a_rank_correlation_holds_that_of_the_population_in_95_percent():
+    pearson = 0.6
+    truth = 6 / math.pi * math.asin(pearson / 2)  # of normal values
+    generator = np.random.default_rng(3)
+    samples = generator.multivariate_normal([0, 0], [[1, pearson], [pearson, 1]], (700, 30))
+
+    held = [
+        low <= truth <= high for pairs in samples for low, high in [rank_correlation(pairs[:, 0], pairs[:, 1]).interval]
+    ]
+
+    assert np.mean(held) == pytest.approx(0.95, abs=0.025)
+
+
+def test_ranks_tell_nothing_without_spread_and_have_no_interval_where_they_agree():
+    rising = np.arange(5.0)
+
+    assert rank_correlation(rising[:2], rising[:2]) is None
+    assert rank_correlation(rising, np.ones(5)) is None
+    assert rank_correlation(rising, -(rising**3)) == (pytest.approx(-1.0), None)
+    assert rank_correlation(rising[:3], np.array([1.0, 3.0, 2.0])) == (pytest.approx(0.5), None)
