@@ -35,8 +35,8 @@ class Output(NamedTuple):
         return SILENT if self.quiet else Bar()
 
     def console(self) -> Console:
-        """Return the console for results; tables are never cut where the output is not a terminal."""
-        return Console(width=None if sys.stdout.isatty() else 160)
+        """Return the console for results; tables are never cut unless in a terminal, text stays itself."""
+        return Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False)
 
     def say(self, text: str) -> None:
         """Print one line about the result, unless only JSON or nothing is asked for."""

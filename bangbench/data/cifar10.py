@@ -115,8 +115,10 @@ def _read_archive(path: Path, names: list[str]) -> Mapping[str, bytes]:
                 if stream is not None:
                     contents[name] = stream.read()
     except Exception as error:  # a damaged archive makes tarfile raise nearly anything
+        is_cut = isinstance(error, EOFError) or "end of data" in str(error)  # gzip's and tarfile's words for one thing
+        reason = "its last bytes are missing" if is_cut else error
         raise BenchError(
-            f"{path}: expected a complete .tar.gz archive, found one that cannot be read to its end ({error}): it "
+            f"{path}: expected a complete .tar.gz archive, found one that cannot be read to its end ({reason}): it "
             "is truncated or damaged; delete it and run 'bangbench data fetch cifar10'"
         ) from error
     if len(contents) < len(names):

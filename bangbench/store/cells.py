@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from bangbench.core.errors import BenchError
 from bangbench.core.validation import first_problem
 from bangbench.store.files import write_json
 from bangbench.store.layout import CELL, GRID, results_folder
-from bangbench.store.records import AttackSummary, DataInfo, ModelInfo, Record, find_record
+from bangbench.store.records import (
+    AttackSummary,
+    Count,
+    DataInfo,
+    ModelInfo,
+    Name,
+    Percent,
+    Record,
+    find_record,
+    read_json,
+)
 
 
 class CellNoise(BaseModel):
@@ -20,10 +30,10 @@ class CellNoise(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sigma: float
-    draws: int
-    images: int
-    flipped_percent: float
+    sigma: Annotated[float, Field(ge=0.0)]
+    draws: Count
+    images: Count
+    flipped_percent: Percent
 
 
 class CellRecord(Record):
@@ -38,8 +48,8 @@ class CellRecord(Record):
     model: ModelInfo | None = None
     train_data: DataInfo | None = None
     data: DataInfo | None = None
-    train_accuracy: float | None = None
-    accuracy: float | None = None
+    train_accuracy: Percent | None = None
+    accuracy: Percent | None = None
     seconds: float | None = None
     notes: tuple[str, ...] = ()
     attacks: Mapping[str, AttackSummary] = {}
@@ -51,7 +61,7 @@ class GridCell(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: Name
     place: dict[str, JsonValue]
     seed: int
     level: int
@@ -64,9 +74,22 @@ class GridRecord(BaseModel):
 
     schema_version: int = Field(1, alias="schema")
     kind: Literal["grid"] = "grid"
-    title: str
+    title: Name
     axes: dict[str, tuple[JsonValue, ...]]
     cells: tuple[GridCell, ...]
+
+    @model_validator(mode="after")
+    def _whole(self) -> GridRecord:
+        """Refuse a model that lies off the axes, unless it has no place at all, and two of one name."""
+        for cell in self.cells:
+            if cell.place and not self._has(cell.place):
+                raise ValueError(f"{cell.name}: expected a place on the axes, found {str(cell.place)[:80]}")
+        if len({cell.name for cell in self.cells}) < len(self.cells):
+            raise ValueError("expected cells of different names")
+        return self
+
+    def _has(self, place: Mapping[str, JsonValue]) -> bool:
+        return place.keys() == self.axes.keys() and all(value in self.axes[axis] for axis, value in place.items())
 
 
 def cell_path(root: Path, name: str) -> Path:
@@ -84,10 +107,10 @@ def write_grid(root: Path, name: str, grid: GridRecord) -> None:
 def read_grid(root: Path, name: str) -> GridRecord:
     """Return the grid of this name; `BenchError` where there is none, or it cannot be read."""
     path = results_folder(root, name) / GRID
+    if not path.exists():
+        raise BenchError(f"{path}: no such file; play the recipe first: bangbench reproduce {name}")
     try:
-        return GridRecord.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise BenchError(f"{path}: {error.strerror}; play the recipe first: bangbench reproduce {name}") from error
+        return GridRecord.model_validate(read_json(path))
     except ValidationError as error:
         place, problem = first_problem(error)
         raise BenchError(f"{path}: not a grid: {'.'.join(place)}: {problem}") from error

@@ -11,10 +11,12 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bangbench.core.errors import BenchError
 from bangbench.core.executor_remote import JOBS
 from bangbench.core.provenance import command_line
 from bangbench.store.files import write_json
 from bangbench.store.layout import check_name
+from bangbench.store.records import Name, read_json
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -24,9 +26,9 @@ class WantedModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: Name
     iterations: int | None
-    attacks: tuple[str, ...]
+    attacks: tuple[Name, ...]
     audit: bool
     cell: bool
 
@@ -41,7 +43,7 @@ class Plan(BaseModel):
     host: str
     since: str
     models: tuple[WantedModel, ...]
-    noise: str | None
+    noise: Name | None
 
 
 class FailureNote(BaseModel):
@@ -49,10 +51,10 @@ class FailureNote(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: Name
     why: str
-    host: str
-    since: str
+    host: Name
+    since: Name
 
 
 def keep_plan(root: Path, recipe: str, models: tuple[WantedModel, ...], noise: str | None) -> None:
@@ -97,6 +99,6 @@ def _now() -> str:
 
 def _read(path: Path, kind: type[Kind]) -> Kind | None:
     try:
-        return kind.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        return kind.model_validate(read_json(path))
+    except (BenchError, ValidationError):
         return None

@@ -294,7 +294,7 @@ def write_record(path: Path, record: Record) -> None:
 
 def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
     """Read a record of one kind; `BenchError` names the file and says what is wrong with it."""
-    value = _read_json(path)
+    value = read_json(path)
     found = value.get("schema")
     if found != SCHEMA:
         raise BenchError(f"{path}: record of schema {found}, this bangbench reads schema {SCHEMA}; measure it again")
@@ -310,10 +310,11 @@ def find_record(path: Path, kind: type[AnyRecord]) -> AnyRecord | None:
     return read_record(path, kind) if path.exists() else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file of at most 16 MiB, nested 64 deep, of finite numbers; `BenchError` otherwise."""
     content = read_file(path, _MOST_BYTES)
     try:
-        value = json.loads(content.decode(), parse_float=_finite, parse_constant=_finite)
+        value = json.loads(content.decode(), parse_float=_finite, parse_constant=_finite, parse_int=_whole)
         if _HALF_LETTER.search(content):
             json.dumps(value, ensure_ascii=False).encode()  # halves that make no letter can be written nowhere
     except (ValueError, RecursionError) as error:
@@ -328,6 +329,13 @@ def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"expected finite numbers, found {text[:40]}")
+    return value
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if not -(1 << 64) < value < 1 << 64:
+        raise ValueError(f"expected whole numbers of 64 bits, found {text[:40]}")
     return value
 
 

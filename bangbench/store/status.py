@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -9,8 +10,8 @@ from typing import Literal, NamedTuple
 from bangbench.core.errors import BenchError
 from bangbench.core.locks import Holder, lock_holder
 from bangbench.store.audits import AuditRecord
-from bangbench.store.cells import CellRecord, cell_path
-from bangbench.store.layout import AUDIT, CARD, CELL, GRID, REPORT_DOCUMENT, RESERVED, model_folder
+from bangbench.store.cells import CellRecord
+from bangbench.store.layout import AUDIT, CARD, CELL, GRID, REPORT_DOCUMENT, RESERVED
 from bangbench.store.plans import Plan, WantedModel, failures, plans
 from bangbench.store.records import AttackRecord, ModelCard, NoiseRecord, Record, read_record
 
@@ -19,6 +20,8 @@ STATES: tuple[State, ...] = ("done", "running", "failed", "interrupted", "left")
 
 #: What a model's own files are called in a status.
 TRAINING, CELL_WORK, NOISE = "training", "cell", "noise"
+
+_STAGE = re.compile("[0-9]{1,12}")
 
 
 class Work(NamedTuple):
@@ -59,8 +62,8 @@ def _trained(root: Path) -> Iterator[Work]:
     base = root / "models"
     for path in sorted([*base.glob(f"*/{CARD}"), *base.glob(f"*/*/{CARD}")]):
         name = path.parent.relative_to(base).as_posix()
-        if not cell_path(root, name).exists():
-            yield _work(path, name, TRAINING, ModelCard)
+        if not (root / "results" / name / CELL).exists():
+            yield _work(root, path, name, TRAINING, ModelCard)
 
 
 def _measured(root: Path) -> Iterator[Work]:
@@ -70,13 +73,13 @@ def _measured(root: Path) -> Iterator[Work]:
         if name.partition("/")[0] in RESERVED or name.startswith(".") or path.name in (GRID, REPORT_DOCUMENT):
             continue
         if path.name == CELL:
-            yield _work(path, name, CELL_WORK, CellRecord)
+            yield _work(root, path, name, CELL_WORK, CellRecord)
         elif not (path.parent / CELL).exists():  # a cell's attacks are a part of it
             kinds: dict[str, type[Record]] = {AUDIT: AuditRecord, NOISE: NoiseRecord}
-            yield _work(path, name, path.stem, kinds.get(path.stem, AttackRecord))
+            yield _work(root, path, name, path.stem, kinds.get(path.stem, AttackRecord))
 
 
-def _work(path: Path, name: str, what: str, kind: type[Record]) -> Work:
+def _work(root: Path, path: Path, name: str, what: str, kind: type[Record]) -> Work:
     try:
         record = read_record(path, kind)
     except BenchError as error:
@@ -85,19 +88,17 @@ def _work(path: Path, name: str, what: str, kind: type[Record]) -> Work:
         return Work(name, what, "done", fraction=1.0)
     holder = lock_holder(path.parent)
     state: State = "interrupted" if holder is None else "running"
-    return Work(name, what, state, holder, _fraction(path, record))
+    return Work(name, what, state, holder, _fraction(root / "models" / name, record))
 
 
-def _fraction(path: Path, record: Record) -> float | None:
-    """Return how much of a training is done, by its last snapshot."""
-    folder = path.parent
-    if isinstance(record, CellRecord):
-        folder = model_folder(path.parents[3], path.parent.relative_to(path.parents[2]).as_posix())
-    elif not isinstance(record, ModelCard):
+def _fraction(folder: Path, record: Record) -> float | None:
+    """Return how much of a model's training is done, by its last snapshot."""
+    if not isinstance(record, ModelCard | CellRecord):
         return None
-    stages = sorted(int(stage.stem) for stage in (folder / "stages").glob("*.safetensors") if stage.stem.isdigit())
-    total = record.spec.get("train", record.spec).get("iterations")
-    return min(1.0, stages[-1] / total) if stages and isinstance(total, int) and total > 0 else None
+    stages = [int(stage.stem) for stage in (folder / "stages").glob("*.safetensors") if _STAGE.fullmatch(stage.stem)]
+    spec = record.spec.get("train", record.spec)
+    total = spec.get("iterations") if isinstance(spec, dict) else None
+    return min(1.0, max(stages) / total) if stages and isinstance(total, int) and total > 0 else None
 
 
 def _wanted(plan: Plan) -> Iterator[tuple[str, str]]:

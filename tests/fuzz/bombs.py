@@ -538,6 +538,84 @@ def a_log_of_one_endless_cell(folder: Path) -> None:
     (folder / "models/lenet/log.csv").write_text("iteration,loss\n" + "1" * 1_000_000)
 
 
+# --- grids, and what status looks at
+
+
+def _change_json(path: Path, change: Callable[[Any], None]) -> None:
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def _add_change(kind: str, said: str, file: str, name: str, change: Callable[[Any], None], taken: bool = False) -> None:
+    def prepare(folder: Path) -> None:
+        _change_json(folder / file, change)
+
+    prepare.__name__ = name
+    bomb(kind, said, taken)(prepare)
+
+
+_CELL, _GRID = "results/grid/c/cell.json", "results/grid/grid.json"
+_NOTE, _PLAN = ".jobs/failed/t/B1.json", ".jobs/plans/t.json"
+_add_change(
+    "grid", "flipped_percent", _CELL, "250_percent_of_noise", lambda r: r["noise"].update(flipped_percent=250.0)
+)
+_add_change("grid", "finite", _GRID, "an_axis_without_end", lambda r: r["axes"].update(beta=[float("inf")]))
+_add_change("grid", "on the axes", _GRID, "a_model_off_the_axes", lambda r: r["cells"][1].update(place={"beta": 7.0}))
+_add_change("grid", "64 bits", _GRID, "a_seed_of_400_digits", lambda r: r["cells"][1].update(seed=10**400))
+_add_change("grid", "../x", _GRID, "a_cell_that_leads_out", lambda r: r["cells"][1].update(name="../x"))
+_add_change("grid", "different names", _GRID, "a_cell_twice", lambda r: r["cells"].append(r["cells"][0]))
+_add_change("root", "", _NOTE, "a_failure_in_the_language_of_rich", lambda r: r.update(why="[/x] :bomb:"), taken=True)
+_add_change("root", "", _NOTE, "a_host_of_two_lines", lambda r: r.update(host="h\nbangbench: done"), taken=True)
+_add_change("root", "", _PLAN, "a_plan_of_a_huge_number", lambda r: r.update(recipe=float("inf")), taken=True)
+
+
+@bomb("grid", "expected a file, found a folder, a pipe or a device")
+def a_pipe_in_place_of_a_grid(folder: Path) -> None:
+    (folder / _GRID).unlink()
+    os.mkfifo(folder / _GRID)
+
+
+@bomb("root", "", taken=True)
+def a_pipe_in_place_of_a_plan(folder: Path) -> None:
+    (folder / _PLAN).unlink()
+    os.mkfifo(folder / _PLAN)
+
+
+@bomb("root", "models/[/x]/model.json")
+def a_model_whose_folder_cannot_be_a_name(folder: Path) -> None:
+    (folder / "models/[/x]").mkdir(parents=True)
+    (folder / "models/[/x]/model.json").write_text("{}")
+
+
+@bomb("root", "results/t/cell.json")
+def a_cell_where_no_grid_is(folder: Path) -> None:
+    (folder / "results/t").mkdir(parents=True)
+    (folder / "results/t/cell.json").write_text("[]")
+
+
+@bomb("root", "", taken=True)
+def a_training_whose_settings_are_no_table(folder: Path) -> None:
+    _change_json(folder / "models/t/R0/model.json", lambda card: card["spec"].update(train="x"))
+
+
+@bomb("npy", "pickled Python objects")
+def objects_in_an_array_of_images(folder: Path) -> None:
+    np.save(folder / "x.npy", np.array([{}, []], dtype=object), allow_pickle=True)
+
+
+@bomb("npy", "x.npy")
+def an_array_that_announces_a_terabyte(folder: Path) -> None:
+    (folder / "x.npy").write_bytes(_npy((1 << 40, 8, 9), "|u1", b""))
+
+
+@bomb("cifar-archive", "its last bytes are missing")
+def an_archive_without_its_last_member(folder: Path) -> None:
+    path = folder / "cifar-10-python.tar.gz"
+    whole = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(whole[: whole.index(b"data_batch_5") + 700]))
+
+
 @bomb("snapshot", "checksum")
 def one_bit_of_a_snapshot(folder: Path) -> None:
     content = bytearray((folder / "resume.safetensors").read_bytes())

@@ -10,8 +10,11 @@ written beside it.
 from __future__ import annotations
 
 import argparse
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import random
 import resource
 import shutil
@@ -29,6 +32,7 @@ from bombs import BOMBS
 from mutators import damaged
 from samples import KINDS
 
+from bangbench.attacks.base import ATTACKS
 from bangbench.cli.output import Output, ending
 from bangbench.cli.streams import streams_prepared
 
@@ -182,6 +186,21 @@ def _taken_whole(name: str, workshop: Workshop) -> bool:
     return outcome.status == 0 and not outcome.said
 
 
+def _everything_loaded() -> None:
+    """Import what readers import late, once for all, and keep what is there from being copied by collections."""
+    import pooch  # noqa: F401  # of the cache of decoded images
+
+    for package in (
+        importlib.import_module(f"bangbench.{name}") for name in ("paper", "reporting", "training.methods")
+    ):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    for name in ATTACKS.names():
+        ATTACKS.load(name)
+    gc.collect()
+    gc.freeze()
+
+
 def main() -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -190,6 +209,7 @@ def main() -> int:
     parser.add_argument("--bombs", action="store_true")
     given = parser.parse_args()
     begin = time.monotonic()
+    _everything_loaded()
     # what a bomb's code would do if it were run, and what the tests train, stays here
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CONFIG_HOME"] = str(Path(folder) / "config")

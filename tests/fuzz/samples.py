@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -22,10 +23,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from bangbench.cli.output import Output
+from bangbench.cli.status import StatusSpec, run_status, status_json
 from bangbench.core.errors import BenchError
 from bangbench.data.cifar10 import Cifar10
 from bangbench.data.folder import FolderSource
 from bangbench.data.mnist import Mnist
+from bangbench.data.npy import NpySource
 from bangbench.data.npz import NpzSource
 from bangbench.metrics.compare import read_stack
 from bangbench.nets.caffe_hdf5 import read_caffe_model
@@ -35,8 +39,13 @@ from bangbench.nets.weights import apply_state, load_state
 from bangbench.recipes.planned import plan_recipe
 from bangbench.recipes.recipe import load_recipe
 from bangbench.recipes.spec import ReproduceSpec
-from bangbench.reporting.collect import collect
+from bangbench.reporting.document import figures_of, tables_of
+from bangbench.reporting.frames import frames_of
+from bangbench.reporting.render import RENDERERS
+from bangbench.reporting.run import find
+from bangbench.store.cells import read_cells
 from bangbench.store.chunks import Chunks
+from bangbench.store.status import look
 from bangbench.training.snapshot import LogRow, Snapshot, load_snapshot, save_snapshot
 
 REPOSITORY = Path(__file__).parents[2]
@@ -196,9 +205,72 @@ def _write_results(folder: Path) -> None:
 
 
 def _read_results(folder: Path) -> None:
-    problems = collect(folder, ()).problems
-    if problems:
-        raise BenchError(problems[0])
+    """Make everything of the results that a report has, but for drawing it."""
+    found = find(folder)
+    for experiment in found.experiments:
+        frames = frames_of([experiment])
+        for table in tables_of(experiment, frames):
+            for render in RENDERERS.values():
+                render(table).encode()
+        list(figures_of(experiment))
+    if found.problems:
+        raise BenchError(found.problems[0])
+
+
+def _write_grid(folder: Path) -> None:
+    """Write a grid of three cells, whose records have the summary of an attack."""
+    target = folder / "results/grid"
+    attack = json.loads((REPOSITORY / "results/lenet/fgs.json").read_text())
+    common = {name: attack[name] for name in ("schema", "status", "key", "provenance", "model", "data")}
+    noise = {"sigma": 60.0, "draws": 10, "images": 30, "flipped_percent": 12.5}
+    measured = {"accuracy": 99.0, "train_accuracy": 99.5, "seconds": 3.0, "noise": noise}
+    places = {"grid/r": {}, "grid/b": {"beta": 1.0, "epsilon": 0.5}, "grid/c": {"beta": 2.0, "epsilon": 0.5}}
+    cells = [{"name": name, "place": place, "seed": 0, "level": 1} for name, place in places.items()]
+    grid = {"schema": 1, "kind": "grid", "title": "A grid", "axes": {"beta": [1.0, 2.0], "epsilon": [0.5]}}
+    for name, place in places.items():
+        cell = {"kind": "cell", "spec": {"train": {"iterations": 60}}, "place": place, "seed": 0, "notes": []}
+        cell |= common | measured | {"train_data": attack["data"], "attacks": {"fgs": attack["summary"]}}
+        (target.parent / name).mkdir(parents=True)
+        (target.parent / name / "cell.json").write_text(json.dumps(cell))
+    (target / "grid.json").write_text(json.dumps(grid | {"cells": cells}))
+
+
+def _read_grid(folder: Path) -> None:
+    _read_results(folder)
+    read_cells(folder, "grid")
+
+
+def _write_root(folder: Path) -> None:
+    """Write a root with a training under way, one that failed, and what a recipe wants besides."""
+    card = json.loads((REPOSITORY / "models/table1/R0/model.json").read_text())
+    (folder / "models/t/R0/stages").mkdir(parents=True)
+    (folder / "models/t/R0/stages/000010.safetensors").touch()
+    (folder / "models/t/R0/model.json").write_text(json.dumps(card | {"status": "started"}))
+    origin = {"host": "h", "since": "2026-01-01T00:00:00+00:00"}
+    wanted = {"iterations": 60, "attacks": ["fgs", "pgd"], "audit": True, "cell": False}
+    models = [{"name": f"t/{name}", **wanted} for name in ("R0", "B1")]
+    plan = {"recipe": "t", "command": "bangbench reproduce t", "models": models, "noise": "t/R0-vs-B1", **origin}
+    notes = {"plans/t.json": plan, "failed/t/B1.json": {"name": "t/B1", "why": "the loss is NaN", **origin}}
+    for name, value in notes.items():
+        path = folder / ".jobs" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(value))
+
+
+def _read_root(folder: Path) -> None:
+    works = look(folder)
+    json.dumps(status_json(works), allow_nan=False, ensure_ascii=False).encode()
+    shown = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    with contextlib.redirect_stdout(shown):
+        run_status([StatusSpec(root=folder)], Output())
+    if any(work.why for work in works if work.name != "t/B1"):
+        raise BenchError(next(work.why for work in works if work.why))
+
+
+def _write_npy(folder: Path) -> None:
+    arrays = split_arrays()
+    np.save(folder / "x.npy", arrays["test_images"])
+    np.save(folder / "y.npy", arrays["test_labels"])
 
 
 def _write_chunk(folder: Path) -> None:
@@ -276,7 +348,10 @@ KINDS = {
     "cifar": Kind(_write_cifar, lambda folder: _read_source(Cifar10(folder))),
     "cifar-binary": Kind(_write_cifar_binary, lambda folder: _read_source(Cifar10(folder))),
     "cifar-archive": Kind(_write_cifar_archive, lambda folder: _read_source(Cifar10(folder))),
+    "npy": Kind(_write_npy, lambda folder: NpySource(folder / "x.npy", folder / "y.npy").load("test") and None),
     "results": Kind(_write_results, _read_results),
+    "grid": Kind(_write_grid, _read_grid),
+    "root": Kind(_write_root, _read_root),
     "chunk": Kind(_write_chunk, _read_chunk),
     "snapshot": Kind(_write_snapshot, _read_snapshot),
     "recipe": Kind(_write_recipe, _read_recipe),
