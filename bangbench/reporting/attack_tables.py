@@ -104,13 +104,13 @@ def bench_table(experiment: Experiment, frames: Frames) -> Table | None:
                 [f"Flips not confirmed by predicting the stored image again: {', '.join(unverified)}."]
                 * bool(unverified)
             ),
-            *audit_notes(experiment, _attacks_run(experiment)),
+            *audit_notes(experiment, _attacks_run(experiment.models)),
         ),
     )
 
 
-def _attacks_run(experiment: Experiment) -> list[str]:
-    return list(dict.fromkeys(name for model in experiment.models for name in model.attacks))
+def _attacks_run(models: Iterable[ModelResults]) -> list[str]:
+    return list(dict.fromkeys(name for model in models for name in model.attacks))
 
 
 def _twin(model: ModelResults, attack: str) -> Values | None:
@@ -126,9 +126,9 @@ def rate_show(experiment: Experiment, places: int = 2) -> Show:
 
 def masking_table(experiment: Experiment, frames: Frames) -> Table | None:
     """Return rate and L_inf of each attack beside its unmasked twin; None where no unmasked attack was run."""
-    if not any(attack.endswith(UNMASKED) for attack in _attacks_run(experiment)):
+    if not any(attack.endswith(UNMASKED) for attack in _attacks_run(experiment.models)):
         return None
-    attacks = [attack for stem in _stems(experiment) for attack in (stem, f"{stem}{UNMASKED}")]
+    attacks = [attack for stem in _stems(experiment.models) for attack in (stem, f"{stem}{UNMASKED}")]
     rows = []
     for model in experiment.attacked:
         names = {"id": model.id, "source": "measured", "model": model.name, "data": experiment.data.name}
@@ -146,7 +146,7 @@ def masking_table(experiment: Experiment, frames: Frames) -> Table | None:
         (
             "Rates in percent of the correct images; L∞ in grey levels, mean ± standard deviation over the "
             "flipped images. A second row: what the audit measured of twins that were not run.",
-            *masking_sentences(experiment),
+            *masking_sentences(experiment.models),
             *audit_notes(experiment, attacks),
         ),
     )
@@ -170,12 +170,12 @@ def _twin_columns(experiment: Experiment, attack: str) -> tuple[Column, Column]:
     )
 
 
-def _stems(experiment: Experiment) -> list[str]:
+def _stems(models: Iterable[ModelResults]) -> list[str]:
     """Return the attacks to show beside their unmasked twins: the bench's own first, then others by name.
 
     The bench's own are shown where either of the two was run on some model, others where the twin was.
     """
-    run = set(_attacks_run(experiment))
+    run = set(_attacks_run(models))
     own = [stem for stem in _OWN if run & {stem, f"{stem}{UNMASKED}"}]
     return own + sorted({attack.removesuffix(UNMASKED) for attack in run if attack.endswith(UNMASKED)} - set(own))
 
@@ -183,13 +183,13 @@ def _stems(experiment: Experiment) -> list[str]:
 _Pair = tuple[str, AttackSummary, AttackSummary]  # a model's name, the attack and its unmasked twin
 
 
-def masking_sentences(experiment: Experiment) -> tuple[str, ...]:
+def masking_sentences(models: Sequence[ModelResults]) -> tuple[str, ...]:
     """Return what the differences between the attacks and their unmasked twins mean."""
     sentences = []
-    for stem in _stems(experiment):
+    for stem in _stems(models):
         pairs = [
             (model.id, masked, unmasked)
-            for model in experiment.models
+            for model in models
             if (masked := model.summary(stem)) is not None
             and (unmasked := model.summary(f"{stem}{UNMASKED}")) is not None
             and masked.correct

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import NamedTuple
+
+import pandas as pd
 
 from bangbench.auditing.reasons import SOURCES
 from bangbench.reporting.experiments import LEVELS, MASKED, NOT_AUDITED, UNMASKED, Experiment, ModelResults
@@ -22,11 +25,18 @@ from bangbench.reporting.table import (
     whole,
     words,
 )
-from bangbench.store.audits import WORST_CASE, ClaimVerdict
+from bangbench.store.audits import WORST_CASE, AuditSummary, ClaimVerdict
 from bangbench.store.headline import RobustAccuracy, robust_accuracy, trust
 
 WORST_CASE_ROW = "worst case"
 ROBUST_ACCURACY_ROW = "robust accuracy"
+
+#: What the robust accuracy has in place of a rate and the ends of its interval.
+_ROBUST = {
+    "rate_percent": "robust_accuracy_percent",
+    "rate_low_percent": "robust_low_percent",
+    "rate_high_percent": "robust_high_percent",
+}
 
 #: What stands in the badge of a verdict: nobody shall read it as "robust".
 BADGES = {
@@ -41,18 +51,12 @@ BADGES = {
 NOT_CHECKED = "nobody has checked whether the attacks worked"
 
 
-def audited_models(experiment: Experiment) -> list[ModelResults]:
-    """Return the audited models of an experiment in its order."""
-    return [model for model in experiment.models if model.audit is not None]
-
-
 def verdict_table(experiment: Experiment, frames: Frames) -> Table | None:
     """Return the verdict on each claim about each audited model; None without audits."""
-    models = audited_models(experiment)
     fields = ("claim", "audit_verdict", "rate_percent", "linf_mean_grey_levels", "linf_std_grey_levels", "reasons")
     rows = [
         {"id": row["id"], "source": "audit"} | {field: row[field] for field in ("model", "data", "images", *fields)}
-        for row in records_of(_of(frames.audits, models))
+        for row in records_of(_of(frames.audits, experiment.models))
         if row["budget_grey_levels"] is None
     ]
     return make_table(
@@ -68,45 +72,38 @@ def verdict_table(experiment: Experiment, frames: Frames) -> Table | None:
             words("Reasons"),
         ),
         (
-            *verdict_sentences(experiment),
+            *verdict_sentences(experiment.models),
             f"{VERDICT_WORDS[0].upper()}{VERDICT_WORDS[1:]}. Overall: the worst verdict on any claim.",
             "Predictions: accuracy in percent; its verdict holds for the rates under random noise, too. Other rates: "
             "percent of the correct images, of attacks with a budget at the largest one; L∞ (grey levels): mean ± "
             "standard deviation over the flipped images. Worst case: all attacks of the audit together. Reasons: codes "
             f"in {experiment.name}-findings.",
-            *audited_images(models),
+            *audited_images(experiment.models),
             *left_out_notes(experiment),
         ),
     )
 
 
-def _of(frame, models: Sequence[ModelResults]):  # type: ignore[no-untyped-def]
+def _of(frame: pd.DataFrame, models: Sequence[ModelResults]) -> pd.DataFrame:
     return frame[frame["model"].isin([model.name for model in models])]
 
 
-def verdict_sentences(experiment: Experiment) -> tuple[str, ...]:
+def verdict_sentences(models: Sequence[ModelResults]) -> tuple[str, ...]:
     """Return what the verdicts come to: one sentence per model that is not sound, one about those that are."""
-    models = audited_models(experiment)
-    sound = [model for model in models if model.audit and model.audit.summary.verdict == "sound"]
-    told = [_sentence(model) for model in models if model not in sound]
+    audited = [(model, model.audited) for model in models if model.audited is not None]
+    told = [_sentence(model, summary) for model, summary in audited if summary.verdict != "sound"]
+    sound = [(model.id, worst_case_text(summary)) for model, summary in audited if summary.verdict == "sound"]
     if sound:
-        names = ", ".join(model.id for model in sound)
-        worst = "; ".join(f"{model.id} {worst_case_text(model.audit)}" for model in sound if model.audit)
-        one = len(sound) == 1
-        told.append(
-            f"{names} {'is' if one else 'are'} sound ({worst}): {'its' if one else 'their'} rates mean what they say."
-        )
+        names, worst = ", ".join(name for name, _ in sound), "; ".join(map(" ".join, sound))
+        whose = ("is", "its") if len(sound) == 1 else ("are", "their")
+        told.append(f"{names} {whose[0]} sound ({worst}): {whose[1]} rates mean what they say.")
     return tuple(told)
 
 
-def _sentence(model: ModelResults) -> str:
+def _sentence(model: ModelResults, summary: AuditSummary) -> str:
     """Return what is wrong with a model, in the form ``subject (evidence): conclusion``."""
-    audit = model.audit
-    if audit is None:
-        return f"{model.id} is not audited."
-    summary = audit.summary
     reasons = ", ".join(summary.reasons) or "no reason given"
-    worst = f"all attacks of the audit together: {worst_case_text(audit)}"
+    worst = f"all attacks of the audit together: {worst_case_text(summary)}"
     masked = [claim for claim in summary.claims if claim.verdict == MASKED]
     if not masked:
         doubted = ", ".join(claim.claim for claim in summary.claims if claim.verdict != "sound")
@@ -131,27 +128,24 @@ def _against(model: ModelResults, claim: ClaimVerdict) -> str:
 
 def budget_table(experiment: Experiment, frames: Frames) -> Table | None:
     """Return what each attack flips within each L_inf budget, models side by side; None where nothing was tried."""
-    models = [model for model in audited_models(experiment) if model.audit and model.audit.summary.budgets]
-    within = [row for row in records_of(_of(frames.audits, models)) if row["budget_grey_levels"] is not None]
-    attacks = dict.fromkeys(row["claim"] for row in within if row["claim"] != WORST_CASE)
-    cells: dict[tuple[float, str, str], Cell] = {}
-    for row in within:
-        budget, name = row["budget_grey_levels"], row["model"]
-        ends = row["rate_low_percent"], row["rate_high_percent"]
-        line = WORST_CASE_ROW if row["claim"] == WORST_CASE else row["claim"]
-        cells[budget, line, name] = (row["rate_percent"], *ends)
-        if line == WORST_CASE_ROW:
-            robust = (row[f"robust_{end}_percent"] for end in ("accuracy", "low", "high"))
-            cells[budget, ROBUST_ACCURACY_ROW, name] = tuple(robust)
+    models = [model for model, summary in experiment.audits if summary.budgets]
+    within = records_of(_of(frames.audits, models).dropna(subset="budget_grey_levels"))
+    worst = [row | {"claim": WORST_CASE_ROW} for row in within if row["claim"] == WORST_CASE]
+    robust = [
+        row | {"claim": ROBUST_ACCURACY_ROW} | {rate: row[stem] for rate, stem in _ROBUST.items()} for row in worst
+    ]
+    lines = [*(row for row in within if row["claim"] != WORST_CASE), *worst, *robust]
     rows = []
-    for budget in sorted({row["budget_grey_levels"] for row in within}):
-        for line in (*attacks, WORST_CASE_ROW, ROBUST_ACCURACY_ROW):
-            found = [cells.get((budget, line, model.name), (None, None, None)) for model in models]
-            if any(cell[0] is not None for cell in found):
-                values = {field: value for model, cell in zip(models, found, strict=True)
-                          for field, value in zip(_budget_fields(model), cell, strict=True)}  # fmt: skip
-                names = {"budget_grey_levels": int(budget), "budget_share": budget / LEVELS}
-                rows.append(names | {"source": "audit", "data": experiment.data.name, "attack": line} | values)
+    for budget, line in product(sorted({row["budget_grey_levels"] for row in within}), _claims(lines)):
+        of_line = (row for row in lines if (row["budget_grey_levels"], row["claim"]) == (budget, line))
+        found = {row["model"]: row for row in of_line if row["rate_percent"] is not None}
+        if found:
+            row = {"budget_grey_levels": int(budget), "budget_share": budget / LEVELS, "source": "audit"}
+            row |= {"data": experiment.data.name, "attack": line}
+            for model in models:
+                values = (found.get(model.name, {}).get(rate) for rate in _ROBUST)
+                row |= dict(zip(_budget_fields(model), values, strict=True))
+            rows.append(row)
     return make_table(
         f"{experiment.name}-budgets",
         f"{experiment.title}; flipped within an L∞ budget, in percent",
@@ -168,16 +162,19 @@ def budget_table(experiment: Experiment, frames: Frames) -> Table | None:
             "Worst case: images that any of the attacks flips within this budget or a smaller one, with the 95 % "
             "Wilson interval. Robust accuracy: percent of all images that are correct and stay so under all of them. "
             "Attacks that were not run could flip more.",
-            *audited_images(models),
+            *audited_images(experiment.models),
             *left_out_notes(experiment),
         ),
     )
 
 
+def _claims(rows: Iterable[Values]) -> dict[str, None]:
+    return dict.fromkeys(row["claim"] for row in rows)
+
+
 def _with_strength(model: ModelResults) -> str:
     """Return a model's name, marked where its audit was a quick one."""
-    quick = model.audit is not None and model.audit.summary.strength == "quick"
-    return f"{model.id}, quick" if quick else model.id
+    return f"{model.id}, quick" if model.audited and model.audited.strength == "quick" else model.id
 
 
 def _budget_fields(model: ModelResults) -> tuple[str, str, str]:
@@ -263,7 +260,7 @@ def standings(experiment: Experiment, frames: Frames) -> list[Standing]:
     for model in experiment.everyone:
         rows = records_of(last[last["model"] == model.name])
         loudest = max(rows, key=lambda row: row["sigma_grey_levels"], default=None)
-        summary = model.audit.summary if model.audit else None
+        summary = model.audited
         found.append(
             Standing(
                 model=model,
@@ -280,27 +277,26 @@ def standings(experiment: Experiment, frames: Frames) -> list[Standing]:
 
 
 def _robust(model: ModelResults) -> dict[int, RobustAccuracy]:
-    summary = model.audit.summary if model.audit else None
-    budgets = sorted(summary.budgets, key=lambda rates: rates.budget) if summary else ()
-    return {rates.budget: robust_accuracy(summary, rates) for rates in budgets if summary}
+    if (summary := model.audited) is None:
+        return {}
+    budgets = sorted(summary.budgets, key=lambda rates: rates.budget)
+    return {rates.budget: robust_accuracy(summary, rates) for rates in budgets}
 
 
 def answer(lines: Sequence[Standing]) -> str:
     """Return what the models come to in plain words: the best one, and the one whose FGS rate says least."""
-    tried = [line for line in lines if line.worst is not None]
+    tried = [(line, line.worst.value) for line in lines if line.worst is not None]
     if not lines:
         return "Only summaries of a grid are here: no model is audited."
     if not tried:
         which = "The only model is not" if len(lines) == 1 else f"None of the {len(lines)} models is"
         return f"{which} audited: whether a low attack rate is robustness is not known."
-    best = max(tried, key=lambda line: line.worst.value if line.worst else 0.0)
-    most, budget = (best.worst.value if best.worst else 0.0), max(best.robust)
-    share = f"{most:.1f} % of the images stay right under every attack tried within {budget}/255"
+    best, most = max(tried, key=lambda each: each[1])
+    share = f"{most:.1f} % of the images stay right under every attack tried within {max(best.robust)}/255"
     told = f"{best.model.id} holds best: {share}"
     if most < 1.0:
         told = f"None of the {len(tried)} audited models holds: at most {share}"
-    fooled = max(tried, key=lambda line: (line.fgs or 0.0) - (line.worst.value if line.worst else 0.0))
-    left = fooled.worst.value if fooled.worst else 0.0
+    fooled, left = max(tried, key=lambda each: (each[0].fgs or 0.0) - each[1])
     if (fooled.fgs or 0.0) - left < 10.0:
         return f"{told}."
     what = "nothing is left" if left < 0.05 else f"{left:.1f} % are left"
@@ -309,7 +305,7 @@ def answer(lines: Sequence[Standing]) -> str:
 
 def _fgs_alone(model: ModelResults) -> float | None:
     """Return the accuracy in percent that FGS alone would leave: within the largest budget, or else at any distance."""
-    summary = model.audit.summary if model.audit else None
+    summary = model.audited
     largest = max(summary.budgets, key=lambda rates: rates.budget, default=None) if summary else None
     if summary is not None and largest is not None and "fgs" in largest.flipped and "fgs" not in largest.tried:
         return 100.0 * (summary.correct - largest.flipped["fgs"]) / summary.images
@@ -360,7 +356,6 @@ def defence_table(experiment: Experiment, frames: Frames) -> Table | None:
 
 
 def _defence(experiment: Experiment, item: Standing, known: Values, budgets: Sequence[int]) -> Values:
-    audit = item.model.audit.summary if item.model.audit else None
     row: Values = {"id": item.model.id, "model": item.model.name, "data": experiment.data.name}
     row |= {field: known[field] for field in ("method", "method_settings", "paper", "year")}
     row["clean_percent"] = item.clean
@@ -369,18 +364,11 @@ def _defence(experiment: Experiment, item: Standing, known: Values, budgets: Seq
         value, low, high = item.robust[budget][:3] if budget in item.robust else (None, None, None)
         row |= {f"{stem}_percent": value, f"{stem}_low_percent": low, f"{stem}_high_percent": high}
     sigma, flipped = item.noise or (None, None)
-    return row | {
-        "fgs_alone_percent": item.fgs,
-        "noise_sigma_grey_levels": sigma,
-        "noise_flipped_percent": flipped,
-        "audit_verdict": item.verdict,
-        "strength": item.strength,
-        "reasons": known["reasons"],
-        "images": None if audit is None else audit.images,
-        "training_seconds": known["training_seconds"],
-        "audit_seconds": None if audit is None else audit.seconds,
-        "audit_forwards": None if audit is None else audit.forwards,
-    }
+    row |= {"fgs_alone_percent": item.fgs, "noise_sigma_grey_levels": sigma, "noise_flipped_percent": flipped}
+    row |= {"audit_verdict": item.verdict, "strength": item.strength, "reasons": known["reasons"]}
+    images, seconds, forwards = (getattr(item.model.audited, name, None) for name in ("images", "seconds", "forwards"))
+    row |= {"images": images, "training_seconds": known["training_seconds"]}
+    return row | {"audit_seconds": seconds, "audit_forwards": forwards}
 
 
 def _show_noise(cell: Cell) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bangbench.reporting.collect import FoundAudit
-from bangbench.reporting.experiments import LEVELS, MASKED, NOT_AUDITED, Experiment, ModelResults, short_name
+from bangbench.reporting.experiments import LEVELS, NOT_AUDITED, Experiment, ModelResults, short_name
 from bangbench.reporting.table import interval_text, number
-from bangbench.store.audits import PREDICTIONS, VERDICTS, WORST_CASE
+from bangbench.store.audits import PREDICTIONS, VERDICTS, WORST_CASE, AuditSummary
 
 #: A gap in rate between an attack and its twin, in percentage points, from which on it is put into words.
 RATE_GAP = 5.0
@@ -59,9 +58,9 @@ def audit_notes(
 
 def _masked_note(models: Sequence[ModelResults], claims: Sequence[str]) -> tuple[str, ...]:
     parts = [
-        f"{model.id} ({', '.join(masked)}): {worst_case_text(model.audit)}"
+        f"{model.id} ({', '.join(masked)}): {worst_case_text(model.audited)}"
         for model in models
-        if model.audit is not None and (masked := [claim for claim in claims if model.is_masked(claim)])
+        if model.audited is not None and (masked := [claim for claim in claims if model.is_masked(claim)])
     ]
     return (f"Masked, with the worst case over all attacks of the audit: {'; '.join(parts)}.",) if parts else ()
 
@@ -109,13 +108,13 @@ def budget_text(budget: float) -> str:
     return f"{budget:g} ({budget / LEVELS:.2g})"
 
 
-def worst_case_text(audit: FoundAudit) -> str:
+def worst_case_text(summary: AuditSummary) -> str:
     """Return the worst case within the largest budget: ``99.90 % [...] flipped at L_inf 76 (0.3)``."""
-    worst = max(audit.summary.budgets, key=lambda rates: rates.budget, default=None)
+    worst = max(summary.budgets, key=lambda rates: rates.budget, default=None)
     if worst is None:
         return "no budget tried"
     ends = "" if worst.rate_interval is None else f" {interval_text(worst.rate_interval, 2)}"
-    quick = ", quick" if audit.summary.strength == "quick" else ""
+    quick = ", quick" if summary.strength == "quick" else ""
     return f"{number(worst.rate, 2)} %{ends} flipped at L∞ {budget_text(worst.budget)}{quick}"
 
 
@@ -150,12 +149,6 @@ def not_shown(left_out: Iterable[str], without_images: Iterable[str] = ()) -> tu
     lists = (("not shown", ", ".join(left_out)), ("no single images", ", ".join(without_images)))
     told = "; ".join(f"{what}: {names}" for what, names in lists if names)
     return (f"{_capital(told)}.",) if told else ()
-
-
-def masked_claims(model: ModelResults) -> list[str]:
-    """Return the claims about a model that are masked, the worst case last."""
-    claims = model.audit.summary.claims if model.audit else ()
-    return [claim.claim for claim in claims if claim.verdict == MASKED]
 
 
 def _capital(sentence: str) -> str:

@@ -265,7 +265,7 @@ class _Page:
         source = reported.table(_TOLD[part.key]) if part.key in _TOLD else None
         callouts = () if source is None else source.notes[:1]
         if told := {"audit": verdict_sentences, "masking": masking_sentences}.get(part.key):
-            callouts = told(experiment) if tables else ()
+            callouts = told(experiment.models) if tables else ()
         checks = records_of(reported.frames.checks) if part.key == "audit" else []
         return ShownSection(
             id=self.anchor(anchor, part.key),
@@ -280,7 +280,7 @@ class _Page:
     def table(self, table: Table, reported: Reported, downloads: Sequence[str]) -> ShownTable:
         experiment = reported.experiment
         title = table.title.removeprefix(f"{experiment.title}; ")
-        said = {*verdict_sentences(experiment), *masking_sentences(experiment)}
+        said = {*verdict_sentences(experiment.models), *masking_sentences(experiment.models)}
         said |= {*table.notes[: table.name.endswith((*_TOLD.values(),))]}
         notes = tuple(note for note in table.notes if note not in said)
         notes = (DIFFERENCE_NOTE, *notes) if is_compared(table) else notes

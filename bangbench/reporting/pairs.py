@@ -20,9 +20,11 @@ from bangbench.core.statistics import (
     paired_rate_difference,
     wilson_interval,
 )
-from bangbench.reporting.experiments import MASKED, UNMASKED, Experiment, ModelResults
+from bangbench.reporting.attack_tables import masking_sentences
+from bangbench.reporting.experiments import Experiment, ModelResults
 from bangbench.reporting.frames import Frames, Values
-from bangbench.reporting.notes import RATE_GAP, audit_notes
+from bangbench.reporting.notes import audit_mark, audit_notes
+from bangbench.reporting.robustness import attacks_with_images, distances
 from bangbench.reporting.table import (
     MISSING,
     Column,
@@ -31,6 +33,7 @@ from bangbench.reporting.table import (
     make_table,
     number,
     real,
+    value_and_interval,
     value_and_verdict,
     whole,
     words,
@@ -41,13 +44,6 @@ from bangbench.store.headline import headline
 _MOST_MODELS = 4
 _QUARTILES = (0.25, 0.5, 0.75)
 _SIGNIFICANT = 0.05
-
-#: What an unmasked twin changes, and where a gap between the two comes from.
-_TWINS = {
-    "fgs": ("the same attack with a gradient that cannot underflow", "vanished gradients"),
-    "hc1": ("the same attack with the sign of the true class's weight mended", "that sign"),
-}
-_OTHER_TWIN = ("its unmasked twin", "what the twin mends")
 
 _NOTES = (
     "Images: those that both models classify correctly; rates in percent of these, with 95 % Wilson intervals in the "
@@ -89,7 +85,7 @@ class Comparison(NamedTuple):
 
 def common_attacks(first: ModelResults, second: ModelResults) -> list[str]:
     """Return the attacks whose single images both models have, in the order of the tables."""
-    return [name for name in first.attack_names if first.images(name) is not None and second.images(name) is not None]
+    return [name for name in attacks_with_images(first) if name in attacks_with_images(second)]
 
 
 def compare(first: ModelResults, second: ModelResults) -> Comparison:
@@ -107,7 +103,7 @@ def compare(first: ModelResults, second: ModelResults) -> Comparison:
         second=second,
         data=first.attacks[names[0]].record.data.name,
         images=len(images),
-        accuracy=_rates(_flags(images, "attacked"), _flags(other, "attacked")),
+        accuracy=_rates(*(each["attacked"].to_numpy(bool) for each in (images, other))),
         attacks={name: _paired(*pair) for name, pair in pairs.items()},
     )
 
@@ -132,10 +128,7 @@ def compare_named(experiments: Sequence[Experiment], names: tuple[str, str]) -> 
 
 
 def _nothing_in_common(first: ModelResults, second: ModelResults) -> BenchError:
-    having = "; ".join(
-        f"{model.name}: {', '.join(name for name in model.attack_names if model.images(name) is not None) or 'none'}"
-        for model in (first, second)
-    )
+    having = "; ".join(f"{model.name}: {', '.join(attacks_with_images(model)) or 'none'}" for model in (first, second))
     return BenchError(
         f"expected an attack with a Parquet file of single images for both {first.name} and {second.name}, found "
         f"none ({having}); run the same attack on both: bangbench attack {first.name} {second.name} (with "
@@ -157,10 +150,6 @@ def _same_images(first: ModelResults, second: ModelResults, attack: str) -> tupl
     return images, other
 
 
-def _flags(images: pd.DataFrame, name: str) -> Flags:
-    return np.asarray(images[name].to_numpy(bool))
-
-
 def _rates(first: Flags, second: Flags) -> Values:
     """Return both rates in percent with their Wilson intervals, the difference in points, McNemar's p."""
     row: Values = {}
@@ -174,34 +163,32 @@ def _rates(first: Flags, second: Flags) -> Values:
     return row | {"mcnemar_p": p_value if len(first) else None}
 
 
+def _fields(stem: str, unit: str) -> tuple[str, str, str]:
+    return f"{stem}{unit}", f"{stem}_low{unit}", f"{stem}_high{unit}"
+
+
 def _estimate(stem: str, estimate: Estimate | None, unit: str) -> Values:
     low, high = (None, None) if estimate is None or estimate.interval is None else estimate.interval
-    value = None if estimate is None else estimate.value
-    return {f"{stem}{unit}": value, f"{stem}_low{unit}": low, f"{stem}_high{unit}": high}
+    return dict(zip(_fields(stem, unit), (None if estimate is None else estimate.value, low, high), strict=True))
 
 
-def _paired(first: pd.DataFrame, second: pd.DataFrame) -> Values:
+def _paired(*images: pd.DataFrame) -> Values:
     """Return one attack on the images that both models classify correctly."""
-    common = _flags(first, "attacked") & _flags(second, "attacked")
-    flipped = _flags(first, "flipped"), _flags(second, "flipped")
-    both = common & flipped[0] & flipped[1]
-    row: Values = {"images": int(common.sum())} | _rates(flipped[0][common], flipped[1][common])
-    row["both_flipped"] = int(both.sum())
-    for stem, field, unit in (("linf", "linf", "_grey_levels"), ("pass", "pass", "")):
-        row |= _means(stem, _numbers(first, field)[both], _numbers(second, field)[both], unit)
-    for which, images in (("first", first), ("second", second)):
-        held = np.where(_flags(images, "flipped"), _numbers(images, "linf"), np.inf)[common]
-        lower, median, upper = censored_quantiles(held, _QUARTILES) or (None, None, None)
+    common = np.logical_and(*(each["attacked"].to_numpy(bool) for each in images))
+    held = [distances(each)[common] for each in images]
+    flipped = [np.isfinite(each) for each in held]
+    both = np.flatnonzero(common)[flipped[0] & flipped[1]]
+    row: Values = {"images": int(common.sum())} | _rates(*flipped) | {"both_flipped": len(both)}
+    for stem, unit in (("linf", "_grey_levels"), ("pass", "")):
+        row |= _means(stem, unit, *(each[stem].to_numpy(np.float64)[both] for each in images))
+    for which, distance in zip(("first", "second"), held, strict=True):
+        lower, median, upper = censored_quantiles(distance, _QUARTILES) or (None, None, None)
         quartiles = (("median", median), ("lower_quartile", lower), ("upper_quartile", upper))
         row |= {f"{which}_linf_{name}_censored_grey_levels": value for name, value in quartiles}
     return row
 
 
-def _numbers(images: pd.DataFrame, name: str) -> Numbers:
-    return np.asarray(images[name].to_numpy(np.float64))
-
-
-def _means(stem: str, first: Numbers, second: Numbers, unit: str) -> Values:
+def _means(stem: str, unit: str, first: Numbers, second: Numbers) -> Values:
     """Return both means and the difference; nothing where an image has no number, as PASS of a few pixels."""
     difference = paired_mean_difference(first, second)
     known = difference is not None and np.isfinite(difference.value)
@@ -214,7 +201,7 @@ def _means(stem: str, first: Numbers, second: Numbers, unit: str) -> Values:
 
 def pair_table(experiment: Experiment, frames: Frames) -> Table | None:
     """Return what differs between pairs of models on common images; None where no two have single images."""
-    models = [model for model in experiment.models if any(model.images(name) is not None for name in model.attacks)]
+    models = [model for model in experiment.models if attacks_with_images(model)]
     pairs = list(combinations(models, 2))
     chosen = ""
     if len(models) > _MOST_MODELS:
@@ -238,15 +225,15 @@ def comparison_table(experiment: Experiment, comparisons: Sequence[Comparison], 
             whole("Images"),
             *(Column(f"{which.title()} rate (%)", (f"{which}_rate_percent", f"{which}_audit_verdict"), show)
               for which in ("first", "second")),
-            _difference("Difference (points)", "difference", "_points", 2),
+            real("Difference (points)", _fields("difference", "_points"), 2),
             Column("p", ("mcnemar_p",), lambda cell: MISSING if cell[0] is None else p_text(float(cell[0]))),
             whole("Both flipped", "both_flipped"),
             real("First L∞", "first_linf_mean_grey_levels", 2, terminal=False),
             real("Second L∞", "second_linf_mean_grey_levels", 2, terminal=False),
-            _difference("L∞ difference", "linf_difference", "_grey_levels", 2),
+            real("L∞ difference", _fields("linf_difference", "_grey_levels"), 2),
             real("First PASS", "first_pass_mean", 4, terminal=False),
             real("Second PASS", "second_pass_mean", 4, terminal=False),
-            _difference("PASS difference", "pass_difference", "", 4, terminal=False),
+            real("PASS difference", _fields("pass_difference", ""), 4, terminal=False),
             real("First median L∞", "first_linf_median_censored_grey_levels", 2, terminal=False),
             real("Second median L∞", "second_linf_median_censored_grey_levels", 2, terminal=False),
         ),
@@ -263,10 +250,6 @@ def comparison_table(experiment: Experiment, comparisons: Sequence[Comparison], 
     )  # fmt: skip
 
 
-def _difference(header: str, stem: str, unit: str, places: int, **options: bool) -> Column:
-    return real(header, (f"{stem}{unit}", f"{stem}_low{unit}", f"{stem}_high{unit}"), places, **options)
-
-
 def _row(comparison: Comparison, attack: str) -> Values:
     found = dict(comparison.attacks[attack])
     names: Values = {"_label": comparison.title, "first": comparison.first.name, "second": comparison.second.name}
@@ -279,14 +262,13 @@ def _row(comparison: Comparison, attack: str) -> Values:
 
 def _accuracy_note(comparisons: Sequence[Comparison]) -> str:
     """Return the accuracies of each pair over all images, correctly classified or not."""
-    pairs = "; ".join(
-        f"{each.title} {number(rates['first_rate_percent'], 2)} and {number(rates['second_rate_percent'], 2)} %, "
-        f"difference {number(rates['difference_points'], 2)} {_ends(rates, 'difference', '_points', 2)} points, "
-        f"p {p_text(rates['mcnemar_p'])}"
-        for each in comparisons
-        if (rates := each.accuracy)["difference_points"] is not None
-    )
-    return f"Accuracy over all {comparisons[0].images:,} test images: {pairs}."
+    show, told = value_and_interval(2), []
+    for each in comparisons:
+        rates, difference = each.accuracy, tuple(each.accuracy[field] for field in _fields("difference", "_points"))
+        if difference[0] is not None:
+            both = f"{number(rates['first_rate_percent'], 2)} and {number(rates['second_rate_percent'], 2)} %"
+            told.append(f"{each.title} {both}, difference {show(difference)} points, p {p_text(rates['mcnemar_p'])}")
+    return f"Accuracy over all {comparisons[0].images:,} test images: {'; '.join(told)}."
 
 
 def p_text(p_value: float) -> str:
@@ -296,98 +278,44 @@ def p_text(p_value: float) -> str:
 
 def paragraph(comparison: Comparison) -> str:
     """Return one paragraph about a comparison; no model is put above the other where an interval includes zero."""
-    first, second = comparison.names
-    rates = comparison.accuracy
-    sentences = [
-        f"{first} and {second} on the same {comparison.images:,} test images of {comparison.data} (95 % intervals in "
-        f"brackets, p by McNemar's exact test): accuracy {number(rates['first_rate_percent'], 2)} % and "
-        f"{number(rates['second_rate_percent'], 2)} %, "
-        f"{_told(rates, comparison.names, 'classifies more of them correctly')}.",
-        *map(_audit_sentence, comparison.names, (comparison.first, comparison.second)),
+    models, names, rates = (comparison.first, comparison.second), comparison.names, comparison.accuracy
+    told = [
+        f"{names[0]} and {names[1]} on the same {comparison.images:,} test images of {comparison.data} (95 % intervals "
+        f"in brackets, p by McNemar's exact test): accuracy {number(rates['first_rate_percent'], 2)} % and "
+        f"{number(rates['second_rate_percent'], 2)} %, {_told(rates, names, 'classifies more of them correctly')}.",
+        *(
+            f"{name} is not audited: its low rates may be robustness or a gradient that is gone."
+            if model.audited is None
+            else f"The audit of {headline(name, model.audited)}."
+            for name, model in zip(names, models, strict=True)
+        ),
     ]
     common = next(iter(comparison.attacks.values()))["images"]
     if common == 0:
-        return f"{' '.join(sentences)} No image is classified correctly by both, so their attacks cannot be compared."
-    sentences.append(f"The attacks are compared on the {common:,} images that both classify correctly.")
-    for attack in _twins_first(list(comparison.attacks)):
-        sentences += [*_twin_sentence(comparison, attack), _rate_sentence(comparison, attack)]
-    return " ".join(sentences)
-
-
-def _audit_sentence(name: str, model: ModelResults) -> str:
-    """Return what the audit of a model says of it."""
-    if model.audit is None:
-        return f"{name} is not audited: its low rates may be robustness or a gradient that is gone."
-    return f"The audit of {headline(name, model.audit.summary)}."
-
-
-def _twins_first(attacks: list[str]) -> list[str]:
-    """Return the attacks in their order, each unmasked one before the attack that it is the twin of."""
-    stems = [attack.removesuffix(UNMASKED) for attack in attacks]
-    return sorted(attacks, key=lambda name: (stems.index(name.removesuffix(UNMASKED)), not name.endswith(UNMASKED)))
-
-
-def _twin_sentence(comparison: Comparison, attack: str) -> list[str]:
-    """Return, ahead of an unmasked attack, what it shows about the masked one, where both were run."""
-    stem = attack.removesuffix(UNMASKED)
-    if stem == attack or stem not in comparison.attacks:
-        return []
-    low, high = comparison.attacks[stem], comparison.attacks[attack]
-    what, cause = _TWINS.get(stem, _OTHER_TWIN)
-    gaps = [
-        f"{name} {number(low[field], 2)} % against {number(high[field], 2)} %"
-        for name, field in zip(comparison.names, ("first_rate_percent", "second_rate_percent"), strict=True)
-        if (high[field] or 0.0) - (low[field] or 0.0) > RATE_GAP
-    ]
-    if not gaps:
-        return [f"{attack}, {what}, flips at most {RATE_GAP:g} points more than {stem} on either model."]
-    return [
-        f"{stem} flips fewer of them than {attack}, {what}: {'; '.join(gaps)}. The gap comes from {cause}: a low rate "
-        f"under {stem} is no robustness there."
-    ]
+        return f"{' '.join(told)} No image is classified correctly by both, so their attacks cannot be compared."
+    told += [*masking_sentences(models), f"The attacks are compared on the {common:,} images that both get right."]
+    return " ".join([*told, *(_rate_sentence(comparison, attack) for attack in comparison.attacks)])
 
 
 def _rate_sentence(comparison: Comparison, attack: str) -> str:
     row, models = comparison.attacks[attack], (comparison.first, comparison.second)
     shown = [
-        f"{number(row[f'{which}_rate_percent'], 2)} % of them for {name}"
-        + (f" ({model.verdict(attack)})" if model.audit else "")
+        f"{number(row[f'{which}_rate_percent'], 2)} % for {name}{audit_mark(model, attack)}"
         for which, name, model in zip(("first", "second"), comparison.names, models, strict=True)
     ]
-    masked = [name for name, model in zip(comparison.names, models, strict=True) if model.verdict(attack) == MASKED]
+    masked = [name for name, model in zip(comparison.names, models, strict=True) if model.is_masked(attack)]
     caution = f"; what is masked is no robustness of {' and '.join(masked)}" if masked else ""
-    told = _told(row, comparison.names, "is flipped more often")
-    return f"{attack} flips {shown[0]} and {shown[1].replace(' of them', '')}: {told}{caution}."
+    return f"{attack} flips {' and '.join(shown)}: {_told(row, comparison.names, 'is flipped more often')}{caution}."
 
 
 def _told(row: Values, names: tuple[str, str], what: str) -> str:
     """Return which of two rates is higher; none where the interval includes zero or the exact test does not agree."""
-    if row["difference_points"] is None:
+    value, low, high = (row[field] for field in _fields("difference", "_points"))
+    if value is None:
         return "no difference can be told"
-    p_value = p_text(row["mcnemar_p"])
-    p_value = f"p {p_value.replace('<', '< ')}" if p_value.startswith("<") else f"p = {p_value}"
-    if not _excludes_zero(row, "difference", "_points") or row["mcnemar_p"] >= _SIGNIFICANT:
-        return (
-            f"a difference of {number(row['difference_points'], 2)} {_ends(row, 'difference', '_points', 2)} points, "
-            f"{p_value}: no difference can be told"
-        )
-    larger = names[0] if row["difference_points"] > 0.0 else names[1]
-    return f"{larger} {what}, by {_size(row, 'difference', '_points', 2)} points, {p_value}"
-
-
-def _excludes_zero(row: Values, stem: str, unit: str) -> bool:
-    low, high = row[f"{stem}_low{unit}"], row[f"{stem}_high{unit}"]
-    return low is not None and (low > 0.0 or high < 0.0)
-
-
-def _ends(row: Values, stem: str, unit: str, places: int) -> str:
-    low = row[f"{stem}_low{unit}"]
-    return "" if low is None else interval_text((low, row[f"{stem}_high{unit}"]), places)
-
-
-def _size(row: Values, stem: str, unit: str, places: int) -> str:
-    """Return a difference and its interval as numbers above zero."""
-    value, low, high = (row[f"{stem}{end}{unit}"] for end in ("", "_low", "_high"))
-    if value < 0.0:
-        value, low, high = -value, -high, -low
-    return f"{value:.{places}f} {interval_text((low, high), places)}"
+    p_value = f"p = {p_text(row['mcnemar_p'])}".replace("= <", "< ")
+    if low is None or low <= 0.0 <= high or row["mcnemar_p"] >= _SIGNIFICANT:
+        ends = interval_text(None if low is None else (low, high), 2)
+        return f"a difference of {number(value, 2)} {ends} points, {p_value}: no difference can be told"
+    ends = interval_text((low, high) if value > 0.0 else (-high, -low), 2)
+    return f"{names[value < 0.0]} {what}, by {abs(value):.2f} {ends} points, {p_value}"

@@ -83,10 +83,14 @@ def attacks_with_images(model: ModelResults) -> dict[str, pd.DataFrame]:
     return {name: images for name in model.attack_names if (images := model.images(name)) is not None}
 
 
+def distances(images: pd.DataFrame) -> Numbers:
+    """Return L_inf of all images (grey levels), infinite where they were not flipped; (images,)."""
+    return np.asarray(np.where(images["flipped"], images["linf"], np.inf), dtype=np.float64)
+
+
 def linf_or_infinite(images: pd.DataFrame) -> Numbers:
     """Return L_inf of the attacked images (grey levels), infinite where the attack failed; (attacked,)."""
-    flipped, linf = images["flipped"].to_numpy(bool), images["linf"].to_numpy(np.float64)
-    return np.asarray(np.where(flipped, linf, np.inf)[images["attacked"].to_numpy(bool)])
+    return np.asarray(distances(images)[images["attacked"].to_numpy(bool)])
 
 
 def worst_case(images: Sequence[pd.DataFrame]) -> Numbers:

@@ -60,7 +60,7 @@ def test_masked_stands_against_unmasked_with_what_it_means(records):
 
     assert printed(table, "FGS rate (%)") == ["1.68"]
     assert printed(table, "FGS-unmasked rate (%)") == ["100.00"]
-    assert masking_sentences(records.experiment()) == (
+    assert masking_sentences(records.experiment().models) == (
         "FGS against fgs-unmasked (B1 1.68 against 100.00 %, 98.30 % of gradients blank): what fgs-unmasked flips "
         "beyond FGS was hidden by vanished float32 gradients, not resisted.",
         "HC1 against hc1-unmasked (B1 95.20 against 99.80 %, median L∞ 204.25 against 115.00): where the true logit is "
@@ -75,7 +75,7 @@ def test_twins_that_do_alike_are_said_to_and_what_withstands_both_is_counted(rec
     records.attack("t/R0", "fgs", rate=98.0)
     records.attack("t/R0", "fgs-unmasked")
 
-    alike, other = masking_sentences(records.experiment())
+    alike, other = masking_sentences(records.experiment().models)
 
     assert alike == "FGS flips at most 5 points less than fgs-unmasked: little separates the two."
     assert "30.00 % of R0's images withstand even zoo-unmasked" in other

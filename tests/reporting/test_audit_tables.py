@@ -46,7 +46,7 @@ def test_verdicts_stand_claim_by_claim_twins_side_by_side(records):
     ]  # fmt: skip
     assert table.frame["audit_verdict"].tolist()[:3] == ["masked", "sound", "masked"]
     assert table.frame["reasons"][2] == "fgs-masked, loss-underflow"
-    assert verdict_sentences(records.experiment()) == (
+    assert verdict_sentences(records.experiment().models) == (
         "B1 is masked under fgs, hc1 (fgs 2.40 % at a mean L∞ of 6.4, unmasked 100.00 % at 40.4; hc1 95.30 % at a mean "
         "L∞ of 200.1, unmasked 99.80 % at 121.4; fgs-masked, hot-cold-sign): these rates are no robustness; all "
         "attacks of the audit together: 99.49 % [98.82, 99.78] flipped at L∞ 76 (0.3).",
@@ -58,7 +58,7 @@ def test_sound_and_suspect_models_are_told_apart(records):
     records.audit("t/R1")
     records.audit("t/X", verdict="suspect", reasons=("few",))
 
-    suspect, sound = verdict_sentences(records.experiment())
+    suspect, sound = verdict_sentences(records.experiment().models)
 
     assert suspect.startswith("X is suspect in overall (few): read with care")
     assert sound.startswith("R0, R1 are sound (R0 99.49 %")

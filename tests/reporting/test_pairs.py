@@ -82,7 +82,7 @@ def test_the_paragraph_puts_no_model_above_the_other_where_chance_may_have(recor
     records.images("t/B1", "fgs", [4.0] * 8 + [NEVER] * 2)
     told = paragraph(comparison_of(records))
 
-    assert "fgs flips 90.00 % of them for R0 and 80.00 % for B1: a difference of 10.00" in told
+    assert "fgs flips 90.00 % for R0 and 80.00 % for B1: a difference of 10.00" in told
     assert "no difference can be told" in told.split("fgs flips")[1]
 
 
@@ -95,12 +95,11 @@ def test_the_paragraph_says_which_model_is_flipped_more_often_and_why_that_is_no
     told = paragraph(comparison_of(records))
 
     assert "R0 is flipped more often, by 95.00 [" in told
-    assert "fgs flips fewer of them than fgs-unmasked" in told
-    assert "B1 5.00 % against 100.00 %" in told
+    assert "FGS against fgs-unmasked (B1 5.00 against 100.00 %" in told
     assert "what is masked is no robustness of B1" in told
     assert "R0 is not audited" in told
     assert "The audit of B1: robust accuracy" in told
-    assert told.index("fgs-unmasked flips") < told.index("fgs flips 100.00 %")
+    assert told.index("FGS against fgs-unmasked") < told.index("fgs flips 100.00 %")
 
 
 def test_where_no_image_is_classified_correctly_by_both_nothing_is_said_of_attacks(records):
