@@ -17,6 +17,12 @@ class FileSpec(Spec):
     name: str = Field(description="mnist or cifar10.")
 
 
+class CacheSpec(Spec):
+    """A look at the decoded images that are kept."""
+
+    clear: bool = Field(False, description="Remove them all; they are decoded again when they are needed.")
+
+
 def with_shape(data: str | None, resize: int | None, crop: int | None) -> str | None:
     """Return the text of a source that is resized and cropped, as `open_source` reads it; `ValueError` without one."""
     if resize is None and crop is None:
