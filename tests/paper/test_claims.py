@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bangbench.core.statistics import newcombe_interval, welch_interval
-from bangbench.paper.claims import claim_table, claims
+from bangbench.core.statistics import newcombe_interval, prediction_interval, welch_interval
+from bangbench.paper.agreement import claims
+from bangbench.paper.claims import claim_table
 from bangbench.reporting.frames import frames_of
 from bangbench.reporting.render import RENDERERS
 from bangbench.store.records import LinfSummary, Moments
@@ -80,8 +81,10 @@ def test_an_attack_that_was_not_run_is_not_measured(records):
     records.attack("table1/R0", "fgs")
     table = records.table(claim_table)
 
-    assert printed(table, "HC1 rate") == ["R0", "HC1 rate", "99.53", *["–"] * 3, "not measured"]  # noqa: RUF001
-    assert table.notes[0].startswith("Of 7 published numbers 4 agree, 0 differ, 3 are not measured, as far as the")
+    assert printed(table, "HC1 rate") == ["R0", "HC1 rate", "99.53", *["–"] * 4, "not measured"]  # noqa: RUF001
+    assert table.notes[0].startswith(
+        "Of 7 published numbers 4 agree, 0 differ, 3 are not measured. 4 are judged by one training as"
+    )
 
 
 def test_an_attack_that_flipped_nothing_has_a_rate_but_no_means(records):
@@ -93,7 +96,7 @@ def test_an_attack_that_flipped_nothing_has_a_rate_but_no_means(records):
     group = only_group(records)
 
     assert claim_of(group, "FGS rate", "B1").agreement == "differs"
-    assert claim_of(group, "FGS L∞", "B1")[4:8] == (None, None, "no interval", 0)
+    assert claim_of(group, "FGS L∞", "B1")[4:9] == (None, None, "no interval", 0, None)
     assert "2 have no interval" in claim_table(group, frames_of([group])).notes[0]
 
 
@@ -113,7 +116,7 @@ def test_numbers_on_other_data_get_no_verdict(records):
     table = records.table(claim_table)
 
     assert set(table.frame["verdict"]) == {"other data", "not measured"}
-    counts = "Of 7 published numbers 0 agree, 0 differ, 3 are not measured, 4 were measured on other data, as far as"
+    counts = "Of 7 published numbers 0 agree, 0 differ, 3 are not measured, 4 were measured on other data."
     assert table.notes[0].startswith(counts)
     assert any("measured on cifar10-jpeg, not on the images of the published numbers" in note for note in table.notes)
 
@@ -125,8 +128,8 @@ def test_numbers_are_printed_with_the_decimals_of_the_paper_and_filed_by_unit(re
     score_row = dict(zip(header.split(","), score.split(","), strict=True))
     linf_row = dict(zip(header.split(","), linf.split(","), strict=True))
 
-    assert printed(table, "FGS PASS")[2:5] == ["0.4072", "0.4071", "-0.0001"]
-    assert printed(table, "FGS L∞") == ["R0", "FGS L∞", "40.51", "40.56", "0.05", "[-0.41, 0.51]", "agrees"]
+    assert printed(table, "FGS PASS")[2:6] == ["0.4072", "0.4071", "1", "-0.0001"]
+    assert printed(table, "FGS L∞") == ["R0", "FGS L∞", "40.51", "40.56", "1", "0.05", "[-0.41, 0.51]", "agrees"]
     assert (score_row["published_pass"], score_row["published_percent"]) == ("0.4072", "")
     assert (linf_row["ours_grey_levels"], linf_row["ours_pass"]) == ("40.5612", "")
     assert float(linf_row["difference_low_grey_levels"]) == pytest.approx(-0.4096, abs=1e-4)
@@ -173,7 +176,7 @@ def test_the_notes_say_what_the_interval_leaves_out(records):
 
     notes = " ".join(records.table(claim_table).notes)
 
-    assert "The interval covers the sampling of images, not training with another seed" in notes
+    assert "With one seed the interval covers the sampling of images, not training with another seed" in notes
     assert "rather too wide, so that of 100 numbers that are equal in truth at most about 5 differ by chance" in notes
 
 
@@ -183,6 +186,7 @@ def test_the_counts_say_what_agreement_is_worth(records):
     counts = records.table(claim_table).notes[0]
 
     assert "the sampling of images goes, not training with another seed" in counts
+    assert "refutes nothing" in counts
     assert "no difference was found, not that there is none" in counts
 
 
@@ -208,3 +212,53 @@ def test_noise_that_never_flips_an_image_does_not_differ_from_the_paper(records)
 
     assert set(table.frame["verdict"]) == {"no interval"}
     assert any("not the same count for all of them" in note for note in table.notes)
+
+
+def trained(records, name, seed, attack="fgs", **changes):
+    """Write the card of a regular model of a seed, and one attack on it."""
+    model = {"seed": seed, "weights_sha256": f"{seed:02x}" * 32, "method": "regular", "method_settings": {}}
+    records.card(name, iterations=10_000, **model)
+    records.attack(name, attack, iterations=10_000, **model, **changes)
+
+
+@pytest.mark.parametrize(("within", "rates"), [(True, (88.0, 90.0, 93.0)), (False, (94.0, 94.2, 94.1))])
+def test_several_seeds_judge_by_whether_the_published_number_could_be_one_more_of_them(records, within, rates):
+    for seed, rate in enumerate(rates):
+        trained(records, f"table1/R0{f'-s{seed}' * bool(seed)}", seed, rate=rate, flipped=int(99.16 * rate))
+    group = only_group(records)
+    low, high = prediction_interval(np.array(rates))
+
+    found = claim_of(group, "FGS rate")
+
+    assert (found.ours, found.seeds) == (pytest.approx(np.mean(rates)), 3)
+    assert found.interval == pytest.approx((low - 90.33, high - 90.33))
+    assert found.agreement == ("agrees" if within else "differs")
+    assert {claim.model for claim in claims(group)} == {"R0"}
+    notes = claim_table(group, frames_of([group])).notes
+    assert f"1 are judged by 3 seeds, of which {int(within)} agree." in notes[0]
+    assert any("it is the prediction interval" in note for note in notes)
+
+
+def test_rows_that_are_trained_alike_share_their_seeds_and_a_seed_counts_once(records):
+    trained(records, "table1/R0", 0, rate=90.0)
+    trained(records, "table1/R1", 1, rate=92.0)
+    trained(records, "table1/R0-s1", 1, rate=92.0)
+    trained(records, "table1/R0-s2", 2, rate=94.0)
+    group = only_group(records)
+
+    rates = [claim_of(group, "FGS rate", model) for model in ("R0", "R1")]
+
+    assert [(claim.published, claim.ours, claim.seeds) for claim in rates] == [(90.33, 92.0, 3), (91.41, 92.0, 3)]
+    assert len(claims(group)) == 14
+
+
+def test_a_number_that_only_one_seed_has_is_judged_by_its_images(records):
+    trained(records, "table1/R0", 0)
+    trained(records, "table1/R0-s1", 1)
+    trained(records, "table1/R0-s1", 1, "hc1")
+    group = only_group(records)
+
+    assert claim_of(group, "FGS rate").seeds == 2
+    assert claim_of(group, "FGS rate").agreement == "no interval"  # both seeds give the same number
+    assert claim_of(group, "HC1 rate").seeds == 1
+    assert claim_of(group, "HC1 rate").interval == newcombe_interval(9893, 9916, 9869, 9916)
