@@ -138,7 +138,7 @@ def owners(runs: Iterable[Run]) -> str:
     kinds: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         kinds.setdefault((run.name, run.owner), []).append(run.kind)
-    return "; ".join(f"{owner}: {', '.join(names)}" for (_, owner), names in kinds.items())
+    return "; ".join(f"{owner}: {', '.join(dict.fromkeys(names))}" for (_, owner), names in kinds.items())
 
 
 def described(place: Provenance) -> dict[str, str]:
