@@ -113,11 +113,14 @@ class Audit:
         return accuracy_figure(self.record.model.name, self.summary)
 
     def save(self, folder: str | Path) -> Path:
-        """Write audit.json and audit.parquet, as the command line does, and return the record's path.
+        """Write audit.json and audit.parquet for `bangbench report`, and return the record's path.
 
-        Under results/NAME, or results/GROUP/NAME, `bangbench report` reads them.
+        folder: a name, ``mine`` or ``audits/mine``, goes under results/ in the working directory, where the report
+        looks; a path from the root of the file system, or one that begins with results/, is taken as it is.
         """
         place = Path(folder)
+        if not place.is_absolute() and place.parts[:1] != ("results",):
+            place = Path("results", check_name(place.as_posix()))
         name = f"{place.parent.name}/{place.name}" if place.parent.parent.name == "results" else place.name
         info = self.record.model.model_copy(update={"name": check_name(name)})
         path = place / f"{AUDIT}.json"

@@ -22,8 +22,9 @@ from bangbench.interface.inputs import Batch, Images, Labels, read_batch
 from bangbench.interface.models import Model, Subject, borrowed, preprocessing
 from bangbench.interface.progress import bar
 from bangbench.nets.predict import batch_size_for, predict
+from bangbench.noise.cells import Outline, Stretch, count_cells, summarise
+from bangbench.noise.count import Counts, Noise, count_flips
 from bangbench.noise.count import Images as Chosen
-from bangbench.noise.count import Noise, count_flips
 from bangbench.noise.select import select_images
 from bangbench.noise.spec import NoiseSpec
 from bangbench.store.records import NoiseSummary
@@ -38,28 +39,39 @@ class Noisy:
     """How often noise flips models; the first is the reference.
 
     indices, labels: int64 (N,), places and classes of the images that take part; flipped: int32 (models, sigmas, N),
-    noisy copies that are classified otherwise than as the label, of `summary.draws` each.
+    noisy copies that are classified otherwise than as the label, of `draws` of each image, int64 (models, sigmas).
     """
 
     models: tuple[str, ...]
     indices: NDArray[np.int64]
     labels: NDArray[np.int64]
     flipped: NDArray[np.int32]
+    draws: NDArray[np.int64]
     summary: NoiseSummary
     notes: tuple[str, ...]
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return one row per model and sigma (grey levels): flipped copies in percent, with a 95 % interval."""
+        """Return one row per model and sigma (grey levels): flipped copies in percent, with a 95 % interval.
+
+        The interval is of the mean over images; with a precision, of the drawing, for all rows together.
+        """
         import pandas as pd
 
-        percent = 100.0 * self.flipped / self.summary.draws
+        percent = 100.0 * self.flipped / self.draws[..., None]
         low, high = (ends.clip(0.0, 100.0) for ends in t_interval_ends(percent))
-        rows = [
-            (name, sigma, percent[model, place].mean(), low[model, place], high[model, place], len(self.indices))
-            for model, name in enumerate(self.models)
-            for place, sigma in enumerate(self.summary.sigmas)
-        ]
-        return pd.DataFrame(rows, columns=["model", "sigma", "flipped_percent", "low", "high", "images"])
+        if self.summary.flipped_interval is not None:
+            low, high = np.moveaxis(np.array(self.summary.flipped_interval)[:, 0], -1, 0)
+        model, sigma = np.indices(self.draws.shape).reshape(2, -1)
+        columns = {
+            "model": np.array(self.models)[model],
+            "sigma": np.array(self.summary.sigmas)[sigma],
+            "flipped_percent": percent.mean(axis=-1).ravel(),
+            "low": low.ravel(),
+            "high": high.ravel(),
+            "images": len(self.indices),
+            "draws": self.draws.ravel(),
+        }
+        return pd.DataFrame(columns)
 
     @property
     def images(self) -> pd.DataFrame:
@@ -72,7 +84,7 @@ class Noisy:
             "sigma": np.array(self.summary.sigmas)[sigma],
             "index": self.indices[image],
             "label": self.labels[image],
-            "draws": self.summary.draws,
+            "draws": self.draws[model, sigma],
             "flipped": self.flipped.ravel(),
         }
         return pd.DataFrame(columns)
@@ -88,7 +100,7 @@ class Noisy:
         head = " ".join(f"{f'σ = {sigma:g}':>9}" for sigma in self.summary.sigmas)  # noqa: RUF001
         lines = [
             f"noisy copies not classified correctly (%), {self.summary.images:,} images, "
-            f"{self.summary.draws:,} draws each",
+            f"{'' if self.summary.precision is None else 'up to '}{self.summary.draws:,} draws each",
             f"  {'':{width}}  {head}",
             *(
                 f"  {name:{width}}  {' '.join(f'{value:9.2f}' for value in surface[-1])}"
@@ -107,6 +119,7 @@ def noise_eval(
     *,
     sigma: float | Sequence[float] | None = None,
     draws: int = 1000,
+    precision: float | None = None,
     per_class: int = 100,
     seed: int = 0,
     clip: bool = True,
@@ -123,10 +136,21 @@ def noise_eval(
     Raises `UsageError` for images, labels or models of another form, and where no image is right in all models.
     """
     sigmas = None if sigma is None else tuple(np.atleast_1d(np.asarray(sigma, np.float64)).tolist())
-    given = {"sigma": sigmas, "draws": draws, "per_class": per_class, "seed": seed, "clip": clip}
+    given = {
+        "sigma": sigmas,
+        "draws": draws,
+        "precision": precision,
+        "per_class": per_class,
+        "seed": seed,
+        "clip": clip,
+    }
     if not models:
         raise UsageError("models: expected at least one, by its name, found none")
-    spec = make_settings("noise_eval", NoiseSpec, {**given, "models": ("first", "others"), "batch_size": batch_size})
+    spec = make_settings(
+        "noise_eval",
+        NoiseSpec,
+        {**given, "seed": seed, "clip": clip, "batch_size": batch_size, "models": ("first", "others")},
+    )
     batch, own = read_batch(images, labels), preprocessing(input_scale, mean, std)
     with ExitStack() as stack:
         subjects = [
@@ -149,24 +173,20 @@ def _counted(subjects: Sequence[Subject], batch: Batch, spec: NoiseSpec, progres
         )
     chosen = select_images(correct, batch.labels, spec.per_class)
     noise = Noise(spec.sigmas(batch.pixels.shape[1]), spec.draws, spec.seed, spec.clip)
+    per_class = np.bincount(batch.labels[chosen], minlength=subjects[0].classes)
+    outline = Outline(len(subjects), (0,), noise, tuple(per_class.tolist()), spec.precision)
     images = Chosen(pixels[chosen], labels[chosen], chosen)
-    forwards = len(classifiers) * len(noise.sigmas) * len(chosen) * noise.draws
-    progress.start("noise", forwards, unit="img")
-    try:
-        size = spec.batch_size or batch_size_for(device, batch.pixels[:1].size)
-        flipped = count_flips(classifiers, images, noise, size, progress).flipped
-    finally:
-        progress.finish()
-    percent = 100.0 * flipped.sum(axis=-1) / (len(chosen) * noise.draws)
-    summary = NoiseSummary(
-        stages=(0,),
-        sigmas=noise.sigmas,
-        draws=noise.draws,
-        images=len(chosen),
-        images_per_class=tuple(np.bincount(batch.labels[chosen], minlength=subjects[0].classes).tolist()),
-        flipped_percent=percent[:, None, :].tolist(),
-        forwards=forwards,
-        seconds=time.perf_counter() - begin,
-    )
+    size = spec.batch_size or batch_size_for(device, batch.pixels[:1].size)
+
+    def count(this: Stretch) -> Counts:
+        progress.start("noise", int(this.cells.sum()) * this.draws * len(chosen), unit="img")
+        try:
+            own = noise._replace(first=this.first, draws=this.draws)
+            return count_flips(classifiers, images, own, size, progress, this.cells)
+        finally:
+            progress.finish()
+
+    counted = count_cells(outline, count)
+    summary = summarise(outline, counted, time.perf_counter() - begin)
     names = tuple(subject.name for subject in subjects)
-    return Noisy(names, chosen, batch.labels[chosen], flipped, summary, batch.notes)
+    return Noisy(names, chosen, batch.labels[chosen], counted.flipped, counted.draws, summary, batch.notes)

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bangbench.core.device import choose_device
 from bangbench.core.errors import BenchError, UsageError
@@ -17,6 +19,7 @@ from bangbench.nets.classifier import Classifier
 from bangbench.nets.models import Model, open_model
 from bangbench.nets.references import check_own, given_by
 from bangbench.noise.arithmetic import check_arithmetic
+from bangbench.noise.cells import Outline
 from bangbench.noise.count import Noise
 from bangbench.noise.spec import NoiseSpec
 from bangbench.store.layout import versus_name
@@ -43,6 +46,12 @@ class Plan(NamedTuple):
     def name(self) -> str:
         """Return the name of the results."""
         return versus_name([model.name for model in self.models])
+
+    def outline(self, chosen: NDArray[np.int64]) -> Outline:
+        """Return what is counted on the images whose test indices are chosen."""
+        per_class = np.bincount(self.test.labels[chosen], minlength=len(self.test.class_names))
+        counts, spec = tuple(per_class.tolist()), self.spec
+        return Outline(len(self.models), self.stages, self.noise, counts, spec.precision, spec.arithmetic)
 
     @property
     def classifiers(self) -> list[Classifier]:

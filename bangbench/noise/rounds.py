@@ -17,9 +17,9 @@ from bangbench.core.shares import Share, Work, processes_for, share_out
 from bangbench.core.spec import fingerprint_of
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.predict import batch_size_for, to_device
-from bangbench.noise.count import COMPARED_DRAWS, Counts, Images, count_flips
+from bangbench.noise.cells import Stretch, Total, count_cells
+from bangbench.noise.count import Counts, Images, count_flips
 from bangbench.noise.plan import Plan, make_plan
-from bangbench.noise.precision import Looks, narrow_cells, plan_looks
 from bangbench.noise.spec import NoiseSpec
 from bangbench.store.chunks import Chunks
 
@@ -71,27 +71,9 @@ class Opening(NamedTuple):
         return self.chosen[first : first + self.round.chunk_images]
 
 
-class Total(NamedTuple):
-    """What was counted: flipped copies, (classifiers, sigmas, N), of so many draws per image, (classifiers, sigmas).
-
-    differing: as in `Counts`, of all images and cells together; None where the arithmetic is float32.
-    """
-
-    flipped: NDArray[np.int32]
-    draws: NDArray[np.int64]
-    differing: int | None
-
-    @property
-    def compared(self) -> int:
-        """Return how many copies were computed in float32 as well."""
-        if self.differing is None:
-            return 0
-        return int(np.minimum(self.draws, COMPARED_DRAWS).sum()) * len(self.flipped[0, 0])
-
-
 def open_chunks(plan: Plan, chosen: NDArray[np.int64], folder: Path) -> Chunks:
     """Return the chunks of a run in `folder`, those that an earlier one of the same settings left among them."""
-    looks = looks_of(plan, len(chosen))
+    looks = plan.outline(chosen).looks()
     rounds = [] if looks is None else [_CHUNK_COPIES, *looks]
     return Chunks(folder, fingerprint_of([plan.key, CHUNK_IMAGES, chosen.tolist(), *rounds]))
 
@@ -99,27 +81,13 @@ def open_chunks(plan: Plan, chosen: NDArray[np.int64], folder: Path) -> Chunks:
 def count_rounds(
     plan: Plan, classifiers: Sequence[Classifier], chosen: NDArray[np.int64], chunks: Chunks, progress: Progress
 ) -> Total:
-    """Count flipped draws in one round of all draws or, with a precision, until every cell is narrow enough.
+    """Count flipped draws round by round; computes the chunks that are not there yet."""
 
-    Every image has the same number of draws in a cell. Computes the chunks that are not there yet.
-    """
-    size = len(classifiers), len(plan.noise.sigmas)
-    flipped = np.zeros((*size, len(chosen)), dtype=np.int32)
-    drawn, cells, differing, first = np.zeros(size, dtype=np.int64), np.ones(size, dtype=np.bool_), 0, 0
-    looks = looks_of(plan, len(chosen))
-    for place, end in enumerate((plan.noise.draws,) if looks is None else looks.ends):
-        this = _round(plan, (place, first, end), cells)
-        counts = _count_round(plan, classifiers, Opening(plan.spec, chosen, this, chunks), progress)
-        flipped += counts.flipped
-        differing += 0 if counts.differing is None else int(counts.differing.sum())
-        drawn[cells], first = end, end
-        if looks is not None:
-            pooled = flipped[cells].sum(axis=-1, dtype=np.int64)
-            cells = cells.copy()  # the round keeps the cells that it counted
-            cells[cells] = ~narrow_cells(pooled, end * len(chosen), looks.error, looks.precision)
-        if not cells.any():
-            break
-    return Total(flipped, drawn, None if plan.spec.arithmetic == "float32" else differing)
+    def count(stretch: Stretch) -> Counts:
+        opening = Opening(plan.spec, chosen, _round(plan, stretch), chunks)
+        return _count_round(plan, classifiers, opening, progress)
+
+    return count_cells(plan.outline(chosen), count)
 
 
 @contextmanager
@@ -130,22 +98,10 @@ def open_work(opening: Opening) -> Iterator[Work]:
         yield Work(plan.key, partial(_count_chunks, plan, plan.classifiers, opening))
 
 
-def looks_of(plan: Plan, images: int) -> Looks | None:
-    """Return when the cells are looked at, at the end of every round; None without a precision, in one round of all.
-
-    It follows from what a record holds, which thus tells the level of its intervals.
-    """
-    if plan.spec.precision is None:
-        return None
-    cells = len(plan.models) * len(plan.stages) * len(plan.noise.sigmas)
-    return plan_looks(images, cells, plan.spec.precision, plan.noise.draws)
-
-
-def _round(plan: Plan, span: tuple[int, int, int], cells: NDArray[np.bool_]) -> Round:
-    """Return a round: `span` is its place, its first draw and the one after its last."""
-    place, first, end = span
-    least = 1 if plan.spec.precision is None else -(-_CHUNK_COPIES // (end - first))
-    return Round(place, first, end - first, cells, max(CHUNK_IMAGES, least))
+def _round(plan: Plan, stretch: Stretch) -> Round:
+    """Return a round: short ones have more images per chunk."""
+    least = 1 if plan.spec.precision is None else -(-_CHUNK_COPIES // stretch.draws)
+    return Round(*stretch, max(CHUNK_IMAGES, least))
 
 
 def _count_round(plan: Plan, classifiers: Sequence[Classifier], opening: Opening, progress: Progress) -> Counts:

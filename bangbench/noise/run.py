@@ -18,14 +18,14 @@ from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.predict import predict, to_device
+from bangbench.noise.cells import Total, summarise
 from bangbench.noise.plan import Plan, make_plan
-from bangbench.noise.precision import Looks, cell_intervals
-from bangbench.noise.rounds import Total, count_rounds, looks_of, open_chunks
+from bangbench.noise.rounds import count_rounds, open_chunks
 from bangbench.noise.select import select_images
 from bangbench.noise.spec import NoiseSpec
 from bangbench.store.files import check_writable
 from bangbench.store.layout import NOISE, results_folder
-from bangbench.store.records import NoiseRecord, NoiseSummary, write_record
+from bangbench.store.records import NoiseRecord, write_record
 from bangbench.store.reuse import finished_record
 from bangbench.store.tables import write_table
 
@@ -73,7 +73,7 @@ def _measure(plan: Plan, folder: Path, progress: Progress) -> NoiseRecord:
     chunks = open_chunks(plan, chosen, folder / CHUNKS)
     counted = count_rounds(plan, classifiers, chosen, chunks, progress)
     write_table(folder / TABLE, _columns(plan, chosen, counted), SCHEMA)
-    summary = _summary(plan, chosen, counted, time.perf_counter() - begin)
+    summary = summarise(plan.outline(chosen), counted, time.perf_counter() - begin)
     record = record.model_copy(update={"status": "done", "summary": summary})
     write_record(folder / RECORD, record)
     chunks.clear()
@@ -109,7 +109,7 @@ def _choose_images(plan: Plan, classifiers: Sequence[Classifier], progress: Prog
         raise BenchError(f"no test image is classified correctly at all stages of {names}; train them longer")
     scarce = {
         name: count
-        for name, count in zip(plan.test.class_names, _per_class(plan, chosen), strict=True)
+        for name, count in zip(plan.test.class_names, plan.outline(chosen).images_per_class, strict=True)
         if count < plan.spec.per_class
     }
     if scarce:
@@ -118,14 +118,10 @@ def _choose_images(plan: Plan, classifiers: Sequence[Classifier], progress: Prog
     return chosen
 
 
-def _per_class(plan: Plan, chosen: NDArray[np.int64]) -> tuple[int, ...]:
-    counts = np.bincount(plan.test.labels[chosen], minlength=len(plan.test.class_names))
-    return tuple(int(count) for count in counts)
-
-
 def _columns(plan: Plan, chosen: NDArray[np.int64], counted: Total) -> dict[str, Any]:
     """Return the table's columns: the counts (models, stages, sigmas, images) in C order."""
-    flipped, draws = _surfaces(plan, counted.flipped), _surfaces(plan, counted.draws)
+    surfaces = plan.outline(chosen).surfaces
+    flipped, draws = surfaces(counted.flipped), surfaces(counted.draws)
     model, stage, sigma, image = np.indices(flipped.shape, dtype=np.int32).reshape(4, -1)
     return {
         "model": pa.DictionaryArray.from_arrays(model, [one.name for one in plan.models]),
@@ -136,40 +132,3 @@ def _columns(plan: Plan, chosen: NDArray[np.int64], counted: Total) -> dict[str,
         "draws": draws[model, stage, sigma],
         "flipped": flipped.ravel(),
     }
-
-
-def _summary(plan: Plan, chosen: NDArray[np.int64], counted: Total, seconds: float) -> NoiseSummary:
-    flipped = _surfaces(plan, counted.flipped.sum(axis=-1, dtype=np.int64))
-    draws = _surfaces(plan, counted.draws)
-    looks = looks_of(plan, len(chosen))
-    return NoiseSummary(
-        stages=plan.stages,
-        sigmas=plan.noise.sigmas,
-        draws=plan.noise.draws,
-        images=len(chosen),
-        images_per_class=_per_class(plan, chosen),
-        flipped_percent=(100.0 * flipped / (len(chosen) * draws)).tolist(),
-        forwards=int(draws.sum()) * len(chosen) + counted.compared,
-        seconds=seconds,
-        **({} if looks is None else _stopped(looks, flipped, draws, len(chosen))),
-        **({} if counted.differing is None else _arithmetic(plan, counted)),
-    )
-
-
-def _stopped(looks: Looks, flipped: NDArray[np.int64], draws: NDArray[np.int64], images: int) -> dict[str, Any]:
-    """Return the summary's fields about a run with a precision; flipped, draws: (models, stages, sigmas)."""
-    return {
-        "precision": looks.precision,
-        "draws_used": draws.tolist(),
-        "flipped_interval": cell_intervals(flipped, images * draws, looks.error).tolist(),
-    }
-
-
-def _arithmetic(plan: Plan, counted: Total) -> dict[str, Any]:
-    """Return the summary's fields about a run in a reduced arithmetic."""
-    return {"arithmetic": plan.spec.arithmetic, "compared": counted.compared, "differing": counted.differing}
-
-
-def _surfaces(plan: Plan, values: NDArray[Any]) -> NDArray[Any]:
-    """Return values (classifiers, ...) as (models, stages, ...)."""
-    return values.reshape(len(plan.models), len(plan.stages), *values.shape[1:])

@@ -59,16 +59,23 @@ def test_the_command_line_attacks_alike(steady, digits, on_disk, name, options, 
     assert found.summary.forwards == record.summary.forwards
 
 
-def test_noise_flips_the_same_copies_on_the_command_line(steady, other, digits, on_disk):
-    options = ("--sigma", 60, "--sigma", 100, "--draws", 5, "--per-class", 2, "--seed", 4)
+@pytest.mark.parametrize(("draws", "precision"), [(5, None), (40, 8.0)])
+def test_noise_flips_the_same_copies_on_the_command_line(steady, other, digits, on_disk, draws, precision):
+    options = ("--sigma", 60, "--sigma", 300, "--draws", draws, "--per-class", 2, "--seed", 4)
+    options += () if precision is None else ("--precision", precision)
     results = on_disk("noise-eval", "NETone.safetensors", "NETtwo.safetensors", *options)
-    settings = {"sigma": [60, 100], "draws": 5, "per_class": 2, "seed": 4, "progress": False}
-    found = bb.noise_eval({"one": steady, "two": other}, digits.images, digits.labels, **settings)
+    settings = {"sigma": [60, 300], "draws": draws, "precision": precision, "per_class": 2, "seed": 4}
+    found = bb.noise_eval({"one": steady, "two": other}, digits.images, digits.labels, progress=False, **settings)
     record = read_record(results / "one-vs-two/noise.json", NoiseRecord)
     assert found.summary.model_copy(update={"seconds": record.summary.seconds}) == record.summary
     table = read_table(results / "one-vs-two/noise.parquet").to_pandas()
     for name in ("model", "sigma", "index", "label", "draws", "flipped"):
         assert found.images[name].tolist() == table[name].tolist()
+    rows = found.to_pandas()
+    assert rows["flipped_percent"].tolist() == pytest.approx(np.ravel(record.summary.flipped_percent))
+    if precision is not None:
+        assert len({*rows["draws"]}) > 1
+        assert (rows["high"] - rows["low"])[rows["draws"] < draws].max() < precision
 
 
 @pytest.mark.parametrize(("function", "spec"), [(bb.attack, AttackSpec), (bb.noise_eval, NoiseSpec)])

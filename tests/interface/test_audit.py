@@ -71,12 +71,23 @@ def test_settings_have_the_names_and_defaults_of_the_command(model):
         assert AuditSpec.model_fields[name].description.split()[0] in bb.audit.__doc__
 
 
-def test_the_report_reads_what_is_saved(found, tmp_path):
-    found.save(tmp_path / "results/mine")
-    result = CliRunner().invoke(app, ["report", "--root", str(tmp_path), "--format", "csv"])
+@pytest.mark.parametrize("folder", ["audits/mine", "HERE/results/mine"])
+def test_the_report_reads_what_is_saved(found, tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    path = found.save(folder.replace("HERE", str(tmp_path)))
+    assert path.is_file()
+    result = CliRunner().invoke(app, ["report", "--format", "csv"])
     assert result.exit_code == 0, result.output
     rows = [line for path in (tmp_path / "results/report").glob("*.csv") for line in path.read_text().splitlines()]
     assert any("mine" in row and "worst-case" in row for row in rows)
+
+
+@pytest.mark.parametrize("folder", ["../mine", "a/b/mine", "report/mine"])
+def test_a_name_that_no_report_would_read_is_refused(found, tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="cannot be a name"):
+        found.save(folder)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("given", [{"strength": "strong"}, {"limit": 0}, {"seed": -1}, {"workers": 0}])
