@@ -57,6 +57,12 @@ class Sheet(NamedTuple):
         """Tell whether the pictures have three channels."""
         return any(each.pixels is not None and each.pixels.ndim == 3 for each in self.lines[0].pictures)
 
+    @property
+    def in_words(self) -> str:
+        """Return what stands beneath the pictures, line by line, for a reader who cannot see them."""
+        told = [(line.label, "; ".join(each.text for each in line.pictures if each.text)) for line in self.lines]
+        return f"Small pictures. {'. '.join(' '.join(f'{label}: {texts}'.split()) for label, texts in told if texts)}."
+
 
 class Shown(NamedTuple):
     """One attack on one model, with its pictures."""
@@ -126,8 +132,7 @@ def _comparison(experiment: Experiment, shown: list[Shown]) -> Figure | None:
         section="examples",
         title=f"{title} against {' and '.join(item.model.id for item in shown)}: an image of each class",
         caption=" ".join(_comparison_caption(experiment, shown, sheet, len(labels))),
-        alternative=f"Small pictures, one column per class ({len(indices)} class{'' if len(indices) == 1 else 'es'}): "
-        f"the image, its adversarial image and the perturbation. {' '.join(_spread(item, indices) for item in shown)}",
+        alternative=sheet.in_words,
         content=sheet,
         draw="bangbench.reporting.pictures:draw_sheet",
     )
@@ -194,19 +199,6 @@ def _comparison_caption(experiment: Experiment, shown: list[Shown], sheet: Sheet
         yield f"Classes without an example: {len(experiment.data.class_names) - classes}."
 
 
-def _spread(shown: Shown, indices: list[int]) -> str:
-    """Return a sentence with the numbers beneath one model's pictures."""
-    examples = shown.examples
-    places = {index: place for index in indices if (place := examples.place(index)) is not None}
-    flipped = {index: place for index, place in places.items() if examples.flipped[place]}
-    if not flipped:
-        return f"{shown.model.id}: none of these images was flipped."
-    linf = examples.linf()[list(flipped.values())]
-    text = f"{shown.model.id}: {len(linf)} flipped, L∞ {linf.min()} to {linf.max()} grey levels"
-    scores = [score for index in flipped if (score := shown.score(index)) is not None]
-    return f"{text}, PASS {min(scores):.3f} to {max(scores):.3f}." if scores else f"{text}."
-
-
 def _gallery(experiment: Experiment, shown: Shown) -> Figure:
     """Return lines of the easiest, typical and hardest images of one attack, and of its failures; no image twice."""
     examples, most = shown.examples, _MOST_IMAGES
@@ -218,29 +210,27 @@ def _gallery(experiment: Experiment, shown: Shown) -> Figure:
         "hardest": examples.ranked(max(most, count - most), count),
         "failures": np.flatnonzero(~examples.flipped)[:most],
     }
-    lines = tuple(
+    lines = [
         Line(name, "image", tuple(_gallery_picture(experiment, shown, place) for place in places.tolist()))
         for name, places in parts.items()
         if len(places)
-    )
-    absent = [name for name, places in parts.items() if not len(places)]
-    title = f"{attack_title(shown.attack)} against {shown.model.id}"
-    scarce = [name for name in absent if name != "failures"]
+    ]
+    scarce = [name for name, places in parts.items() if not len(places) and name != "failures"]
+    sheet = Sheet((), tuple(lines), 0)
     return Figure(
         name=f"{experiment.name}-gallery-{shown.model.id}-{shown.attack}",
         section="examples",
-        title=f"{title}: the easiest and the hardest images",
+        title=f"{attack_title(shown.attack)} against {shown.model.id}: the easiest and the hardest images",
         caption=(
             f"{attack_title(shown.attack)} against {shown.described} on {experiment.data.name}: {shown.flipped} "
             f"attacked images were flipped{audit_mark(shown.model, shown.attack)}. Adversarial images with the "
             "smallest L∞ (easiest), around its median and with the largest (hardest), and the originals of the first "
             "failures. Beneath: L∞ in grey levels, true class → class seen."
-            + (" Every attacked image was flipped: there are no failures." if "failures" in absent else "")
+            + ("" if len(parts["failures"]) else " Every attacked image was flipped: there are no failures.")
             + (f" Too few were flipped for these lines: {', '.join(scarce)}." if scarce else "")
         ),
-        alternative=f"Small pictures in lines: {', '.join(line.label for line in lines)}. {shown.flipped} attacked "
-        "images were flipped.",
-        content=Sheet((), lines, 0),
+        alternative=sheet.in_words,
+        content=sheet,
         draw="bangbench.reporting.pictures:draw_sheet",
     )
 
