@@ -13,7 +13,6 @@ from bangbench.reporting.experiments import LEVELS, MASKED, NOT_AUDITED, UNMASKE
 from bangbench.reporting.frames import OVERALL, Frames, Values, records_of
 from bangbench.reporting.notes import VERDICT_WORDS, audited_images, budget_text, left_out_notes, worst_case_text
 from bangbench.reporting.table import (
-    SIGMA,
     Cell,
     Column,
     Table,
@@ -22,7 +21,6 @@ from bangbench.reporting.table import (
     real,
     spread,
     text,
-    whole,
     words,
 )
 from bangbench.store.audits import WORST_CASE, AuditSummary, ClaimVerdict
@@ -38,6 +36,9 @@ _ROBUST = {
     "rate_high_percent": "robust_high_percent",
 }
 
+#: The state of a model that is right hardly more often than by guessing: neither robust nor masked.
+COLLAPSED = "collapsed"
+
 #: What stands in the badge of a verdict: nobody shall read it as "robust".
 BADGES = {
     "sound": "can be trusted",
@@ -45,6 +46,7 @@ BADGES = {
     "suspect": "in doubt",
     "masked": "attacks masked",
     NOT_AUDITED: "not audited",
+    COLLAPSED: "answers at random",
 }
 
 #: What stands where a verdict would.
@@ -253,27 +255,48 @@ class Standing(NamedTuple):
         return " (quick)" if self.strength == "quick" else ""
 
 
-def standings(experiment: Experiment, frames: Frames) -> list[Standing]:
-    """Return the models, those robust under the largest budget first, those without an audit last."""
-    last = frames.noise[frames.noise["is_last"]]
+def standings(experiment: Experiment, frames: Frames | None = None) -> list[Standing]:
+    """Return the models, those robust under the largest budget first, those without an audit last.
+
+    frames: of which the noise is shown, too.
+    """
+    last = None if frames is None else frames.noise[frames.noise["is_last"]]
     found = []
     for model in experiment.everyone:
-        rows = records_of(last[last["model"] == model.name])
+        rows = [] if last is None else records_of(last[last["model"] == model.name])
         loudest = max(rows, key=lambda row: row["sigma_grey_levels"], default=None)
         summary = model.audited
+        clean = summary.accuracy if summary else model.accuracy if model.attacks else None
+        verdict, meaning = _state(model, clean)
         found.append(
             Standing(
                 model=model,
-                verdict=NOT_AUDITED if summary is None else summary.verdict,
-                meaning=NOT_CHECKED if summary is None else trust(summary),
+                verdict=verdict,
+                meaning=meaning,
                 strength=None if summary is None else summary.strength or "before strengths",
-                clean=summary.accuracy if summary else model.accuracy if model.attacks else None,
+                clean=clean,
                 robust=_robust(model),
                 fgs=_fgs_alone(model),
                 noise=None if loudest is None else (loudest["sigma_grey_levels"], loudest["flipped_percent"]),
             )
         )
     return sorted(found, key=lambda item: (-item.worst.value if item.worst else 1.0, -(item.clean or 0.0)))
+
+
+def _state(model: ModelResults, clean: float | None) -> tuple[str, str]:
+    """Return the audit's verdict or what stands in its place, and its meaning.
+
+    A model has collapsed where it is right twice as often as by guessing or less, or less than ten points above it.
+    """
+    chance = 100.0 / model.model.classes
+    if clean is not None and clean < min(2.0 * chance, chance + 10.0):
+        return (
+            COLLAPSED,
+            f"right in {clean:.1f} % of the images, guessing in {chance:.1f} %: there is nothing to attack",
+        )
+    if model.audited is None:
+        return NOT_AUDITED, NOT_CHECKED
+    return model.audited.verdict, trust(model.audited)
 
 
 def _robust(model: ModelResults) -> dict[int, RobustAccuracy]:
@@ -311,71 +334,3 @@ def _fgs_alone(model: ModelResults) -> float | None:
         return 100.0 * (summary.correct - largest.flipped["fgs"]) / summary.images
     measured = model.summary("fgs")
     return None if measured is None else 100.0 * (measured.correct - measured.flipped) / measured.images
-
-
-def defence_table(experiment: Experiment, frames: Frames) -> Table | None:
-    """Return one row per model: its method and where that is from, clean and robust accuracy, verdict and cost."""
-    listed = standings(experiment, frames)
-    known = {row["model"]: row for row in records_of(frames.models)}
-    budgets = sorted({budget for item in listed for budget in item.robust})
-    rows = [_defence(experiment, item, known[item.model.name], budgets) for item in listed]
-    robust = [f"robust_at_{budget}_grey_levels" for budget in budgets]
-    return make_table(
-        f"{experiment.name}-defences",
-        f"{experiment.title}; every defence in one row",
-        rows,
-        (
-            words("ID"),
-            words("Method"),
-            words("Paper", terminal=False),
-            Column("Year", ("year",), lambda cell: str(cell[0]) if cell[0] else text((None,)), terminal=False),
-            real("Clean (%)", "clean_percent", 1),
-            *(
-                real(f"Robust at {budget} (%)", (f"{stem}_percent", f"{stem}_low_percent", f"{stem}_high_percent"), 1)
-                for budget, stem in zip(budgets, robust, strict=True)
-            ),
-            real("FGS alone (%)", "fgs_alone_percent", 1),
-            Column(f"Noise flips (%), at {SIGMA}", ("noise_flipped_percent", "noise_sigma_grey_levels"), _show_noise),
-            Column("Verdict", ("audit_verdict", "strength"), _show_verdict, left=True),
-            words("Reasons", terminal=False),
-            real("Training (s)", "training_seconds", 0, terminal=False),
-            real("Audit (s)", "audit_seconds", 0, terminal=False),
-            whole("Audit forwards", "audit_forwards", terminal=False),
-        ),
-        (
-            "Robust: percent of all audited images that are correct and stay so under all attacks of the audit "
-            "together within an L∞ budget (grey levels), with the 95 % Wilson interval; sorted by the largest budget. "
-            "FGS alone: what that attack by itself would have left there (at any distance where the model is not "
-            "audited); far above the robust accuracy, it is a vanished gradient.",
-            f"Noise: percent of copies with Gaussian noise of the largest {SIGMA} tried (grey levels, in brackets) "
-            f"that are flipped. Verdict: {VERDICT_WORDS}; (quick): the audit did not try hard. Cost: seconds of "
-            "training and of the audit, and forward passes of the audit.",
-            *left_out_notes(experiment),
-        ),
-    )
-
-
-def _defence(experiment: Experiment, item: Standing, known: Values, budgets: Sequence[int]) -> Values:
-    row: Values = {"id": item.model.id, "model": item.model.name, "data": experiment.data.name}
-    row |= {field: known[field] for field in ("method", "method_settings", "paper", "year")}
-    row["clean_percent"] = item.clean
-    for budget in budgets:
-        stem = f"robust_at_{budget}_grey_levels"
-        value, low, high = item.robust[budget][:3] if budget in item.robust else (None, None, None)
-        row |= {f"{stem}_percent": value, f"{stem}_low_percent": low, f"{stem}_high_percent": high}
-    sigma, flipped = item.noise or (None, None)
-    row |= {"fgs_alone_percent": item.fgs, "noise_sigma_grey_levels": sigma, "noise_flipped_percent": flipped}
-    row |= {"audit_verdict": item.verdict, "strength": item.strength, "reasons": known["reasons"]}
-    images, seconds, forwards = (getattr(item.model.audited, name, None) for name in ("images", "seconds", "forwards"))
-    row |= {"images": images, "training_seconds": known["training_seconds"]}
-    return row | {"audit_seconds": seconds, "audit_forwards": forwards}
-
-
-def _show_noise(cell: Cell) -> str:
-    flipped, sigma = cell
-    return text((None,)) if flipped is None else f"{number(flipped, 1)} ({number(sigma, 0)})"
-
-
-def _show_verdict(cell: Cell) -> str:
-    verdict, strength = cell
-    return f"{verdict} (quick)" if strength == "quick" else str(verdict)

@@ -25,7 +25,8 @@ from bangbench.store.records import DataInfo, ModelInfo
 
 #: In the order in which a report shows them; each is called with an experiment and its frames.
 TABLES = (
-    "bangbench.reporting.audit_tables:defence_table",
+    "bangbench.reporting.defences:defence_table",
+    "bangbench.paper.defences:defence_claims",
     "bangbench.paper.tables:paper_table",
     "bangbench.paper.grid:grid_table",
     "bangbench.reporting.audit_tables:verdict_table",
@@ -42,6 +43,7 @@ TABLES = (
 
 #: Each is called with an experiment, and yields figures that are not drawn yet.
 FIGURES = (
+    "bangbench.reporting.defences:defence_figures",
     "bangbench.reporting.curves:audit_figures",
     "bangbench.reporting.curves:margin_figures",
     "bangbench.reporting.curves:robustness_figures",

@@ -8,7 +8,6 @@ from bangbench.core.statistics import wilson_interval
 from bangbench.reporting.audit_tables import (
     answer,
     budget_table,
-    defence_table,
     finding_table,
     standings,
     verdict_sentences,
@@ -92,24 +91,6 @@ def test_findings_come_worst_first_with_their_sources(records):
     assert table.frame["code"].tolist() == ["fgs-masked", "loss-underflow", "input-scale"]
     assert table.printed()[0][1][-1] == "966: 0, 1, 2, ..."
     assert any(note.startswith("Sources. ") for note in table.notes)
-
-
-def test_defences_are_sorted_by_what_holds_within_the_largest_budget(records):
-    records.attack("t/R0", "fgs", flipped=9000)
-    records.audit("t/B1", budgets=(held(8, 900, fgs=10), held(16, 990, fgs=20)))
-    records.audit("t/good", budgets=(held(8, 300, fgs=200), held(16, 500, fgs=250)), strength="quick")
-    records.noise("t/R0", "t/B1", stages=(500,), sigmas=(10.0, 50.0), flipped_percent=(((1.0, 24.0),), ((0.5, 3.0),)))
-    table = records.table(defence_table)
-    found = table.frame.set_index("id")
-
-    assert table.frame["id"].tolist() == ["good", "B1", "R0"]
-    assert found.loc["good", "robust_at_16_grey_levels_percent"] == pytest.approx(49.0)
-    assert found.loc["B1", "fgs_alone_percent"] == pytest.approx(97.0)
-    assert found.loc["R0", "fgs_alone_percent"] == pytest.approx(9.16)
-    assert found.loc["R0", "noise_flipped_percent"] == 24.0
-    assert found.loc["R0", "audit_verdict"] == "not audited"
-    verdicts = [cells[[column.header for column in table.columns].index("Verdict")] for _, cells in table.printed()]
-    assert verdicts == ["sound (quick)", "masked", "not audited"]
 
 
 def test_the_answer_names_the_best_and_the_one_that_fgs_flatters(records):

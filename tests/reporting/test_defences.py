@@ -1,0 +1,81 @@
+"""One row and one mark per defence, what a step of it costs, and the state of those that learned nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from bangbench.core.statistics import wilson_interval
+from bangbench.reporting.audit_tables import standings
+from bangbench.reporting.defences import costs_of_a_step, defence_figures, defence_table
+from bangbench.store.audits import BudgetRates
+from bangbench.store.records import ModelCard
+
+
+def held(budget, worst, images=1000, correct=990, **flipped):
+    """Return what happened within a budget: so many images flipped by all attacks together."""
+    return BudgetRates(
+        budget=budget, flipped=flipped, worst_case=worst, rate=100 * worst / correct,
+        rate_interval=wilson_interval(worst, correct), robust_accuracy=100 * (correct - worst) / images,
+    )  # fmt: skip
+
+
+def trained(records, name, seconds, **changes):
+    """Write an audited model, and its card with the seconds of its training."""
+    changes = {"method": "regular"} | changes
+    records.audit(name, budgets=(held(8, 500),), **changes)
+    path = records.card(name, **changes)
+    card = ModelCard.model_validate_json(path.read_text(encoding="utf-8"))
+    path.write_text(card.model_copy(update={"seconds": seconds}).model_dump_json(by_alias=True), encoding="utf-8")
+
+
+def test_defences_are_sorted_by_what_holds_within_the_largest_budget(records):
+    records.attack("t/R0", "fgs", flipped=9000)
+    records.audit("t/B1", budgets=(held(8, 900, fgs=10), held(16, 990, fgs=20)))
+    records.audit("t/good", budgets=(held(8, 300, fgs=200), held(16, 500, fgs=250)), strength="quick")
+    records.noise("t/R0", "t/B1", stages=(500,), sigmas=(10.0, 50.0), flipped_percent=(((1.0, 24.0),), ((0.5, 3.0),)))
+    table = records.table(defence_table)
+    found = table.frame.set_index("id")
+
+    assert table.frame["id"].tolist() == ["good", "B1", "R0"]
+    assert found.loc["good", "robust_at_16_grey_levels_percent"] == pytest.approx(49.0)
+    assert found.loc["B1", "fgs_alone_percent"] == pytest.approx(97.0)
+    assert found.loc["R0", "fgs_alone_percent"] == pytest.approx(9.16)
+    assert found.loc["R0", "noise_flipped_percent"] == 24.0
+    assert found.loc["R0", "audit_verdict"] == "not audited"
+    verdicts = [cells[[column.header for column in table.columns].index("Verdict")] for _, cells in table.printed()]
+    assert verdicts == ["sound (quick)", "masked", "not audited"]
+
+
+def test_a_step_costs_so_many_of_the_regular_model_of_the_same_net(records):
+    trained(records, "t/R0", 100.0, iterations=1000)
+    trained(records, "t/slow", 150.0, iterations=500, method="pgd-at")
+    trained(records, "t/other-net", 70.0, iterations=1000, net="odenet", method="tisode")
+
+    assert costs_of_a_step(records.experiment()) == pytest.approx({"t/R0": 1.0, "t/slow": 3.0})
+    found = records.table(defence_table).frame.set_index("id")["step_cost_regular_steps"]
+    assert found["slow"] == pytest.approx(3.0)
+    assert found["other-net"] is None
+
+
+@pytest.mark.parametrize(("accuracy", "classes", "state"), [(19.0, 10, "collapsed"), (21.0, 10, "sound"),
+                                                            (59.0, 2, "collapsed"), (61.0, 2, "sound")])  # fmt: skip
+def test_a_model_that_is_right_hardly_more_often_than_by_guessing_has_collapsed(records, accuracy, classes, state):
+    records.audit("t/R0", accuracy=accuracy, classes=classes)
+
+    (line,) = standings(records.experiment())
+    assert line.verdict == state
+    assert (f"{100 / classes:.1f} %" in line.meaning) == (state == "collapsed")
+
+
+def test_the_picture_shows_every_audited_model_at_every_common_budget(records):
+    for name, worst in (("a", 900), ("b", 300), ("c", 500)):
+        records.audit(f"t/{name}", budgets=(held(8, worst - 100), held(16, worst)))
+    assert list(defence_figures(records.experiment())) == []
+
+    records.audit("t/B1", budgets=(held(8, 980), held(16, 990), held(32, 990)))
+    (figure,) = defence_figures(records.experiment())
+    assert figure.content.budgets == (8, 16)
+    assert [(dot.number, dot.name, dot.verdict) for dot in figure.content.dots] == [
+        (1, "b", "sound"), (2, "c", "sound"), (3, "a", "sound"), (4, "B1", "masked"),
+    ]  # fmt: skip
+    assert figure.content.dots[0].robust == pytest.approx((79.0, 69.0))
