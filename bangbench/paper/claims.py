@@ -11,7 +11,6 @@ from bangbench.paper.published import published
 from bangbench.paper.tables import ATTACKS
 from bangbench.reporting.experiments import UNMASKED, Experiment
 from bangbench.reporting.frames import Frames, Values
-from bangbench.reporting.notes import audit_notes
 from bangbench.reporting.table import (
     KIND,
     MISSING,
@@ -19,6 +18,7 @@ from bangbench.reporting.table import (
     Column,
     Table,
     Value,
+    audit_notes,
     interval_text,
     make_table,
     number,

@@ -14,8 +14,7 @@ from bangbench.reporting.collect import FoundNoise
 from bangbench.reporting.experiments import Experiment, ModelResults, noise_title, short_name
 from bangbench.reporting.figure import COLUMN, DIVERGING, PAGE, SEQUENTIAL, Figure
 from bangbench.reporting.noise import noise_counts, noise_definition, noise_in_words, noise_verdicts
-from bangbench.reporting.notes import verdicts_in_words
-from bangbench.reporting.table import SIGMA, number
+from bangbench.reporting.table import SIGMA, number, verdicts_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,18 @@ from bangbench.paper.published import PublishedAttack, RowReference, published, 
 from bangbench.reporting.attack_tables import rate_show
 from bangbench.reporting.experiments import UNMASKED, Experiment, ModelResults
 from bangbench.reporting.frames import Frames, Values, attack_values, claim_values
-from bangbench.reporting.notes import audit_notes
-from bangbench.reporting.table import KIND, LABEL, Column, Table, if_doubted, make_table, real, spread, words
+from bangbench.reporting.table import (
+    KIND,
+    LABEL,
+    Column,
+    Table,
+    audit_notes,
+    if_doubted,
+    make_table,
+    real,
+    spread,
+    words,
+)
 from bangbench.store.audits import PREDICTIONS
 
 ATTACKS = ("fgs", "hc1")

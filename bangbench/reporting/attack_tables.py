@@ -18,13 +18,15 @@ from bangbench.reporting.experiments import (
     natural_key,
 )
 from bangbench.reporting.frames import Frames, Values, attack_values, claim_values, median_censored, records_of
-from bangbench.reporting.notes import RATE_GAP, attack_title, audit_notes
 from bangbench.reporting.table import (
     KIND,
+    RATE_GAP,
     Cell,
     Column,
     Show,
     Table,
+    attack_title,
+    audit_notes,
     decimals,
     interval_text,
     joined,

@@ -11,17 +11,25 @@ import pandas as pd
 from bangbench.auditing.reasons import SOURCES
 from bangbench.reporting.experiments import LEVELS, MASKED, NOT_AUDITED, UNMASKED, Experiment, ModelResults
 from bangbench.reporting.frames import OVERALL, Frames, Values, records_of
-from bangbench.reporting.notes import VERDICT_WORDS, audited_images, budget_text, left_out_notes, worst_case_text
 from bangbench.reporting.table import (
+<<<<<<< HEAD
+=======
+    SIGMA,
+    VERDICT_WORDS,
+>>>>>>> 1cfe8ec (x)
     Cell,
     Column,
     Table,
+    audited_images,
+    budget_text,
+    left_out_notes,
     make_table,
     number,
     real,
     spread,
     text,
     words,
+    worst_case_text,
 )
 from bangbench.store.audits import WORST_CASE, AuditSummary, ClaimVerdict
 from bangbench.store.headline import RobustAccuracy, robust_accuracy, trust

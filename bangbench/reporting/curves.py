@@ -11,7 +11,6 @@ from bangbench.core.statistics import Numbers
 from bangbench.reporting.audit_tables import BADGES
 from bangbench.reporting.experiments import ATTACK_ORDER, LEVELS, Experiment, ModelResults
 from bangbench.reporting.figure import Chart, Figure, Panel, Series, in_words
-from bangbench.reporting.notes import not_shown, verdicts_in_words
 from bangbench.reporting.robustness import (
     LARGEST_LINF,
     WORST_CASE,
@@ -22,6 +21,7 @@ from bangbench.reporting.robustness import (
     robust_models,
     varied_models,
 )
+from bangbench.reporting.table import not_shown, verdicts_in_words
 from bangbench.store.audits import WORST_CASE as WORST_CASE_CLAIM
 from bangbench.store.audits import AuditSummary
 from bangbench.store.headline import robust_accuracy

@@ -11,8 +11,7 @@ from bangbench.reporting.attack_tables import independent, recipes
 from bangbench.reporting.experiments import Experiment, noise_title
 from bangbench.reporting.frames import OVERALL, Frames, records_of
 from bangbench.reporting.noise import draws_text
-from bangbench.reporting.notes import how_to_audit, left_out_notes
-from bangbench.reporting.table import Table, make_table, real, whole, words
+from bangbench.reporting.table import Table, how_to_audit, left_out_notes, make_table, real, whole, words
 from bangbench.store.layout import AUDIT
 
 _COMMIT_DIGITS, _HASH_DIGITS = 10, 12

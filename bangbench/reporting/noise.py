@@ -12,8 +12,18 @@ from bangbench.reporting.collect import FoundNoise
 from bangbench.reporting.experiments import Experiment, last_stage, natural_key, noise_title, short_name
 from bangbench.reporting.figure import Chart, Figure, Panel, Series
 from bangbench.reporting.frames import Frames, records_of
-from bangbench.reporting.notes import audit_notes
-from bangbench.reporting.table import SIGMA, Cell, Column, Table, interval_text, make_table, real, whole, words
+from bangbench.reporting.table import (
+    SIGMA,
+    Cell,
+    Column,
+    Table,
+    audit_notes,
+    interval_text,
+    make_table,
+    real,
+    whole,
+    words,
+)
 from bangbench.store.audits import PREDICTIONS
 from bangbench.store.fewer import FEWER, FEWER_MEANS, fewer_flipped
 from bangbench.store.records import NoiseSummary

@@ -23,12 +23,13 @@ from bangbench.core.statistics import (
 from bangbench.reporting.attack_tables import masking_sentences
 from bangbench.reporting.experiments import Experiment, ModelResults
 from bangbench.reporting.frames import Frames, Values
-from bangbench.reporting.notes import audit_mark, audit_notes
 from bangbench.reporting.robustness import attacks_with_images, distances
 from bangbench.reporting.table import (
     MISSING,
     Column,
     Table,
+    audit_mark,
+    audit_notes,
     interval_text,
     make_table,
     number,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bangbench.reporting.experiments import Experiment, ModelResults
 from bangbench.reporting.figure import DIVERGING, PAGE, Figure
-from bangbench.reporting.notes import attack_title, audit_mark
+from bangbench.reporting.table import attack_title, audit_mark
 from bangbench.store.examples import Examples
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from bangbench.core.errors import BenchError
 from bangbench.core.statistics import Numbers, wilson_interval
 from bangbench.reporting.experiments import NOT_AUDITED, Experiment, ModelResults, worst_of
 from bangbench.reporting.frames import Frames, Values
-from bangbench.reporting.notes import audit_notes
-from bangbench.reporting.table import Column, Table, decimals, make_table, whole, words
+from bangbench.reporting.table import Column, Table, audit_notes, decimals, make_table, whole, words
 from bangbench.store.audits import VERDICTS
 from bangbench.store.audits import WORST_CASE as WORST_CASE_CLAIM
 

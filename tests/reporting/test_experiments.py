@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bangbench.reporting.collect import collect
 from bangbench.reporting.experiments import group_records, natural_key
-from bangbench.reporting.notes import left_out_notes
+from bangbench.reporting.table import left_out_notes
 
 
 def groups_of(records):
