@@ -9,6 +9,7 @@ command again in peace, and compares every table, every weight and every kept nu
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -18,6 +19,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,11 @@ import numpy as np
 
 from bangbench.attacks.base import ATTACKS
 from bangbench.cli.main import main as bangbench_program
+from bangbench.core.progress import Progress
 from bangbench.nets.trust import remember_code
+from bangbench.recipes import run as recipes
+from bangbench.reporting.run import ReportResult, report
+from bangbench.reporting.spec import ReportSpec
 from bangbench.training.methods.base import METHODS
 from bangbench.training.solver import SOLVERS
 
@@ -59,15 +65,67 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ),
     "noise": ("noise-eval", "R0", "B1", "--sigma", "60", "--draws", "10", "--per-class", "10", "--workers", "1"),
     "audit": ("audit", "B1", "--limit", "12", "--budget", "0.1", "--strength", "quick", "--workers", "1"),
+    "recipe": ("reproduce", "small.toml", "--jobs", "1", "--device", "cpu"),
+    "grid": ("reproduce", "grid.toml", "--jobs", "1", "--device", "cpu"),
 }
-#: Who made it and how long it took are not the same twice.
-_NOT_KEPT = {"seconds", "provenance"}
+_SETTINGS = """
+title = "Small models"
+[train]
+net = "net.py:make"
+data = "npz:blobs.npz"
+iterations = 20
+batch_size = 16
+learning_rate = 0.1
+{stages}
+[attack]
+attack = ["fgs"]
+limit = 30
+"""
+RECIPES = {
+    "small.toml": _SETTINGS.format(stages="stages = 10")
+    + """
+[noise]
+models = ["R0", "B1"]
+sigma = [60]
+draws = 2
+per_class = 2
+[audit]
+limit = 4
+budget = ["0.1"]
+strength = "quick"
+[[model]]
+id = "R0"
+method = "regular"
+[[model]]
+id = "B1"
+method = "bang"
+""",
+    "grid.toml": _SETTINGS.format(stages="")
+    + """
+[noise_at]
+sigma = 60
+draws = 2
+per_class = 2
+[[model]]
+id = "R0"
+method = "regular"
+[grid]
+id = "b{beta}"
+method = "bang"
+beta = [0.5, 1.0]
+""",
+}
+#: Who made it, when, and how long it took are not the same twice.
+_NOT_KEPT = {"seconds", "since", "provenance"}
 _PATIENCE = 900.0
+#: Processes begun, and where what they say is heard.
+_running: dict[int, tuple[int, Path]] = {}
 
 
 def write_project(folder: Path) -> None:
     """Write images, a net and two trained models."""
-    (folder / "net.py").write_text(NET)
+    for name, text in {"net.py": NET, **RECIPES}.items():
+        (folder / name).write_text(text)
     generator = np.random.default_rng(0)
     arrays = {}
     for split, count in (("train", 90), ("test", 1100)):
@@ -85,36 +143,59 @@ def write_project(folder: Path) -> None:
 
 def begun(folder: Path, command: tuple[str, ...]) -> int:
     """Begin a command in a process of its own, in which everything is imported already; return its number."""
+    heard, said = os.pipe()  # not a file, which a full disk would not take
     child = os.fork()
     if child == 0:
         status = 70
         try:
             os.setsid()
             os.chdir(folder)
-            said = os.open(".said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(said, 1)
             os.dup2(said, 2)
+            sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
             remember_code("net.py:make")
             sys.argv = ["bangbench", *command, "--quiet"]
             bangbench_program()
             status = 0
         except SystemExit as end:
             status = int(end.code or 0)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)  # nothing of the parent's may be unwound here
+    os.close(said)
+    os.set_blocking(heard, False)
+    _running[child] = heard, folder
     return child
+
+
+def reaped(child: int, how: int = 0) -> bool:
+    """Return whether a process has ended, and keep what it said in its folder's ``.said``; how: as of `os.waitpid`."""
+    if os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | how) is None:
+        return False
+    heard, folder = _running.pop(child)
+    with (folder / ".said").open("ab") as file, contextlib.suppress(BlockingIOError):
+        while said := os.read(heard, 1 << 16):
+            file.write(said)
+    os.close(heard)
+    return True
+
+
+def shot(child: int) -> None:
+    """Kill a process and all that it began."""
+    os.killpg(child, signal.SIGKILL)
+    reaped(child)
+    os.waitpid(child, 0)
 
 
 def ended(child: int) -> int:
     """Wait for a command and return its exit status, negative for a signal."""
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
+        if reaped(child, os.WNOHANG):
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         time.sleep(0.002)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    shot(child)
     raise AssertionError("a command did not end")
 
 
@@ -127,7 +208,14 @@ def kept(folder: Path) -> dict[str, Any]:
             found[name] = path.read_bytes()
         elif path.suffix == ".json":
             found[name] = _without_times(json.loads(path.read_text()))
+        elif path.suffix == ".md" and " (s)" not in (table := path.read_text()):
+            found[name] = table
     return found
+
+
+def without_figures(spec: ReportSpec, progress: Progress) -> ReportResult:
+    """Write a report's tables: what is drawn takes longer than all the rest of a recipe, and is made anew anyway."""
+    return report(spec.model_copy(update={"format": ("md", "tex")}), progress)
 
 
 def _without_times(value: Any) -> Any:
@@ -171,8 +259,7 @@ def kill(project: Project, folder: Path, name: str, generator: random.Random) ->
     """Kill the command, as a machine that runs out of memory does."""
     child = begun(folder, COMMANDS[name])
     time.sleep(project.moment(name, generator))
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    shot(child)
 
 
 def power_loss(project: Project, folder: Path, name: str, generator: random.Random) -> None:
@@ -290,8 +377,9 @@ def main() -> int:
     given = parser.parse_args()
     begin = time.monotonic()
     # what the commands import later, a process begun here has from the start
-    for part in ("attacks", "auditing", "noise", "training"):
+    for part in ("attacks", "auditing", "noise", "training", "recipes"):
         importlib.import_module(f"bangbench.{part}.run")
+    recipes.report = without_figures
     for registry in (ATTACKS, METHODS, SOLVERS):
         for name in registry.names():
             registry.load(name)
