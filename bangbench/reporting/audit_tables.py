@@ -12,11 +12,7 @@ from bangbench.auditing.reasons import SOURCES
 from bangbench.reporting.experiments import LEVELS, MASKED, NOT_AUDITED, UNMASKED, Experiment, ModelResults
 from bangbench.reporting.frames import OVERALL, Frames, Values, records_of
 from bangbench.reporting.table import (
-<<<<<<< HEAD
-=======
-    SIGMA,
     VERDICT_WORDS,
->>>>>>> 1cfe8ec (x)
     Cell,
     Column,
     Table,

@@ -9,8 +9,20 @@ from bangbench.reporting.audit_tables import BADGES, COLLAPSED, Standing, standi
 from bangbench.reporting.experiments import Experiment
 from bangbench.reporting.figure import COLOURS, PAGE, Figure
 from bangbench.reporting.frames import Frames, Values, records_of
-from bangbench.reporting.notes import VERDICT_WORDS, left_out_notes
-from bangbench.reporting.table import SIGMA, Cell, Column, Table, make_table, number, real, text, whole, words
+from bangbench.reporting.table import (
+    SIGMA,
+    VERDICT_WORDS,
+    Cell,
+    Column,
+    Table,
+    left_out_notes,
+    make_table,
+    number,
+    real,
+    text,
+    whole,
+    words,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
