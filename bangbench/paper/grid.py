@@ -166,9 +166,9 @@ def _row(grid: FoundGrid, place: Mapping[str, object], seed: int | None, numbers
 
 
 def _order(grid: FoundGrid, row: Mapping[str, Any]) -> tuple[int, ...]:
-    """Order rows along the axes, those without a place first, the paper's last of each."""
+    """Order rows along the axes, those without a place first, the paper's after the first seed of each."""
     places = [-1 if row[axis] is None else values.index(row[axis]) for axis, values in grid.record.axes.items()]
-    return (*places, row[KIND] == "published", row["seed"] or 0)
+    return (*places, row["seed"] or 0, row[KIND] == "published")
 
 
 def _published_rows(grid: FoundGrid) -> list[Values]:

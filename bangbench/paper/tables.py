@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
+
+from bangbench.core.statistics import t_interval
 from bangbench.paper.published import PublishedAttack, RowReference, published, published_label, published_row
-from bangbench.reporting.attack_tables import rate_show
+from bangbench.reporting.attack_tables import independent, rate_show, recipes
 from bangbench.reporting.experiments import UNMASKED, Experiment, ModelResults
 from bangbench.reporting.frames import Frames, Values, attack_values, claim_values
 from bangbench.reporting.table import (
     KIND,
     LABEL,
+    Cell,
     Column,
     Table,
     audit_notes,
@@ -18,6 +22,7 @@ from bangbench.reporting.table import (
     make_table,
     real,
     spread,
+    value_and_interval,
     words,
 )
 from bangbench.store.audits import PREDICTIONS
@@ -27,6 +32,11 @@ _FIELDS = (
     *("rate_percent", "audit_verdict", "pass_paper_mean", "pass_paper_std"),
     *("linf_mean_grey_levels", "linf_std_grey_levels"),
 )
+#: What is averaged over the seeds of one recipe.
+_AVERAGED = (
+    "accuracy_percent",
+    *(f"{attack}_{field}" for attack in ATTACKS for field in (_FIELDS[0], _FIELDS[2], _FIELDS[4])),
+)
 
 Reproduced = list[tuple[ModelResults, RowReference | None]]
 
@@ -35,21 +45,20 @@ def paper_table(experiment: Experiment, frames: Frames) -> Table | None:
     """Return the columns of the paper's Tables 1 and 2: rates in percent, L_inf in grey levels."""
     pairs = [(model, published_row(model.model, experiment.data, model.card)) for model in experiment.attacked]
     rows: list[Values] = []
-    for model, reference in pairs:
-        rows += [_measured(experiment, model), *_unmasked(experiment, model)]
+    for several in _rows_together(experiment, pairs):
+        models, reference = [model for model, _ in several], several[0][1]
+        rows += [row for model in models for row in (_measured(experiment, model), *_unmasked(experiment, model))]
+        rows += _mean(experiment, models)
         if reference is not None:
-            rows.append(_published(experiment, model, reference))
+            rows.append(_published(experiment, models[0], reference))
+    seeds = any(row["source"] == "seeds" for row in rows)
     columns = [
-        column
+        _with_seeds(column, places, seeds)
         for attack in ATTACKS
-        for column in (
-            Column(
-                f"{attack.upper()} rate (%)",
-                (f"{attack}_rate_percent", f"{attack}_audit_verdict"),
-                rate_show(experiment),
-            ),
-            spread(f"{attack.upper()} PASS", f"{attack}_pass_paper", 4),
-            spread(f"{attack.upper()} L∞", f"{attack}_linf", 2, "_grey_levels"),
+        for places, column in (
+            (2, _rate(experiment, attack)),
+            (4, spread(f"{attack.upper()} PASS", f"{attack}_pass_paper", 4)),
+            (2, spread(f"{attack.upper()} L∞", f"{attack}_linf", 2, "_grey_levels")),
         )
     ]
     return make_table(
@@ -60,7 +69,9 @@ def paper_table(experiment: Experiment, frames: Frames) -> Table | None:
             words("ID", LABEL),
             real("β", "beta", 2),
             real("ε", "epsilon", 3),
-            Column("Accuracy (%)", ("accuracy_percent", "predictions_audit_verdict"), if_doubted(2)),
+            _with_seeds(
+                Column("Accuracy (%)", ("accuracy_percent", "predictions_audit_verdict"), if_doubted(2)), 2, seeds
+            ),
             *columns,
         ),
         (
@@ -69,10 +80,66 @@ def paper_table(experiment: Experiment, frames: Frames) -> Table | None:
             "PASS of the measured rows is pass_paper, which was matched empirically to the paper's Table 1 and is not "
             f"the authors' code; PASS by its written definition stands in {experiment.name}-bench.",
             *_published_notes(experiment, pairs),
+            *([_SEEDS_NOTE] if seeds else []),
             *_unmasked_note(rows),
             *audit_notes(experiment, (PREDICTIONS, *ATTACKS)),
         ),
     )
+
+
+def _rate(experiment: Experiment, attack: str) -> Column:
+    fields = f"{attack}_rate_percent", f"{attack}_audit_verdict"
+    return Column(f"{attack.upper()} rate (%)", fields, rate_show(experiment))
+
+
+_SEEDS_NOTE = (
+    "Mean of n seeds: over trainings that differ in nothing but the seed, with the mean's 95 % t interval in brackets, "
+    "which is left out where all give the same number."
+)
+
+
+def _rows_together(experiment: Experiment, pairs: Reproduced) -> list[Reproduced]:
+    """Return the models that stand for the same row (or for none) and were trained alike, together, in order."""
+    alike = {model.name: models[0].name for models in recipes(experiment.attacked) for model in models}
+    together: dict[tuple[str | None, str], Reproduced] = {}
+    for model, reference in pairs:
+        row = None if reference is None else reference.row.id
+        together.setdefault((row, alike.get(model.name, model.name)), []).append((model, reference))
+    return list(together.values())
+
+
+def _mean(experiment: Experiment, models: Sequence[ModelResults]) -> Iterator[Values]:
+    """Yield the mean over several seeds, with its t interval in place of standard deviations and verdicts."""
+    seeds = independent(models)
+    if len(seeds) < 2:
+        return
+    rows = [_measured(experiment, model) for model in seeds]
+    values: Values = {name: rows[0][name] for name in ("beta", "epsilon")}
+    for name in _AVERAGED:
+        known = [row[name] for row in rows if row[name] is not None]
+        found = t_interval(np.array(known, dtype=np.float64)) if len(known) == len(rows) else None
+        values[name] = None if found is None else found.mean
+        values |= dict(zip(_ends(name), (None, None) if found is None else (found.low, found.high), strict=True))
+    yield _row(experiment, seeds[0], "seeds", **values, **{LABEL: f"mean of {len(seeds)} seeds"}) | {KIND: "measured"}
+
+
+def _with_seeds(column: Column, places: int, seeds: bool) -> Column:
+    """Return a column that shows an interval over seeds where a row has one; the column itself without seeds."""
+    if not seeds:
+        return column
+
+    def show(cell: Cell) -> str:
+        shown = (cell[0], *cell[-2:])
+        return column.show(cell[:-2]) if cell[-1] is None else value_and_interval(places)(shown)
+
+    return column._replace(fields=(*column.fields, *_ends(column.fields[0])), show=show)
+
+
+def _ends(field: str) -> tuple[str, str]:
+    """Return the fields of the ends of an interval: rate_low_percent and rate_high_percent for rate_percent."""
+    unit = next((unit for unit in ("_percent", "_grey_levels") if field.endswith(unit)), "")
+    stem = field.removesuffix(unit)
+    return f"{stem}_low{unit}", f"{stem}_high{unit}"
 
 
 def _unmasked_note(rows: Sequence[Values]) -> list[str]:

@@ -52,6 +52,7 @@ FIGURES = (
     "bangbench.reporting.noise:noise_figures",
     "bangbench.reporting.pictures:example_figures",
     "bangbench.paper.figures:settings_figures",
+    "bangbench.paper.seeds:seed_figures",
     "bangbench.paper.grid_figures:grid_figures",
     "bangbench.reporting.curves:training_figures",
 )

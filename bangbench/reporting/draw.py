@@ -40,7 +40,7 @@ _IN_PROCESS = 6
 _KEY = "bangbench"
 _PACKAGES = ("bangbench.reporting", "bangbench.paper")
 #: Modules whose code decides how a figure looks, by the beginning of their names.
-_DRAWING = ("draw", "figure", "figures", "grid_figures", "pictures", "robustness")
+_DRAWING = ("draw", "figure", "figures", "grid_figures", "pictures", "robustness", "seeds")
 
 _SETTINGS: dict[Any, Any] = {
     "font.size": 10,

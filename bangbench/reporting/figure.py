@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-Section = Literal["audit", "examples", "grid", "robustness", "masking", "noise", "settings", "training"]
+Section = Literal["audit", "claims", "examples", "grid", "robustness", "masking", "noise", "settings", "training"]
 
 #: Inches. A column of a paper is about 3.4 inches wide, a page of text about 7.
 COLUMN, PAGE = 4.6, 9.6

@@ -144,7 +144,7 @@ class _Part(NamedTuple):
 
 
 #: Only where the paper has numbers about these models.
-_PAPER = _Part("paper", "The paper beside the measured", ("", "-claims"), ())
+_PAPER = _Part("paper", "The paper beside the measured", ("", "-claims"), ("claims",))
 #: Tables that no part names follow the second of these.
 _PARTS = (
     _Part("grid", "The grid", (), ("grid",)),

@@ -129,9 +129,9 @@ def test_the_table_has_every_measured_model_and_the_papers_under_it(grid, record
     rows = [(cells[0], *cells[1:5]) for _, cells in table.printed()]
     assert rows[:4] == [
         ("R0", "–", "–", "0", "99.10"),  # noqa: RUF001
-        ("R0-s1", "–", "–", "1", "99.10"),  # noqa: RUF001
         ("R0 published", "–", "–", "–", "99.16"),  # noqa: RUF001
         ("R1 published", "–", "–", "–", "99.15"),  # noqa: RUF001
+        ("R0-s1", "–", "–", "1", "99.10"),  # noqa: RUF001
     ]
     assert [row[0] for row in rows[4:]] == [
         "b1.60-e0.78", "B5 published", "b1.60-e0.80", "b1.60-e0.82", "b1.60-e0.84",
