@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from bangbench.cli.progress import Bar
-from bangbench.cli.streams import Terminated
+from bangbench.cli.streams import Terminated, printable
 from bangbench.core.errors import BenchError
 from bangbench.core.progress import SILENT, Progress
 
@@ -56,7 +56,7 @@ class Output(NamedTuple):
 def complain(text: str) -> None:
     """Print a message to stderr, if that takes one."""
     with suppress(OSError, ValueError):
-        print(f"bangbench: {text}", file=sys.stderr)
+        print(f"bangbench: {printable(text)}", file=sys.stderr)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
+from bangbench.cli.streams import printable
 from bangbench.core.spec import Spec
 
 if TYPE_CHECKING:
@@ -95,8 +96,10 @@ def _details(works: list[Work]) -> Table:
     for work in works:
         holder = work.holder
         where = "" if holder is None else f"{holder.host}, PID {holder.pid}" if holder.pid else holder.host
-        far = work.why or ("" if work.fraction is None else f"{100 * work.fraction:.0f} %")
-        table.add_row(work.name, work.what, work.state, where, _when(holder.since) if holder else "", far)
+        far = printable(work.why) or ("" if work.fraction is None else f"{100 * work.fraction:.0f} %")
+        table.add_row(
+            printable(work.name), work.what, work.state, printable(where), _when(holder.since) if holder else "", far
+        )
     return table
 
 

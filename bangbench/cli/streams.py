@@ -6,6 +6,7 @@ import codecs
 import io
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,9 +19,17 @@ _READABLE = {"∞": "_inf", "≤": "<=", "≥": ">=", "±": "+-", "→": "->", "
 _READABLE |= {"σ": "sigma", "ε": "epsilon", "β": "beta", "η": "eta", "×": "x"}  # noqa: RUF001
 _READABLE |= dict.fromkeys("−–—─━", "-")  # noqa: RUF001
 
+#: What would move the cursor or change colours of a terminal, or its title.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: ends a command as Ctrl-C does."""
+
+
+def printable(text: str) -> str:
+    """Return a text, which may hold names from foreign files, with control characters spelt out, but for new lines."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 @contextmanager
@@ -63,7 +72,7 @@ class _Warnings(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line."""
         with suppress(OSError, ValueError):
-            print(f"bangbench: {record.getMessage()}", file=sys.stderr, flush=True)
+            print(f"bangbench: {printable(record.getMessage())}", file=sys.stderr, flush=True)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

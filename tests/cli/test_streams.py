@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from bangbench.cli.output import Output, ending
+from bangbench.core.errors import BenchError
 
 PRINTS = "from bangbench.cli.{module} import *\nwith streams_prepared():\n    {body}"
 
@@ -87,3 +88,9 @@ def test_what_the_machine_lacks_is_one_line(error: Exception, message: str, caps
     said = capsys.readouterr().err
     assert said.startswith(f"bangbench: {message}")
     assert said.count("\n") == 1
+
+
+def test_a_name_from_a_foreign_file_means_nothing_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit), ending(Output()):
+        raise BenchError("\x1b]0;mine\x07.png: cannot be read\nget it again")
+    assert capsys.readouterr().err == "bangbench: \\x1b]0;mine\\x07.png: cannot be read\nget it again\n"
