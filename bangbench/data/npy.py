@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.data.dataset import Dataset, Split, make_dataset
+from bangbench.data.decoded import Wanted, decoded_dataset, mapped
 from bangbench.data.pixels import channels_first, class_numbers, grey_levels
-from bangbench.store.arrays import read_npy
+from bangbench.data.stacks import BLOCK, Stack, is_large
+from bangbench.store.arrays import npy_blocks, npy_header, read_npy
 
+#: Channels that stand last as well as second: such images have to be turned.
+_CHANNELS = (1, 3)
 _ADVICE = "the file cannot be read ({}): it is truncated or damaged; get it again"
 
 
@@ -21,13 +27,30 @@ class NpySource:
         self.name = images.stem
 
     def load(self, split: Split) -> Dataset:
-        """Return the images as the test split; `BenchError` for the training split and for what cannot be used."""
+        """Return the images as the test split; `BenchError` for the training split and for what cannot be used.
+
+        Large images are not read as a whole: the file is mapped where it holds them as the bench does, uint8 and
+        channels first, else they are kept in that form.
+        """
+        return self.load_first(split, None)
+
+    def load_first(self, split: Split, count: int | None) -> Dataset:
+        """Return the first images (None: all); of a large file no others are read."""
         if split == "train":
             raise BenchError(f"{self.images}: two .npy files are test images; give train and test images as npz:FILE")
-        images = grey_levels(read_npy(self.images, _ADVICE), str(self.images))
-        labels, count = class_numbers(read_npy(self.labels, _ADVICE), str(self.labels))
-        names = tuple(map(str, range(count)))
-        return make_dataset(channels_first(images, str(self.images)), labels, names, str(self.images))
+        where = str(self.images)
+        labels, number = class_numbers(read_npy(self.labels, _ADVICE), str(self.labels))
+        names = tuple(map(str, range(number)))
+        header, offset = npy_header(self.images, _ADVICE)
+        if not is_large(header) or len(labels) != header.shape[0]:
+            images = channels_first(grey_levels(read_npy(self.images, _ADVICE), where), where)
+            return make_dataset(images, labels, names, where).first(count)
+        if header.dtype == np.uint8 and header.shape[-1] not in _CHANNELS:
+            images = channels_first(mapped(self.images, header.shape, offset), where)
+            return make_dataset(images[:count], labels[:count], names, where)
+        wanted = len(labels[:count])
+        stack = Stack(self.images, header, wanted, where, lambda: npy_blocks(self.images, _ADVICE, wanted, BLOCK))
+        return decoded_dataset(Wanted(self.images, split, f"npy {wanted}", labels[:count], names, stack))
 
 
 def split_pair(text: str) -> tuple[str, str]:

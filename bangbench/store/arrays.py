@@ -66,6 +66,11 @@ class Arrays:
         with self._open(name) as stream:
             return _array(stream, self._entries[name].file_size, f"{self._where}: '{name}'")
 
+    def blocks(self, name: str, count: int, most: int) -> Iterator[NDArray[Any]]:
+        """Yield the first `count` rows of one array in C order, as many at once as take `most` bytes, or one."""
+        with self._open(name) as stream:
+            yield from _blocks(stream, self._entries[name].file_size, f"{self._where}: '{name}'", count, most)
+
     def _open(self, name: str) -> IO[bytes]:
         entry = self._entries[name]
         if entry.flag_bits & _ENCRYPTED:
@@ -77,6 +82,18 @@ def read_npy(path: Path, advice: str) -> NDArray[Any]:
     """Return the array in a .npy file, with the bounds of `Arrays`; `BenchError` ends with `advice`."""
     with _refused(str(path), advice), path.open("rb") as stream:
         return _array(stream, path.stat().st_size, str(path))
+
+
+def npy_header(path: Path, advice: str) -> tuple[Header, int]:
+    """Return what a .npy file announces of its array, and at which byte the values begin."""
+    with _refused(str(path), advice), path.open("rb") as stream:
+        return _header(stream, path.stat().st_size, str(path)), stream.tell()
+
+
+def npy_blocks(path: Path, advice: str, count: int, most: int) -> Iterator[NDArray[Any]]:
+    """Yield the first rows of the array in a .npy file, as `Arrays.blocks` does."""
+    with _refused(str(path), advice), path.open("rb") as stream:
+        yield from _blocks(stream, path.stat().st_size, str(path), count, most)
 
 
 def _header(stream: IO[bytes], size: int, where: str) -> Header:
@@ -102,6 +119,21 @@ def _array(stream: IO[bytes], size: int, where: str) -> NDArray[Any]:
         raise ValueError(f"{where}: expected {header.size} bytes after its header, found another number")
     array = np.frombuffer(content, header.dtype)
     return array.reshape(header.shape, order="F" if header.fortran_order else "C")
+
+
+def _blocks(stream: IO[bytes], size: int, where: str, count: int, most: int) -> Iterator[NDArray[Any]]:
+    header = _header(stream, size, where)
+    row = header.size // max(1, header.shape[0])
+    step = max(1, most // max(1, row))
+    for first in range(0, count, step):
+        rows = min(step, count - first)
+        check_memory(rows * row, where)
+        content = bytearray(stream.read(rows * row))
+        if len(content) != rows * row:
+            raise ValueError(f"{where}: expected {header.size} bytes after its header, found fewer")
+        yield np.frombuffer(content, header.dtype).reshape(rows, *header.shape[1:])
+    if count == header.shape[0] and stream.read(1):  # reading on to the end checks the sum of a zip as well
+        raise ValueError(f"{where}: expected {header.size} bytes after its header, found more")
 
 
 @contextmanager

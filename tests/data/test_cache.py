@@ -22,6 +22,8 @@ from bangbench.data.cache import HEADER, PIXELS, clear_cache, kept_images
 from bangbench.data.dataset import Dataset
 from bangbench.data.folder import FolderSource
 from bangbench.data.images import Shape, decode_image
+from bangbench.data.npy import NpySource
+from bangbench.data.npz import NpzSource
 from bangbench.data.sources import load_first
 
 SIDE, CLASSES, EACH = 12, 3, 8
@@ -296,6 +298,59 @@ def test_clearing_takes_what_the_bench_put_there_and_is_not_writing(photos: Path
     assert left == []
     assert sorted(path.name for path in cache.rglob("*")) == sorted([busy.name, "theirs", HEADER, "theirs.txt"])
     assert int(data.images.sum()) > 0, "images that are open stay"
+
+
+@pytest.fixture(params=["npz", "compressed npz", "npy"])
+def stored(request: pytest.FixtureRequest, tmp_path: Path):
+    """Return a function that writes images with labels, and returns their source."""
+
+    def write(images: np.ndarray) -> NpzSource | NpySource:
+        labels = np.arange(len(images)) % CLASSES
+        if request.param == "npy":
+            np.save(tmp_path / "x.npy", images)
+            np.save(tmp_path / "y.npy", labels)
+            return NpySource(tmp_path / "x.npy", tmp_path / "y.npy")
+        save = np.savez if request.param == "npz" else np.savez_compressed
+        save(tmp_path / "set.npz", images=images, labels=labels)
+        return NpzSource(tmp_path / "set.npz")
+
+    return write
+
+
+@pytest.mark.parametrize("shape", [(11, 6, 6), (11, 6, 6, 3), (11, 3, 6, 7), (11, 1, 6, 7)])
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_arrays_are_read_in_blocks_to_the_same_images(
+    stored, shape: tuple[int, ...], kind: type, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    array = levels if kind is np.uint8 else (levels / np.float32(255)).astype(kind)
+    source = stored(np.asarray(array, order=order))  # type: ignore[call-overload]
+    monkeypatch.setattr(decoded, "MOST_IN_MEMORY", 1 << 20)
+    expected = [source.load("test"), *(source.load_first("test", count) for count in (1, 5, 99))]
+    monkeypatch.setattr(decoded, "MOST_IN_MEMORY", 0)
+    for module in ("npz", "npy"):
+        monkeypatch.setattr(f"bangbench.data.{module}.BLOCK", 4 * array[0].nbytes)
+    found = [source.load("test"), *(source.load_first("test", count) for count in (1, 5, 99))]
+    again = [source.load("test"), source.load_first("test", 1)]
+    assert [data.fingerprint for data in found] == [data.fingerprint for data in expected]
+    assert [data.fingerprint for data in again] == [data.fingerprint for data in expected[:2]]
+    assert all(np.array_equal(one.images, other.images) for one, other in zip(found, expected, strict=True))
+    found[0].images[:] = 0
+    assert source.load("test").fingerprint == expected[0].fingerprint
+
+
+@pytest.mark.parametrize("part", [0.3, 0.9])
+def test_a_large_array_that_is_cut_off_is_refused(
+    stored, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, part: float
+) -> None:
+    source = stored(np.random.default_rng(0).integers(0, 256, (40, 9, 9, 3), dtype=np.uint8))
+    path = next(path for path in (tmp_path / "set.npz", tmp_path / "x.npy") if path.exists())
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(BenchError, match=f"{path.name}: "):
+        source.load("test")
+    assert not cache.exists() or list(cache.iterdir()) == []
 
 
 def test_waiting_for_another_process_ends_in_its_images(

@@ -272,9 +272,9 @@ def zeros_compressed_a_thousandfold(folder: Path) -> None:
         zipfile.ZipFile(folder / "d.npz", "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
         archive.open("train_images.npy", "w") as stream,
     ):
-        stream.write(_npy((520 << 20, 1, 1), "|u1", b""))
-        for _ in range(520):
-            stream.write(bytes(1 << 20))
+        stream.write(_npy((7_500_000, 8, 9), "|u1", b""))
+        for _ in range(540):
+            stream.write(bytes(10**6))
 
 
 @bomb("npz", "encrypted")
