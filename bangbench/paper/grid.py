@@ -254,9 +254,10 @@ def _notes(grid: FoundGrid) -> Iterator[str]:
     )
     references = references_of(grid)
     if references:
+        label = published_label(grid.data, references[0].dataset)
         yield (
-            f"{published_label(grid.data, references[0].dataset).capitalize()}: Table {references[0].table[-1]} of the "
-            "paper, whose figures of the grid print no numbers."
+            f"{label[:1].upper()}{label[1:]}: Table {references[0].table[-1]} of the paper, one training each; its "
+            "figures of the grid print no numbers."
         )
 
 

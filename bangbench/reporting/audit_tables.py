@@ -314,7 +314,7 @@ def answer(lines: Sequence[Standing]) -> str:
     """Return what the models come to in plain words: the best one, and the one whose FGS rate says least."""
     tried = [(line, line.worst.value) for line in lines if line.worst is not None]
     if not lines:
-        return "Only summaries of a grid are here: no model is audited."
+        return "No model here is audited, so that no verdict can be given."
     if not tried:
         which = "The only model is not" if len(lines) == 1 else f"None of the {len(lines)} models is"
         return f"{which} audited: whether a low attack rate is robustness is not known."

@@ -214,17 +214,10 @@ def test_noise_that_never_flips_an_image_does_not_differ_from_the_paper(records)
     assert any("not the same count for all of them" in note for note in table.notes)
 
 
-def trained(records, name, seed, attack="fgs", **changes):
-    """Write the card of a regular model of a seed, and one attack on it."""
-    model = {"seed": seed, "weights_sha256": f"{seed:02x}" * 32, "method": "regular", "method_settings": {}}
-    records.card(name, iterations=10_000, **model)
-    records.attack(name, attack, iterations=10_000, **model, **changes)
-
-
 @pytest.mark.parametrize(("within", "rates"), [(True, (88.0, 90.0, 93.0)), (False, (94.0, 94.2, 94.1))])
-def test_several_seeds_judge_by_whether_the_published_number_could_be_one_more_of_them(records, within, rates):
+def test_several_seeds_judge_by_whether_the_published_number_could_be_one_more_of_them(records, trained, within, rates):
     for seed, rate in enumerate(rates):
-        trained(records, f"table1/R0{f'-s{seed}' * bool(seed)}", seed, rate=rate, flipped=int(99.16 * rate))
+        trained(f"table1/R0{f'-s{seed}' * bool(seed)}", seed, rate=rate, flipped=int(99.16 * rate))
     group = only_group(records)
     low, high = prediction_interval(np.array(rates))
 
@@ -239,11 +232,11 @@ def test_several_seeds_judge_by_whether_the_published_number_could_be_one_more_o
     assert any("it is the prediction interval" in note for note in notes)
 
 
-def test_rows_that_are_trained_alike_share_their_seeds_and_a_seed_counts_once(records):
-    trained(records, "table1/R0", 0, rate=90.0)
-    trained(records, "table1/R1", 1, rate=92.0)
-    trained(records, "table1/R0-s1", 1, rate=92.0)
-    trained(records, "table1/R0-s2", 2, rate=94.0)
+def test_rows_that_are_trained_alike_share_their_seeds_and_a_seed_counts_once(records, trained):
+    trained("table1/R0", 0, rate=90.0)
+    trained("table1/R1", 1, rate=92.0)
+    trained("table1/R0-s1", 1, rate=92.0)
+    trained("table1/R0-s2", 2, rate=94.0)
     group = only_group(records)
 
     rates = [claim_of(group, "FGS rate", model) for model in ("R0", "R1")]
@@ -252,10 +245,10 @@ def test_rows_that_are_trained_alike_share_their_seeds_and_a_seed_counts_once(re
     assert len(claims(group)) == 14
 
 
-def test_a_number_that_only_one_seed_has_is_judged_by_its_images(records):
-    trained(records, "table1/R0", 0)
-    trained(records, "table1/R0-s1", 1)
-    trained(records, "table1/R0-s1", 1, "hc1")
+def test_a_number_that_only_one_seed_has_is_judged_by_its_images(records, trained):
+    trained("table1/R0", 0)
+    trained("table1/R0-s1", 1)
+    trained("table1/R0-s1", 1, "hc1")
     group = only_group(records)
 
     assert claim_of(group, "FGS rate").seeds == 2

@@ -10,17 +10,9 @@ from bangbench.paper.seeds import seed_figures
 from bangbench.reporting.draw import draw
 
 
-def trained(records, name, seed, **changes):
-    """Write the card of a model of a seed, and FGS on it."""
-    model = {"seed": seed, "weights_sha256": f"{seed:02x}" * 32, "iterations": 10_000}
-    model |= {"method": "regular", "method_settings": {}}
-    records.card(name, **model)
-    records.attack(name, "fgs", **model, **changes)
-
-
-def test_every_seed_is_a_point_at_its_difference_from_the_published_number(records):
+def test_every_seed_is_a_point_at_its_difference_from_the_published_number(records, trained):
     for seed, rate in enumerate((90.0, 91.0, 95.0)):
-        trained(records, f"table1/R0{f'-s{seed}' * bool(seed)}", seed, rate=rate)
+        trained(f"table1/R0{f'-s{seed}' * bool(seed)}", seed, rate=rate)
     records.attack("table1/B1", "fgs")
 
     (figure,) = seed_figures(records.experiment())
@@ -34,8 +26,8 @@ def test_every_seed_is_a_point_at_its_difference_from_the_published_number(recor
     assert "R0 (n = 3) -0.33, 0.67, 4.67" in figure.alternative
 
 
-def test_one_seed_a_row_or_other_images_make_no_figure(records):
-    trained(records, "table1/R0", 0)
+def test_one_seed_a_row_or_other_images_make_no_figure(records, trained):
+    trained("table1/R0", 0)
     assert list(seed_figures(records.experiment())) == []
 
     records.attack("table2/R0", "fgs", data="cifar10-jpeg")

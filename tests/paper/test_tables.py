@@ -65,17 +65,9 @@ def test_a_model_that_was_renamed_is_named(records):
     assert "authors stands for Table 1 B1." in records.table(paper_table).notes
 
 
-def trained(records, name, seed, **changes):
-    """Write the card of a model of a seed, and FGS on it."""
-    model = {"seed": seed, "weights_sha256": f"{seed:02x}" * 32, "iterations": 10_000}
-    model |= {"method": "regular", "method_settings": {}}
-    records.card(name, **model)
-    records.attack(name, "fgs", **model, **changes)
-
-
-def test_several_seeds_of_a_row_stand_together_with_their_mean_and_the_published_row_under_it(records):
+def test_several_seeds_of_a_row_stand_together_with_their_mean_and_the_published_row_under_it(records, trained):
     for seed, rate in enumerate((90.0, 91.0, 95.0)):
-        trained(records, f"table1/R0{f'-s{seed}' * bool(seed)}", seed, rate=rate, accuracy=99.0)
+        trained(f"table1/R0{f'-s{seed}' * bool(seed)}", seed, rate=rate, accuracy=99.0)
     records.attack("table1/B1", "fgs")
     table = records.table(paper_table)
     mean = table.printed()[3][1]
@@ -88,9 +80,9 @@ def test_several_seeds_of_a_row_stand_together_with_their_mean_and_the_published
     assert table.frame["fgs_rate_low_percent"].tolist()[3] == pytest.approx(85.43, abs=0.01)
 
 
-def test_one_seed_a_row_has_no_mean(records):
-    trained(records, "table1/R0", 0)
-    trained(records, "table1/R1", 1)
+def test_one_seed_a_row_has_no_mean(records, trained):
+    trained("table1/R0", 0)
+    trained("table1/R1", 1)
     table = records.table(paper_table)
 
     assert [name for _, name in rows(table)] == ["R0", "published", "R1", "published"]
