@@ -17,7 +17,7 @@ from bangbench.reporting.experiments import (
     ModelResults,
     natural_key,
 )
-from bangbench.reporting.frames import Frames, Values, attack_values, claim_values, median_censored, records_of
+from bangbench.reporting.frames import Frames, Values, claim_values, measured, records_of
 from bangbench.reporting.table import (
     KIND,
     RATE_GAP,
@@ -39,7 +39,7 @@ from bangbench.reporting.table import (
     whole,
     words,
 )
-from bangbench.store.records import AttackSummary, ModelCard
+from bangbench.store.records import ModelCard
 
 #: How many times larger the median L_inf has to be.
 _MEDIAN_FACTOR = 1.25
@@ -48,6 +48,7 @@ _NEARLY_ALL = 95.0
 #: The bench's own attacks that have an unmasked twin.
 _OWN = ("fgs", "hc1")
 
+_RATE, _MEDIAN = "rate_percent", "linf_median_censored_grey_levels"
 _ECC = ("ecc_failures_definition", "ecc_failures_paper")
 _BENCH = (
     *("id", "source", "model", "data", "attack", "images", "correct", "flipped"),
@@ -64,12 +65,9 @@ def bench_table(experiment: Experiment, frames: Frames) -> Table | None:
         rows.append({"source": "measured"} | record)
         model = experiment.find(record["model"])
         twin = _twin(model, record["attack"]) if model is not None else None
-        if twin is not None and model is not None and model.audit is not None:
-            audit = model.audit.summary
-            counts = {"images": audit.images, "correct": audit.correct, "attack": twin["claim"], "flipped": None}
+        if twin is not None:
             named = {name: record[name] for name in ("id", "model", "data")}
-            rows.append(named | {"source": "audit"} | twin | counts | {KIND: "unmasked"})
-    audited = [words("Audit", "audit_verdict")] if experiment.audited else []
+            rows.append(named | {"source": "audit", KIND: "unmasked", "attack": twin["claim"]} | twin)
     unverified = [
         f"{record['id']} {record['attack']} {record['unverified']:,}"
         for record in records_of(frames.attacks.sort_values(["attack"], kind="stable"))
@@ -86,7 +84,7 @@ def bench_table(experiment: Experiment, frames: Frames) -> Table | None:
             whole("Correct", terminal=False),
             whole("Flipped"),
             real("Rate (%)", ("rate_percent", "rate_low_percent", "rate_high_percent"), 2),
-            *audited,
+            *([words("Audit", "audit_verdict")] if experiment.audited else []),
             real("Blank (%)", "blank_percent", 2),
             spread("L∞", "linf", 2, "_grey_levels"),
             real("Median L∞", "linf_median_censored_grey_levels", 2),
@@ -118,7 +116,9 @@ def _attacks_run(models: Iterable[ModelResults]) -> list[str]:
 def _twin(model: ModelResults, attack: str) -> Values | None:
     """Return what the audit says of the unmasked twin of a masked attack, where the twin was not run itself."""
     twin = model.claim(f"{attack}{UNMASKED}") if model.is_masked(attack) else None
-    return None if twin is None or twin.claim in model.attacks else claim_values(twin)
+    if twin is None or model.audited is None or twin.claim in model.attacks:
+        return None
+    return claim_values(twin) | {"images": model.audited.images, "correct": model.audited.correct}
 
 
 def rate_show(experiment: Experiment, places: int = 2) -> Show:
@@ -134,9 +134,8 @@ def masking_table(experiment: Experiment, frames: Frames) -> Table | None:
     rows = []
     for model in experiment.attacked:
         names = {"id": model.id, "source": "measured", "model": model.name, "data": experiment.data.name}
-        measured = {name: attack_values(found.summary) for name, found in model.attacks.items()}
-        judged = {name: values | {"audit_verdict": model.verdict(name)} for name, values in measured.items()}
-        rows.append(names | _beside(attacks, judged) | {KIND: "measured"})
+        found = {name: measured(model, name) for name in attacks}
+        rows.append(names | _beside(attacks, found) | {KIND: "measured"})
         twins = {f"{name}{UNMASKED}": twin for name in model.attacks if (twin := _twin(model, name)) is not None}
         if twins:
             rows.append(names | {"source": "audit"} | _beside(attacks, twins) | {KIND: "unmasked"})
@@ -182,66 +181,54 @@ def _stems(models: Iterable[ModelResults]) -> list[str]:
     return own + sorted({attack.removesuffix(UNMASKED) for attack in run if attack.endswith(UNMASKED)} - set(own))
 
 
-_Pair = tuple[str, AttackSummary, AttackSummary]  # a model's name, the attack and its unmasked twin
+_Pair = tuple[str, Values, Values]  # a model's name, what was measured under the attack and under its unmasked twin
 
 
 def masking_sentences(models: Sequence[ModelResults]) -> tuple[str, ...]:
     """Return what the differences between the attacks and their unmasked twins mean."""
     sentences = []
     for stem in _stems(models):
-        pairs = [
-            (model.id, masked, unmasked)
-            for model in models
-            if (masked := model.summary(stem)) is not None
-            and (unmasked := model.summary(f"{stem}{UNMASKED}")) is not None
-            and masked.correct
-            and unmasked.correct
-        ]
-        if pairs:
-            sentences.append(_masking_sentence(stem, pairs))
+        pairs = [(model.id, measured(model, stem), measured(model, f"{stem}{UNMASKED}")) for model in models]
+        known = [pair for pair in pairs if all(values.get("correct") for values in pair[1:])]
+        sentences += [_masking_sentence(stem, known)] if known else []
     return tuple(sentences)
 
 
 def _masking_sentence(attack: str, pairs: Sequence[_Pair]) -> str:
     """Say what separates an attack from its twin: of FGS the underflow, of HC1 the sign of the true class's weight."""
     title, twin = (attack.upper() if attack in _OWN else attack), f"{attack}{UNMASKED}"
-    apart = [pair for pair in pairs if _gap(pair) > RATE_GAP or (attack == "hc1" and _median_is_larger(pair))]
+    apart = [pair for pair in pairs if _are_apart(attack, *pair[1:])]
     if not apart:
         also = ", and its median L∞ is not much larger" if attack == "hc1" else ""
         return f"{title} flips at most {RATE_GAP:g} points less than {twin}{also}: little separates the two."
-    details = "; ".join(f"{pair[0]} {_rates(pair)}{_detail(attack, pair)}" for pair in apart)
+    details = "; ".join(f"{pair[0]} {_beside_twin(pair, _RATE)} %{_detail(attack, pair)}" for pair in apart)
     meaning = {
         "fgs": f"what {twin} flips beyond FGS was hidden by vanished float32 gradients, not resisted",
         "hc1": "where the true logit is negative, HC1's weight pushes towards the true class; that sign makes the gap "
         "between the two, not robustness",
     }.get(attack, f"what {twin} flips beyond {attack} is not resisted")
     withstood = "".join(
-        f"; {number(100.0 - unmasked.rate, 2)} % of {name}'s images withstand even {twin}"
+        f"; {number(100.0 - unmasked[_RATE], 2)} % of {name}'s images withstand even {twin}"
         for name, _, unmasked in apart
-        if unmasked.rate is not None and unmasked.rate < _NEARLY_ALL
+        if unmasked[_RATE] < _NEARLY_ALL
     )
     return f"{title} against {twin} ({details}): {meaning}{withstood}."
 
 
-def _gap(pair: _Pair) -> float:
-    """Return by how many percentage points the unmasked attack flips more."""
-    return (pair[2].rate or 0.0) - (pair[1].rate or 0.0)
+def _are_apart(attack: str, masked: Values, unmasked: Values) -> bool:
+    """Tell whether the twin flips many more or, of HC1, needs much less."""
+    larger = attack == "hc1" and masked[_MEDIAN] > _MEDIAN_FACTOR * unmasked[_MEDIAN]
+    return bool(unmasked[_RATE] - masked[_RATE] > RATE_GAP or larger)
 
 
-def _median_is_larger(pair: _Pair) -> bool:
-    masked, unmasked = median_censored(pair[1]), median_censored(pair[2])
-    return masked is not None and unmasked is not None and masked > _MEDIAN_FACTOR * unmasked
-
-
-def _rates(pair: _Pair) -> str:
-    return f"{number(pair[1].rate, 2)} against {number(pair[2].rate, 2)} %"
+def _beside_twin(pair: _Pair, field: str) -> str:
+    return " against ".join(number(values[field], 2) for values in pair[1:])
 
 
 def _detail(attack: str, pair: _Pair) -> str:
     if attack == "fgs":
-        return f", {number(pair[1].blank, 2)} % of gradients blank"
-    medians = " against ".join(number(median_censored(summary), 2) for summary in pair[1:])
-    return f", median L∞ {medians}" if attack == "hc1" else ""
+        return f", {number(pair[1]['blank_percent'], 2)} % of gradients blank"
+    return f", median L∞ {_beside_twin(pair, _MEDIAN)}" if attack == "hc1" else ""
 
 
 #: Settings in which trainings of one recipe may differ (the seed, and what changes no step), and those as asked for.
@@ -345,7 +332,7 @@ def _seed_row(experiment: Experiment, attack: str, models: Sequence[ModelResults
         "seeds": len(models),
     }
     for stem, field, unit in _SEED_NUMBERS:
-        found = [attack_values(model.attacks[attack].summary)[field] for model in models]
+        found = [measured(model, attack)[field] for model in models]
         estimate = t_interval(np.array(found, dtype=np.float64)) if None not in found else None
         row |= dict(zip(_seed_fields(stem, unit), estimate or (None,) * 4, strict=True))
     return row

@@ -207,25 +207,25 @@ def _keys(experiment: Experiment, model: ModelResults) -> Values:
     return {"experiment": experiment.name, "id": model.id, "model": model.name, "data": experiment.data.name}
 
 
+def _same(record: object, *names: str) -> Values:
+    """Return what a record and a frame call by the same names."""
+    return {name: getattr(record, name) for name in names}
+
+
 def _models(experiment: Experiment) -> Iterator[Values]:
     for model in experiment.everyone:
-        info, summary = model.model, model.audit.summary if model.audit else None
+        info, summary = model.model, model.audited
         paper = model.card.paper if model.card else None
         year = re.search(r"\b(19|20)\d\d\b", paper or "")
         yield _keys(experiment, model) | {
             "images": experiment.data.images,
-            "net": info.net,
-            "method": info.method,
+            **_same(info, "net", "method", "parameters", "seed", "iterations", "weights_sha256"),
             "method_settings": ", ".join(f"{name} {value}" for name, value in info.method_text().items()) or None,
             "paper": paper,
             "year": None if year is None else int(year[0]),
             "beta": info.method_number("beta"),
             "epsilon": info.method_number("epsilon"),
-            "parameters": info.parameters,
-            "seed": info.seed,
-            "iterations": info.iterations,
             "trained_on": info.data,
-            "weights_sha256": info.weights_sha256,
             "training_seconds": None if model.card is None else model.card.seconds,
             "accuracy_percent": model.accuracy if model.attacks or model.audit else None,
             "audit_verdict": NOT_AUDITED if summary is None else summary.verdict,
@@ -237,8 +237,13 @@ def _models(experiment: Experiment) -> Iterator[Values]:
 def _attacks(experiment: Experiment) -> Iterator[Values]:
     for model in experiment.models:
         for attack in model.attack_names:
-            keys = _keys(experiment, model) | {"attack": attack, "audit_verdict": model.verdict(attack)}
-            yield keys | attack_values(model.attacks[attack].summary)
+            yield _keys(experiment, model) | {"attack": attack} | measured(model, attack)
+
+
+def measured(model: ModelResults, attack: str) -> Values:
+    """Return the numbers of an attack and the verdict on them, as the frame of attacks has them; none if not run."""
+    summary = model.summary(attack)
+    return {} if summary is None else attack_values(summary) | {"audit_verdict": model.verdict(attack)}
 
 
 def attack_values(summary: AttackSummary) -> Values:
@@ -250,26 +255,19 @@ def attack_values(summary: AttackSummary) -> Values:
         "pass_paper": (summary.pass_paper, ""),
         "ssim_unaligned": (summary.unaligned, ""),
     }
-    values = {name: getattr(summary, name) for name in ("images", "correct", "flipped", "unverified", "forwards")} | {
+    never = math.inf if summary.correct else None  # the median of images most of which never flip
+    median = summary.linf.median_censored if summary.correct else None
+    values = _same(summary, "images", "correct", "flipped", "unverified", "forwards", "seconds") | {
         "accuracy_percent": summary.accuracy,
         "rate_percent": summary.rate,
         "rate_low_percent": low,
         "rate_high_percent": high,
         "blank_percent": summary.blank,
-        "linf_median_censored_grey_levels": median_censored(summary),
-        "seconds": summary.seconds,
+        "linf_median_censored_grey_levels": never if median is None else median,
     }
     for name, (found, unit) in moments.items():
         values |= {f"{name}_mean{unit}": found.mean, f"{name}_std{unit}": found.std}
     return values | {f"ecc_failures_{kind}": count for kind, count in summary.ecc_failures.items()}
-
-
-def median_censored(summary: AttackSummary) -> float | None:
-    """Return the median L_inf with failures as infinite, in grey levels; None where no image was attacked."""
-    if summary.correct == 0:
-        return None
-    median = summary.linf.median_censored
-    return math.inf if median is None else median
 
 
 def claim_values(claim: ClaimVerdict) -> Values:
@@ -288,12 +286,9 @@ def claim_values(claim: ClaimVerdict) -> Values:
 def _audits(experiment: Experiment) -> Iterator[Values]:
     """Yield the verdict overall and on each claim, and under them what each attack did within each budget."""
     for model in experiment.everyone:
-        if model.audit is None:
+        if (summary := model.audited) is None:
             continue
-        summary = model.audit.summary
-        shared = _keys(experiment, model) | {
-            name: getattr(summary, name) for name in ("images", "correct", "strength", "seconds", "forwards")
-        }
+        shared = _keys(experiment, model) | _same(summary, "images", "correct", "strength", "seconds", "forwards")
         reasons = ", ".join(summary.reasons) or None
         yield shared | {"claim": OVERALL, "audit_verdict": summary.verdict, "reasons": reasons}
         for claim in _ordered(summary.claims):
@@ -347,15 +342,11 @@ def sources_of(code: str) -> tuple[str, ...]:
 
 
 def _checks(experiment: Experiment) -> Iterator[Values]:
-    for model in experiment.models:
-        for check in worst_first(model.audit.summary) if model.audit else ():
+    for model, summary in experiment.audits:
+        for check in worst_first(summary):
             yield _keys(experiment, model) | {
-                "code": check.code,
-                "outcome": check.outcome,
+                **_same(check, "code", "outcome", "evidence", "meaning", "advice"),
                 "claims": ", ".join(check.claims) or None,
-                "evidence": check.evidence,
-                "meaning": check.meaning,
-                "advice": check.advice,
                 "sources": "; ".join(sources_of(check.code)) or None,
                 "images_count": check.count,
                 "images_first": " ".join(map(str, check.images)) or None,
