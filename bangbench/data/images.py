@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -50,7 +54,8 @@ def decode_image(content: bytes, where: str, like: Like | None = None) -> NDArra
                 _check_size(image.size, like, where)
                 pixels = _decode_whole_jpeg(content)
                 if pixels is None or pixels.shape[1::-1] != image.size:
-                    pixels = _pixels(image, where)
+                    with _silenced() if image.format == "TIFF" else nullcontext():
+                        pixels = _pixels(image, where)
                 return pixels
     except BenchError:
         raise
@@ -60,6 +65,23 @@ def decode_image(content: bytes, where: str, like: Like | None = None) -> NDArra
         ) from error
     except Exception as error:  # damaged images make the decoders raise nearly anything
         raise BenchError(f"{where}: the image cannot be read ({error}); replace or remove the file") from error
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep libtiff from writing to stderr itself: it names no file, and what it cannot decode is raised as well."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 class Shape(NamedTuple):

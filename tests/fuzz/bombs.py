@@ -354,6 +354,13 @@ def many_pictures_as_large_as_allowed(folder: Path) -> None:
             (folder / split / "cat" / f"{number}.png").write_bytes(stream.getvalue())
 
 
+@bomb("folder", "train/cat/0.tiff: the image cannot be read")
+def a_picture_that_libtiff_has_words_for(folder: Path) -> None:
+    path = folder / "train/cat/0.tiff"
+    tag = struct.pack("<HHI", 259, 3, 1)
+    path.write_bytes(path.read_bytes().replace(tag + b"\1\0", tag + b"\5\0"))  # says that it is compressed
+
+
 @bomb("folder", "is 9x9 pixels, but")
 def a_picture_of_another_size(folder: Path) -> None:
     (folder / "train/dog/0.bmp").write_bytes(encoded("bmp", 9))

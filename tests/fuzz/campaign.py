@@ -1,7 +1,7 @@
 """Damaged and hostile inputs, each opened in a process with 10 seconds of a processor and 1 GiB beyond the libraries.
 
 python tests/fuzz/campaign.py --inputs 5000 --seed 0     prints what did not end cleanly, and how many there were
-python tests/fuzz/campaign.py --bombs                    prints, as JSON, how each hand-made input ended
+python tests/fuzz/campaign.py --inputs 0 --bombs         prints, as JSON, how each hand-made input ended
 
 An outcome is clean if the input is taken without a word, or refused in one line with status 1 or 2, and nothing was
 written beside it.
@@ -216,8 +216,7 @@ def main() -> int:
         os.environ["BANGBENCH_CACHE_GB"] = "0"  # what would be decoded to the disk has to fit into memory
         workshop = Workshop(Path(folder))
         if given.bombs:
-            print(json.dumps(explode(workshop), indent=1))
-            return 0
+            print(json.dumps(explode(workshop)), flush=True)
         failures = fuzz(workshop, given.seed, given.inputs)
     print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr)
     return 1 if failures else 0
