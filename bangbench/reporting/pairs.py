@@ -139,14 +139,11 @@ def _nothing_in_common(first: ModelResults, second: ModelResults) -> BenchError:
 
 def _same_images(first: ModelResults, second: ModelResults, attack: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the images of both models; `BenchError` unless they are the same ones in the same order."""
-    data = [model.attacks[attack].record.data for model in (first, second)]
-    images, other = first.images(attack), second.images(attack)
-    alike = data[0].fingerprint == data[1].fingerprint
-    if images is None or other is None or not alike or not np.array_equal(images["index"], other["index"]):
-        told = [f"{info.images:,} images of {info.name} ({info.fingerprint[:8]})" for info in data]
+    images, other = attacks_with_images(first)[attack], attacks_with_images(second)[attack]
+    if not np.array_equal(images["index"], other["index"]):
         raise BenchError(
-            f"expected {attack} on {first.name} and {second.name} to be measured on the same images, found "
-            f"{told[0]} and {told[1]}; run it on both with the same --data and --limit"
+            f"expected {attack} on {first.name} and {second.name} to be measured on the same images, found other ones; "
+            "run it on both with the same --data and --limit"
         )
     return images, other
 

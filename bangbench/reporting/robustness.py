@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bangbench.core.errors import BenchError
 from bangbench.core.statistics import Numbers, wilson_interval
 from bangbench.reporting.experiments import NOT_AUDITED, Experiment, ModelResults, worst_of
 from bangbench.reporting.frames import Frames, Values
@@ -95,13 +94,9 @@ def linf_or_infinite(images: pd.DataFrame) -> Numbers:
 def worst_case(images: Sequence[pd.DataFrame]) -> Numbers:
     """Return for each correct image the smallest L_inf (grey levels) of all attacks, infinite where none flips it.
 
-    (correct,), in the order of the images. Raises `BenchError` without attacks, or where they are over other images.
+    images: of one attack or more over the same images, with the same ones classified correctly; (correct,), in their
+    order.
     """
-    if not images or not all(_over_the_same(images[0], other) for other in images):
-        raise BenchError(
-            "expected attacks over the same images, with the same ones classified correctly, found none or different "
-            "ones; run them with the same --data and --limit"
-        )
     return np.asarray(np.min([linf_or_infinite(each) for each in images], axis=0), dtype=np.float64)
 
 
@@ -114,18 +109,14 @@ def _robust_model(model: ModelResults) -> RobustModel | None:
     found = attacks_with_images(model)
     if not found:
         return None
-    first = next(iter(found.values()))
-    same = {name: images for name, images in found.items() if _over_the_same(first, images)}
+    first, keys = next(iter(found.values())), ["index", "attacked"]
+    same = {name: images for name, images in found.items() if np.array_equal(first[keys], images[keys])}
     return RobustModel(
         model=model,
         attacks={name: Held(np.sort(linf_or_infinite(images)), len(images)) for name, images in found.items()},
         worst=Held(np.sort(worst_case(list(same.values()))), len(first)),
         covered=tuple(same),
     )
-
-
-def _over_the_same(first: pd.DataFrame, other: pd.DataFrame) -> bool:
-    return all(np.array_equal(first[name].to_numpy(), other[name].to_numpy()) for name in ("index", "attacked"))
 
 
 def budgets_of(experiment: Experiment) -> tuple[int, ...]:

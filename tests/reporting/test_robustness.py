@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bangbench.core.errors import BenchError
 from bangbench.core.statistics import wilson_interval
 from bangbench.reporting.robustness import (
     Held,
@@ -71,15 +70,6 @@ def test_failures_hold_at_every_budget_and_wrong_images_at_none():
     held = Held(np.sort(linf_or_infinite(images([10.0, math.inf], wrong=2))), 4)
 
     assert held.accuracy([0, 9.9, 10, 255]).tolist() == [50.0, 50.0, 25.0, 25.0]
-
-
-def test_a_worst_case_over_other_images_is_refused():
-    first = images([1.0, 2.0])
-    for other in (first.assign(index=[1, 2]), images([1.0], wrong=1)):
-        with pytest.raises(BenchError, match="expected attacks over the same images"):
-            worst_case([first, other])
-    with pytest.raises(BenchError, match="found none"):
-        worst_case([])
 
 
 def test_the_table_has_a_row_per_attack_and_one_for_all_of_them(records):
