@@ -12,8 +12,6 @@ from bangbench.core.errors import BenchError, UsageError
 from bangbench.data.dataset import Dataset, data_info
 from bangbench.data.sources import load_first, open_source
 from bangbench.nets.models import Model, open_model
-from bangbench.nets.norms import doubtful, twice
-from bangbench.nets.outputs import PLAIN
 from bangbench.nets.predict import batch_size_for
 from bangbench.nets.references import check_own, given_by
 from bangbench.store.records import DataInfo
@@ -27,14 +25,6 @@ class Opened(NamedTuple):
     info: DataInfo
     device: torch.device
     batch_size: int
-
-    def notes(self) -> list[str]:
-        """Return what a user should know of how the model is read: its output, and a doubtful mean or std."""
-        info, output = self.model.info, self.model.classifier.output
-        taken = None if output == PLAIN else f"{info.name}: its logits are {output}"
-        doubt = doubtful(info.preprocessing) or twice(info.preprocessing, self.model.classifier.net)
-        doubt = doubt if self.model.folder is None else None
-        return [note for note in (taken, doubt) if note is not None]
 
     @property
     def device_name(self) -> str:

@@ -109,7 +109,7 @@ def plan_attacks(spec: AttackSpec, pool: PassPool | None = None, progress: Progr
     """Open what the attacks of `spec` need, and derive the settings and the key of each."""
     attacks, opened = _make_attacks(spec), open_with_images(spec)
     source = open_source_model(spec.against, spec, opened) if spec.against else None
-    for note in opened.notes():
+    for note in opened.model.notes():
         progress.note(note)
     usable_pool = pool if _pass_is_defined(opened, progress) else None
     first = to_device(opened.data.images[:CHUNK], opened.device)

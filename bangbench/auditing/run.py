@@ -84,7 +84,7 @@ def audit(spec: AuditSpec, progress: Progress = SILENT) -> AuditRecord:
     results of other settings in the way.
     """
     plan = make_plan(spec)
-    for note in plan.opened.notes():
+    for note in plan.opened.model.notes():
         progress.note(note)
     path = plan.folder / f"{AUDIT}.json"
     with folder_lock(plan.folder, spec.patience, progress):

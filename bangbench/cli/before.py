@@ -39,9 +39,9 @@ def check_noise(spec: NoiseSpec) -> None:
 def _check_words(spec: ModelSpec | NoiseSpec, references: Sequence[str]) -> None:
     given = given_by(spec)
     check_own(given, references)
-    check_model(references[0], spec.root, given)
+    check_model(references[0], spec.root, given, spec.data)
     for other in references[1:]:
-        check_model(other, spec.root, given._replace(weights=None))
+        check_model(other, spec.root, given._replace(weights=None), spec.data)
     if spec.data is not None:
         from bangbench.data.sources import open_source
 

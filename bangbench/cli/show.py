@@ -13,6 +13,7 @@ from bangbench.cli.options import command
 from bangbench.cli.output import Output
 from bangbench.core.errors import BenchError, UsageError, unknown_name
 from bangbench.core.spec import Spec
+from bangbench.nets.references import Given, is_own_net, results_name
 from bangbench.store.layout import results_folder
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class ShowSpec(Spec):
 
     circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {"out"}
 
-    model: str = Field(description="A model's name, as under results/.")
+    model: str = Field(description="A model's name, as under results/, or FILE.py:FACTORY@WEIGHTS.")
     attack: str = Field(description="An attack that was run on it.")
     count: Annotated[int, Field(ge=1)] = Field(12, description="So many images, from small changes to large ones.")
     index: tuple[int, ...] = Field((), description="The test image of this index; may be given several times.")
@@ -44,6 +45,8 @@ def run_show(specs: list[ShowSpec], output: Output) -> None:
     from bangbench.reporting.sheet import contact_sheet
 
     spec = specs[0]
+    if is_own_net(spec.model):
+        spec = spec.model_copy(update={"model": results_name(spec.model, spec.root, Given())})
     pairs = _pairs(spec)
     folder = spec.out or results_folder(spec.root, spec.model) / f"{spec.attack}-images"
     files = []

@@ -20,8 +20,18 @@ from bangbench.nets.catalogue import build_net, check_classifier, net_definition
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.identity import behaviour_of, code_of
 from bangbench.nets.loaders import Loaded, load
-from bangbench.nets.norms import check_preprocessing
-from bangbench.nets.references import PROGRAMS, Given, is_own_net, loader_of, own_name, results_name, with_own_weights
+from bangbench.nets.norms import check_preprocessing, doubtful, twice
+from bangbench.nets.outputs import PLAIN
+from bangbench.nets.references import (
+    PROGRAMS,
+    Given,
+    is_own_net,
+    loader_of,
+    own_data,
+    own_name,
+    results_name,
+    with_own_weights,
+)
 from bangbench.nets.transforms import transform_of, transformed
 from bangbench.nets.trust import check_code
 from bangbench.nets.weights import apply_state, check_tensor, load_state
@@ -57,6 +67,14 @@ class Model(NamedTuple):
         """
         info = self.info
         return {"weights": info.weights_sha256, "code": info.code_sha256, "behaviour": info.behaviour}
+
+    def notes(self) -> list[str]:
+        """Return what a user should know of how the model is read: its output, and a doubtful mean or std."""
+        info, output = self.info, self.classifier.output
+        taken = None if output == PLAIN else f"{info.name}: its logits are {output}"
+        doubt = doubtful(info.preprocessing) or twice(info.preprocessing, self.classifier.net)
+        doubt = doubt if self.folder is None else None
+        return [note for note in (taken, doubt) if note is not None]
 
     def own_net(self, name: str) -> dict[str, str | None]:
         """Return what a record's settings say of a net that is not the bench's own, under `name`."""
@@ -167,9 +185,8 @@ def open_own_net(reference: str, given: Given, place: Place) -> Model:
     Raises `UsageError` where weights or data are not said, `BenchError` where they do not fit each other.
     """
     reference, given = with_own_weights(reference, given)
-    if place.data is None:
-        raise UsageError(f"model '{reference}' does not say what images it takes: add --data")
-    images = load_first(open_source(place.data, place.data_dir), "test", 1)
+    data = own_data(reference, place.data)
+    images = load_first(open_source(data, place.data_dir), "test", 1)
     channels, height, width = images.images.shape[1:]
     check_preprocessing(given.preprocessing, channels)
     loaded = _loaded(reference, given, (channels, height, width), images.class_names)
@@ -193,7 +210,7 @@ def open_own_net(reference: str, given: Given, place: Place) -> Model:
     rebuild = _rebuilder(info, None, place.device, str(given.weights or reference))
     weights = net.state_dict() if state is None else state
     classifier = rebuild(weights)
-    return Model(info.name, _identified(info, classifier), classifier, place.data, (), None, rebuild)
+    return Model(info.name, _identified(info, classifier), classifier, data, (), None, rebuild)
 
 
 def _loaded(reference: str, given: Given, shape: tuple[int, int, int], class_names: tuple[str, ...]) -> Loaded:

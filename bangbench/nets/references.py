@@ -86,12 +86,13 @@ def is_own_net(reference: str) -> bool:
     return ":" in reference or program_in(Path(reference)) is not None
 
 
-def check_model(reference: str, root: Path, given: Given) -> None:
+def check_model(reference: str, root: Path, given: Given, data: str | None) -> None:
     """Raise `UsageError` or `BenchError` for a model that is not there, before anything is imported or computed."""
     if reference.endswith(".h5"):
         files = [Path(reference)]
     elif is_own_net(reference):
         net, given = with_own_weights(reference, given)
+        own_data(reference, data)
         place = net.rpartition(":")[0]
         files = [Path(place)] if place.endswith(".py") else []
         files += [given.weights] if given.weights else []
@@ -101,6 +102,13 @@ def check_model(reference: str, root: Path, given: Given) -> None:
     for file in files:
         if not file.is_file():
             raise BenchError(f"model '{reference}': {file} does not exist; check the path")
+
+
+def own_data(reference: str, data: str | None) -> str:
+    """Return what images a user's own net takes; `UsageError` where nothing says so."""
+    if data is None:
+        raise UsageError(f"model '{reference}' does not say what images it takes: add --data")
+    return data
 
 
 def with_own_weights(reference: str, given: Given) -> tuple[str, Given]:

@@ -53,6 +53,8 @@ def evolve(spec: NoiseSpec, progress: Progress = SILENT) -> NoiseRecord:
     does not fit the models, and for results of other settings that are in the way.
     """
     plan = make_plan(spec)
+    for note in (note for model in plan.models for note in model.notes()):
+        progress.note(note)
     folder = results_folder(spec.root, plan.name)
     with folder_lock(folder, spec.patience, progress):
         finished = finished_record(folder / RECORD, NoiseRecord, plan.key, plan.settings, spec.overwrite)

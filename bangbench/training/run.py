@@ -22,6 +22,7 @@ from bangbench.nets.catalogue import build_net, check_classifier, net_definition
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.definition import NetDefinition, SolverSettings
 from bangbench.nets.models import mean_image_of, open_model
+from bangbench.nets.norms import check_preprocessing, doubtful
 from bangbench.nets.predict import to_device
 from bangbench.nets.transforms import transformed
 from bangbench.nets.trust import remember_code
@@ -69,9 +70,9 @@ def train(spec: TrainSpec, progress: Progress = SILENT) -> ModelCard:
     """
     device = choose_device(spec.device)
     plan = make_plan(spec)
-    forgotten = remember_code(spec.net)
-    if forgotten is not None:
-        progress.note(forgotten)
+    for note in (remember_code(spec.net), doubtful(plan.preprocessing)):
+        if note is not None:
+            progress.note(note)
     folder = model_folder(spec.root, spec.name)
     finished = finished_model(plan)
     if finished is not None:
@@ -156,9 +157,7 @@ def _settings_of(method: Method) -> dict[str, JsonValue]:
 
 def _preprocessing(spec: TrainSpec, definition: NetDefinition, channels: int) -> Preprocessing:
     given = spec.model_dump(include={"input_scale", "mean", "std"}, exclude_none=True)
-    for name in ("mean", "std"):
-        if name in given and len(given[name]) not in (1, channels):
-            raise UsageError(f"--{name}: expected 1 or {channels} values, found {len(given[name])}")
+    check_preprocessing(Preprocessing(**given), channels)
     if "mean" in given:
         given["mean_image"] = False
     return definition.preprocessing.model_copy(update=given)

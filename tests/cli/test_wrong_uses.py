@@ -68,6 +68,7 @@ def cluttered(here: Path) -> Path:
         (("attack", "broken.py:make", "--data", "npz:blobs.npz"), "broken.py cannot be imported"),
         (("attack", *OWN), "is given without weights"),
         (("attack", "net.py:make", "--weights", "state.pt"), "does not say what images it takes: add --data"),
+        (("noise-eval", "R0", "net.py:make@state.pt"), "does not say what images it takes: add --data"),
         (("attack", "timm:", "--data", "npz:blobs.npz"), "'timm:' names no model: write timm:NAME"),
         (("attack", "R0", "--name", "mine"), "--name goes with a net of your own"),
         (("attack", "R0", "B1", "--name", "mine"), "--name goes with one model"),
@@ -112,6 +113,25 @@ def cluttered(here: Path) -> Path:
         ((*IMPORT, "--weights", "none.pt"), "none.pt"),
         (("import", "X/Y/Z", *IMPORT[2:]), "'X/Y/Z' cannot be a name"),
         (("show", "R0", "fgs"), "unknown model with results 'R0'"),
+        (("show", "net.py:make@state.pt", "fgs"), "unknown model with results 'state'"),
+        (("attack", "R0", "--data", "npz:"), "'npz:' names no file: write npz:PATH"),
+        (("attack", "R0", "--data", "npz:blobs.npz", "--resize", "8"), "resize and crop go with folder: only"),
+        (("attack", "R0", "--crop", "8"), "--crop goes with --resize"),
+        (("attack", "R0", "--mean", "0.5"), "--mean and --std go with a module:factory model only"),
+        (("audit", "R0", "--against", "R7"), "unknown model 'R7'"),
+        (("audit", "R0", "--budget", "nan"), "found 'nan'"),
+        (("attack", "R0", "--device", "cuda:x"), "unknown device 'cuda:x'"),
+        (("noise-eval", "R0"), "expected two models or more"),
+        (("noise-eval", "R0", "B1", "--norm", "half"), "--mean and --std go with a module:factory model only"),
+        (("noise-eval", "R0", "R0"), "expected models of different names"),
+        (("noise-eval", "R0", "B1", "--sigma", "-3"), "expected grey levels above 0, found -3"),
+        ((*TRAIN, "--norm", "cifar"), "--norm: expected imagenet, cifar10"),
+        ((*TRAIN, "--norm", "imagenet"), "mean: expected 1 value, for grey images, found 3"),
+        ((*TRAIN, "--iterations", "0"), "--iterations: expected at least 1"),
+        ((*TRAIN, "--rate-policy", "linear()"), "linear"),
+        ((*TRAIN, "--method", "bnag"), "did you mean 'bang'?"),
+        (("report", "R7"), "found no results"),
+        (("reproduce", "tabel1"), "did you mean 'table1'?"),
         (("explain", "fgs-maskd"), "unknown reason code 'fgs-maskd': did you mean 'fgs-masked'?"),
         (("reproduce", "bad.toml"), "recipe bad.toml: "),
         (("pass", "notes.txt", "notes.txt"), "notes.txt"),
@@ -168,3 +188,13 @@ print("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
+
+
+def test_a_mean_beyond_the_scale_is_told_whatever_the_command(here: Path, bangbench: Invoke, alike: list[str]) -> None:
+    beyond = ("--mean", "125", "--std", "60")
+    assert "--mean 125 is beyond the scale" in bangbench("train", "X", *alike, "--iterations", "2", *beyond).stderr
+    for name in ("one", "two"):
+        (here / f"{name}.safetensors").write_bytes((here / "models/R0/weights.safetensors").read_bytes())
+    own = [f"net.py:make@{name}.safetensors" for name in ("one", "two")]
+    told = bangbench("noise-eval", *own, "--data", "npz:blobs.npz", "--draws", "1", "--per-class", "1", *beyond)
+    assert "--mean 125 is beyond the scale" in told.stderr

@@ -33,6 +33,9 @@ class StubModel(NamedTuple):
     def identity(self) -> list[str]:
         return [self.name]
 
+    def notes(self) -> list[str]:
+        return []
+
     def own_net(self, name: str) -> dict[str, str | None]:
         return {}
 

@@ -54,3 +54,8 @@ def test_each_net_has_its_own_weights_and_both_the_same_preprocessing(spec_of, t
     assert (first, second) == pytest.approx((78.4, 156.8), rel=1e-4)
     assert plan.key != plain.key
     assert "input_scale" not in plain.settings
+
+
+def test_a_norm_by_name_is_its_mean_and_std(spec_of, tmp_path):
+    own = (f"@{tmp_path}/first.safetensors", f"@{tmp_path}/second.safetensors")
+    assert make_plan(spec_of(*own, norm="MNIST")).key == make_plan(spec_of(*own, mean=(0.1307,), std=(0.3081,))).key

@@ -363,7 +363,8 @@ def test_a_net_that_cannot_be_trained_is_refused_before_anything_is_written(spec
         ({"data": "digit"}, "unknown data source 'digit': did you mean 'digits'"),
         ({"method": "bangs"}, "unknown method 'bangs': did you mean 'bang'"),
         ({"rate_policy": "steps()"}, r"rate policy 'steps\(\)'"),
-        ({"mean": (0.1, 0.2)}, "--mean: expected 1 or 1 values, found 2"),
+        ({"mean": (0.1, 0.2)}, "mean: expected 1 value, for grey images, found 2"),
+        ({"std": (0.0,)}, "std: expected numbers above 0, found 0.0"),
         ({"device": "gpu"}, "device 'gpu'"),
     ],
 )
