@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -28,6 +29,10 @@ _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _EIGHT_BITS = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 _GREY = frozenset({"1", "L", "LA", "La"})
+
+
+# it tells standard error, without the file's name, of what it raises as well
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class Like(NamedTuple):

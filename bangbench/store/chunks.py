@@ -21,6 +21,13 @@ from bangbench.store.files import write_bytes
 _DIGEST_BYTES = 32
 
 
+def forget_chunks(record: Path) -> None:
+    """Remove the chunks of a finished record, ``FOLDER/.chunks-STEM``, where this process has locked its folder."""
+    folder = record.with_name(f".chunks-{record.stem}")
+    if folder.is_dir() and is_locked_here(record.parent):
+        shutil.rmtree(folder, ignore_errors=True)  # a root that cannot be written to keeps them
+
+
 class Chunks:
     """The finished chunks of one run, ``FOLDER/000007-KEY.npz``: arrays behind the SHA-256 of their bytes and name.
 

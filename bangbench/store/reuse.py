@@ -8,6 +8,7 @@ from typing import Any
 
 from bangbench.core.errors import BenchError
 from bangbench.core.spec import Overwrite, Spec
+from bangbench.store.chunks import forget_chunks
 from bangbench.store.records import AnyRecord, find_record
 
 
@@ -17,7 +18,8 @@ def finished_record(
     """Return the record at `path` if it is complete and has this `key`; None if the work is still to be done.
 
     A record with another key is protected: `BenchError` names the settings that differ, unless `overwrite` lets it be
-    replaced. With `overwrite` True the work is to be done whatever is there.
+    replaced. With `overwrite` True the work is to be done whatever is there. Chunks that a process left which was
+    killed when its record was complete are removed.
     """
     try:
         record = find_record(path, kind)
@@ -28,7 +30,10 @@ def finished_record(
     if record is None:
         return None
     if record.key == key:
-        return record if record.status == "done" and overwrite is not True else None
+        if record.status != "done" or overwrite is True:
+            return None
+        forget_chunks(path)
+        return record
     if may_replace_finished(overwrite) or (overwrite == "unfinished" and record.status == "started"):
         return None
     raise _in_the_way(path, record.spec, settings)

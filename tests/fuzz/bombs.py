@@ -361,6 +361,13 @@ def a_picture_that_libtiff_has_words_for(folder: Path) -> None:
     path.write_bytes(path.read_bytes().replace(tag + b"\1\0", tag + b"\5\0"))  # says that it is compressed
 
 
+@bomb("folder", "train/cat/0.tiff: expected an image")
+def a_picture_that_pillow_has_words_for(folder: Path) -> None:
+    path = folder / "train/cat/0.tiff"
+    tag = struct.pack("<HHI", 277, 3, 1)
+    path.write_bytes(path.read_bytes().replace(tag + b"\3", tag + b"\x8c"))  # 140 samples a pixel
+
+
 @bomb("folder", "is 9x9 pixels, but")
 def a_picture_of_another_size(folder: Path) -> None:
     (folder / "train/dog/0.bmp").write_bytes(encoded("bmp", 9))

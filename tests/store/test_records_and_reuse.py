@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bangbench.core.errors import BenchError
+from bangbench.core.locks import folder_lock
 from bangbench.core.provenance import Provenance
 from bangbench.core.spec import Overwrite
 from bangbench.store.records import (
@@ -260,3 +261,14 @@ def test_settings_of_a_method_are_compared_shown_and_taken_as_numbers() -> None:
         *[None] * 4,
     ]
     assert list(model.method_text().values()) == ["3", "0.5", "2", "soft", "true", "null", '["conv1", 2]']
+
+
+def test_chunks_of_finished_work_are_removed_by_who_holds_the_lock(stored: Path) -> None:
+    left = stored.with_name(f".chunks-{stored.stem}") / "000000-x.npz"
+    left.parent.mkdir()
+    left.touch()
+    assert ask(stored) is not None
+    assert left.exists()
+    with folder_lock(stored.parent):
+        assert ask(stored) is not None
+    assert not left.parent.exists()
