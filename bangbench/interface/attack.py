@@ -26,7 +26,6 @@ from bangbench.interface.inputs import Batch, Images, Labels, read_batch
 from bangbench.interface.models import Model, Subject, borrowed, preprocessing
 from bangbench.interface.progress import bar
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.outputs import PLAIN
 from bangbench.nets.predict import batch_size_for
 from bangbench.store.records import AttackSummary
 
@@ -179,9 +178,7 @@ def _parts(target: Target, batch: Batch, label: str, progress: Progress) -> list
 
 
 def _notes(subject: Subject, classifier: Classifier, batch: Batch, done: int) -> tuple[str, ...]:
-    notes = [*batch.notes]
-    if subject.output != PLAIN:
-        notes.append(f"the logits are {subject.output}")
+    notes = [*batch.notes, *subject.notes]
     if classifier.draws > 1:
         notes.append(f"the model {told_of_passes(classifier)}")
     if done < len(batch.pixels):

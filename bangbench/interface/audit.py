@@ -32,7 +32,6 @@ from bangbench.interface.describe import HERE, described_by
 from bangbench.interface.inputs import Batch, Images, Labels, read_batch
 from bangbench.interface.models import Model, Subject, borrowed, preprocessing
 from bangbench.interface.progress import bar
-from bangbench.nets.outputs import PLAIN
 from bangbench.nets.predict import batch_size_for
 from bangbench.store.audits import AuditRecord, AuditSummary, ClaimVerdict
 from bangbench.store.headline import RobustAccuracy, headline, robust_accuracy
@@ -235,8 +234,7 @@ def _examined(subject: Subject, batch: Batch, spec: AuditSpec) -> Examined:
 
 
 def _notes(subject: Subject, summary: AuditSummary, batch: Batch) -> Iterator[str]:
-    if subject.output != PLAIN:
-        yield f"the logits are {subject.output}"
+    yield from subject.notes
     if summary.images < len(batch.pixels):
         yield f"stopped after {summary.images:,} of {len(batch.pixels):,} images; every number is about those"
     if summary.accuracy < 200.0 / subject.classes:

@@ -18,7 +18,7 @@ from bangbench.interface.inputs import Batch
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.identity import behaviour_of
 from bangbench.nets.models import open_model, state_fingerprint
-from bangbench.nets.norms import check_preprocessing
+from bangbench.nets.norms import check_preprocessing, doubtful, twice
 from bangbench.nets.outputs import PLAIN, WRAP, logits_in
 from bangbench.store.layout import CARD, LOG
 from bangbench.store.records import ModelCard, ModelInfo, Preprocessing, read_record
@@ -47,15 +47,16 @@ class Model(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """A user's model, ready to be looked at: `classifier` takes grey levels; `output` names what of it the logits are.
+    """A user's model, ready to be looked at: `classifier` takes grey levels.
 
-    classes: K of the logits (N, K).
+    notes: what a reader should know of how it is read: its output, a doubtful mean or std; classes: K of the logits
+    (N, K).
     """
 
     name: str
     classifier: Classifier
     info: ModelInfo | None
-    output: str
+    notes: tuple[str, ...]
     classes: int
     device: torch.device
 
@@ -133,7 +134,15 @@ def borrowed(model: nn.Module | Model, batch: Batch, own: Preprocessing | None, 
         classes, output = _probe(classifier, batch, device)
         info = model.info if isinstance(model, Model) else None
         known = name or (info.name if info else type(model).__name__)
-        yield Subject(known, classifier, info, output, classes, device)
+        taken = None if output == PLAIN else f"the logits are {output}"
+        notes = tuple(note for note in (taken, _doubt(own or Preprocessing(), net)) if note is not None)
+        yield Subject(known, classifier, info, notes, classes, device)
+
+
+def _doubt(own: Preprocessing, net: nn.Module) -> str | None:
+    """Return what looks wrong about how a net of the user's is given its images, in the words of Python."""
+    found = doubtful(own) or twice(own, net)
+    return found and found.replace("--input-scale", "input_scale").replace("--", "")
 
 
 class _Logits(nn.Module):

@@ -189,4 +189,5 @@ def _counted(subjects: Sequence[Subject], batch: Batch, spec: NoiseSpec, progres
     counted = count_cells(outline, count)
     summary = summarise(outline, counted, time.perf_counter() - begin)
     names = tuple(subject.name for subject in subjects)
-    return Noisy(names, chosen, batch.labels[chosen], counted.flipped, counted.draws, summary, batch.notes)
+    notes = (f"{subject.name}: {note}" for subject in subjects for note in subject.notes)
+    return Noisy(names, chosen, batch.labels[chosen], counted.flipped, counted.draws, summary, (*batch.notes, *notes))

@@ -194,3 +194,13 @@ def test_a_model_of_the_bench_is_taken_with_its_own_preprocessing(tmp_path, imag
     assert found.summary.correct == int((model.classifier(255 * images).argmax(1) == labels).sum())
     with pytest.raises(UsageError, match="a model of the bench has its own; leave them out"):
         bb.attack(model, images, labels, "fgs", mean=0.5, progress=False)
+
+
+def test_a_doubtful_std_is_noted_in_the_words_of_python(model, images, labels):
+    for found in (
+        bb.attack(model, images, labels, "fgs", std=2.0, limit=5, progress=False),
+        bb.noise_eval({"mine": model}, images, labels, std=2.0, draws=1, per_class=1, progress=False),
+    ):
+        assert "std 2 is beyond the scale" in repr(found)
+        assert "--" not in repr(found)
+    assert not bb.attack(model, images, labels, "fgs", std=0.5, limit=5, progress=False).notes
