@@ -178,7 +178,8 @@ def group_records(collected: Collected) -> tuple[tuple[Experiment, ...], tuple[s
     """Return the experiments by name, and what is doubtful about them.
 
     Two data sets, or two choices of images from one, never share an experiment; of one model the attacks on most images
-    count. An audit alone may be of fewer images than the experiment that it stands in: it is a verdict on the model.
+    count. An audit, or a noise evolution, may be of other images of the data than the experiment that it stands in: it
+    is about the models.
     """
     parts: dict[_Key, _Part] = {}
     most: dict[Hashable, FoundAttack] = {}
@@ -187,7 +188,7 @@ def group_records(collected: Collected) -> tuple[tuple[Experiment, ...], tuple[s
         part = _part(attack.name, largest if data.images < largest.images else data, parts)
         (part.fewer if data.images < largest.images else part.attacks).append(attack)
     for evolution in collected.noise:
-        _part(evolution.name, evolution.record.data, parts).noise.append(evolution)
+        _part(evolution.name, _home_of(evolution, parts), parts).noise.append(evolution)
     for audit in sorted(collected.audits, key=lambda found: -found.record.data.images):
         _add_audit(audit, parts)
     names = _names({key: part.data for key, part in parts.items()})
@@ -249,6 +250,19 @@ def _subject(found: FoundAttack) -> Hashable:
     model, data = found.record.model, found.record.data
     weights = model.weights_sha256 or found.name
     return folder_of(found.name), data.source, data.name, weights, model.code_sha256, model.preprocessing
+
+
+def _home_of(evolution: FoundNoise, parts: Mapping[_Key, _Part]) -> DataInfo:
+    """Return the data of the experiment of a noise evolution: those its models were attacked on, or its own."""
+    data, folder = evolution.record.data, folder_of(evolution.name)
+    measured = [(info.name, {info.weights_sha256}) for info in evolution.record.models]
+    homes = [
+        part.data
+        for key, part in parts.items()
+        if key[0] == folder and is_same_data(part.data, data)
+        if any(part.weights().get(name) == weights for name, weights in measured)
+    ]
+    return max(homes, key=lambda home: home.images, default=data)
 
 
 def _add_audit(audit: FoundAudit, parts: dict[_Key, _Part]) -> None:

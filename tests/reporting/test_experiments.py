@@ -160,6 +160,17 @@ def test_an_audit_of_other_weights_is_named_and_left_out(records):
     )
 
 
+def test_noise_stands_beside_the_attacks_on_its_models_however_few_their_images_were(records):
+    records.attack("table1/R0", "fgs", data="mnist:40")
+    records.attack("table1/B2", "fgs", data="mnist:500", weights_sha256="cd" * 32)
+    records.noise("table1/R0", "table1/B1")
+    records.noise("table1/R0", "table1/B3", data="cifar10")
+
+    found = {group.name: (group.data.images, len(group.noise)) for group in groups_of(records)}
+
+    assert found == {"table1-mnist-40": (40, 1), "table1-mnist-500": (500, 0), "table1-cifar10": (10000, 1)}
+
+
 def test_a_model_known_from_noise_alone_has_its_audit_too(records):
     records.noise("table1/R0", "demo/B1")
     records.audit("table1/R0")
