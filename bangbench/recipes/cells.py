@@ -114,8 +114,9 @@ def play_cell(cell: Cell, progress: Progress) -> CellRecord:
         progress.note(f"{cell.name}: {card.accuracy:.2f} % after {card.model.iterations} iterations")
         measured = [found for spec in cell.attacks for found in attack(spec, progress)]
         done = _completed(record, card, measured, _noise(cell, progress))
-        write_record(path, done)
+        # the record last: a cell that is done is never looked at again
         _keep_summaries(path.parent, model_folder(root, cell.name), cell.keep_weights or known)
+        write_record(path, done)
         return done
 
 

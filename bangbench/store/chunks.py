@@ -17,15 +17,21 @@ from bangbench.core.errors import BenchError, write_errors_explained
 from bangbench.core.locks import is_locked_here
 from bangbench.store.arrays import open_arrays
 from bangbench.store.files import write_bytes
+from bangbench.store.layout import CARD, RESUME
 
 _DIGEST_BYTES = 32
 
 
-def forget_chunks(record: Path) -> None:
-    """Remove the chunks of a finished record, ``FOLDER/.chunks-STEM``, where this process has locked its folder."""
-    folder = record.with_name(f".chunks-{record.stem}")
-    if folder.is_dir() and is_locked_here(record.parent):
-        shutil.rmtree(folder, ignore_errors=True)  # a root that cannot be written to keeps them
+def forget_parts(record: Path) -> None:
+    """Remove what a finished record was made from: the snapshot beside a model's card, else ``FOLDER/.chunks-STEM``.
+
+    Chunks stay where this process has not locked the folder, everything where it cannot be written to.
+    """
+    if record.name == CARD:
+        with suppress(OSError):  # who trains a model anew has written first that it is not finished
+            record.with_name(RESUME).unlink()
+    elif is_locked_here(record.parent):
+        shutil.rmtree(record.with_name(f".chunks-{record.stem}"), ignore_errors=True)
 
 
 class Chunks:

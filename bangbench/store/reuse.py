@@ -8,7 +8,7 @@ from typing import Any
 
 from bangbench.core.errors import BenchError
 from bangbench.core.spec import Overwrite, Spec
-from bangbench.store.chunks import forget_chunks
+from bangbench.store.chunks import forget_parts
 from bangbench.store.records import AnyRecord, find_record
 
 
@@ -18,8 +18,8 @@ def finished_record(
     """Return the record at `path` if it is complete and has this `key`; None if the work is still to be done.
 
     A record with another key is protected: `BenchError` names the settings that differ, unless `overwrite` lets it be
-    replaced. With `overwrite` True the work is to be done whatever is there. Chunks that a process left which was
-    killed when its record was complete are removed.
+    replaced. With `overwrite` True the work is to be done whatever is there. What a process left that was killed
+    when its record was complete, chunks and a snapshot, is removed.
     """
     try:
         record = find_record(path, kind)
@@ -32,7 +32,7 @@ def finished_record(
     if record.key == key:
         if record.status != "done" or overwrite is True:
             return None
-        forget_chunks(path)
+        forget_parts(path)
         return record
     if may_replace_finished(overwrite) or (overwrite == "unfinished" and record.status == "started"):
         return None

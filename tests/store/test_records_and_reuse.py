@@ -263,6 +263,16 @@ def test_settings_of_a_method_are_compared_shown_and_taken_as_numbers() -> None:
     assert list(model.method_text().values()) == ["3", "0.5", "2", "soft", "true", "null", '["conv1", 2]']
 
 
+def test_a_snapshot_of_a_finished_training_is_removed(tmp_path: Path) -> None:
+    card = ModelCard(
+        schema=1, status="done", key="k", spec={}, provenance=PROVENANCE, model=MODEL, train_data=DATA, accuracy=1.0
+    )
+    write_record(tmp_path / "model.json", card)
+    (tmp_path / "resume.safetensors").touch()
+    assert finished_record(tmp_path / "model.json", ModelCard, "k", {}, False) == card
+    assert not (tmp_path / "resume.safetensors").exists()
+
+
 def test_chunks_of_finished_work_are_removed_by_who_holds_the_lock(stored: Path) -> None:
     left = stored.with_name(f".chunks-{stored.stem}") / "000000-x.npz"
     left.parent.mkdir()
