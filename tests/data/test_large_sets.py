@@ -37,7 +37,7 @@ def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
     assert found["all"] - found["few"] < size / 2
 
 
-@pytest.mark.slow
+@pytest.mark.large
 def test_fifty_thousand_large_images_take_less_than_two_gigabytes(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     if free < 20 * GIGABYTE:
