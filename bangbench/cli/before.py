@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from bangbench.attacks.spec import AttackSpec, ModelSpec, models_in
 from bangbench.core.errors import UsageError
-from bangbench.nets.references import check_model, check_own, given_by, results_name
+from bangbench.core.spec import Spec
+from bangbench.nets.references import check_model, check_own, given_by, is_own_net, results_name
+from bangbench.nets.spec import ImportSpec
 from bangbench.noise.spec import NoiseSpec
 from bangbench.store.audits import AuditRecord
-from bangbench.store.layout import AUDIT, NOISE, results_folder, versus_name
-from bangbench.store.records import AttackRecord, NoiseRecord
+from bangbench.store.layout import AUDIT, CARD, NOISE, model_folder, results_folder, versus_name
+from bangbench.store.records import AttackRecord, ModelCard, NoiseRecord
 from bangbench.store.reuse import check_in_the_way
+from bangbench.training.spec import TrainSpec
 
 
 def check_models(specs: Sequence[ModelSpec]) -> None:
@@ -36,13 +39,25 @@ def check_noise(spec: NoiseSpec) -> None:
     check_in_the_way(results_folder(spec.root, name) / f"{NOISE}.json", NoiseRecord, spec)
 
 
+def check_card(spec: TrainSpec | ImportSpec) -> None:
+    """Refuse a net, weights or data that are not there, and a model of other settings in the way."""
+    if isinstance(spec, ImportSpec) and is_own_net(spec.net):
+        check_model(spec.net, spec.root, given_by(spec), spec.data)
+    _check_data(spec.data, spec)
+    check_in_the_way(model_folder(spec.root, spec.name) / CARD, ModelCard, spec)
+
+
 def _check_words(spec: ModelSpec | NoiseSpec, references: Sequence[str]) -> None:
     given = given_by(spec)
     check_own(given, references)
     check_model(references[0], spec.root, given, spec.data)
     for other in references[1:]:
         check_model(other, spec.root, given._replace(weights=None), spec.data)
-    if spec.data is not None:
-        from bangbench.data.sources import open_source
+    _check_data(spec.data, spec)
 
-        open_source(spec.data, spec.data_dir)
+
+def _check_data(data: str | None, spec: Spec) -> None:
+    if data is not None:
+        from bangbench.data.sources import open_source  # imports what reads images
+
+        open_source(data, spec.data_dir)

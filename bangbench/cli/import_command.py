@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from bangbench.cli.before import check_card
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
 from bangbench.nets.spec import ImportSpec
-from bangbench.store.layout import CARD, model_folder
-from bangbench.store.records import ModelCard
-from bangbench.store.reuse import check_in_the_way
+from bangbench.store.layout import model_folder
 
 
 def run_import(specs: list[ImportSpec], output: Output) -> None:
@@ -19,7 +18,7 @@ def run_import(specs: list[ImportSpec], output: Output) -> None:
     at --mean and --std, and at the order of the classes.
     """
     for spec in specs:
-        check_in_the_way(model_folder(spec.root, spec.name) / CARD, ModelCard, spec)
+        check_card(spec)
     from bangbench.nets.imported import import_model
 
     for spec in specs:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from bangbench.cli.before import check_card
 from bangbench.cli.options import command
 from bangbench.cli.output import Output
-from bangbench.store.layout import CARD, model_folder
-from bangbench.store.records import ModelCard
-from bangbench.store.reuse import check_in_the_way
+from bangbench.store.layout import model_folder
 from bangbench.training.spec import TrainSpec
 
 
@@ -18,7 +17,7 @@ def run_train(specs: list[TrainSpec], output: Output) -> None:
     Interrupted, the same command goes on from the last snapshot and ends with the same weights.
     """
     for spec in specs:
-        check_in_the_way(model_folder(spec.root, spec.name) / CARD, ModelCard, spec)
+        check_card(spec)
     from bangbench.training.run import train
 
     for spec in specs:
