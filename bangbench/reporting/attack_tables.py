@@ -11,11 +11,10 @@ import numpy as np
 from bangbench.core.spec import fingerprint_of
 from bangbench.core.statistics import t_interval
 from bangbench.reporting.experiments import (
-    ATTACK_ORDER,
     UNMASKED,
     Experiment,
     ModelResults,
-    natural_key,
+    attacks_run,
 )
 from bangbench.reporting.frames import Frames, Values, claim_values, measured, records_of
 from bangbench.reporting.table import (
@@ -104,13 +103,9 @@ def bench_table(experiment: Experiment, frames: Frames) -> Table | None:
                 [f"Flips not confirmed by predicting the stored image again: {', '.join(unverified)}."]
                 * bool(unverified)
             ),
-            *audit_notes(experiment, _attacks_run(experiment.models)),
+            *audit_notes(experiment, experiment.attack_names),
         ),
     )
-
-
-def _attacks_run(models: Iterable[ModelResults]) -> list[str]:
-    return list(dict.fromkeys(name for model in models for name in model.attacks))
 
 
 def _twin(model: ModelResults, attack: str) -> Values | None:
@@ -128,7 +123,7 @@ def rate_show(experiment: Experiment, places: int = 2) -> Show:
 
 def masking_table(experiment: Experiment, frames: Frames) -> Table | None:
     """Return rate and L_inf of each attack beside its unmasked twin; None where no unmasked attack was run."""
-    if not any(attack.endswith(UNMASKED) for attack in _attacks_run(experiment.models)):
+    if not any(attack.endswith(UNMASKED) for attack in experiment.attack_names):
         return None
     attacks = [attack for stem in _stems(experiment.models) for attack in (stem, f"{stem}{UNMASKED}")]
     rows = []
@@ -176,7 +171,7 @@ def _stems(models: Iterable[ModelResults]) -> list[str]:
 
     The bench's own are shown where either of the two was run on some model, others where the twin was.
     """
-    run = set(_attacks_run(models))
+    run = set(attacks_run(models))
     own = [stem for stem in _OWN if run & {stem, f"{stem}{UNMASKED}"}]
     return own + sorted({attack.removesuffix(UNMASKED) for attack in run if attack.endswith(UNMASKED)} - set(own))
 
@@ -247,7 +242,7 @@ def seed_table(experiment: Experiment, frames: Frames) -> Table | None:
     """Return mean, standard deviation and t interval over seeds, per recipe and attack; None without two seeds."""
     rows, compared = [], []
     for alike in map(independent, recipes(experiment.models)):
-        for attack in _ordered({name for model in alike for name in model.attacks}):
+        for attack in attacks_run(alike):
             having = [model for model in alike if attack in model.attacks]
             if len(having) > 1:
                 compared.append((attack, having))
@@ -314,10 +309,6 @@ def _recipe(card: ModelCard) -> str:
     return fingerprint_of(
         [settings, card.model.model_dump(mode="json", exclude=_OWN_FIELDS), card.train_data.fingerprint]
     )
-
-
-def _ordered(attacks: set[str]) -> list[str]:
-    return [*(name for name in ATTACK_ORDER if name in attacks), *sorted(attacks - set(ATTACK_ORDER), key=natural_key)]
 
 
 def _seed_row(experiment: Experiment, attack: str, models: Sequence[ModelResults]) -> Values:

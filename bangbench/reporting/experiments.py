@@ -140,6 +140,11 @@ class Experiment(NamedTuple):
         nets = ", ".join(sorted({model.model.net for model in self.everyone}))
         return f"{self.name}: {nets} on {self.data.name}, {self.data.images:,} test images"
 
+    @property
+    def attack_names(self) -> list[str]:
+        """Return the attacks run on any model, each once."""
+        return attacks_run(self.models)
+
     def find(self, name: str) -> ModelResults | None:
         """Return the model of this whole name, or None."""
         return next((model for model in self.everyone if model.name == name), None)
@@ -199,6 +204,11 @@ def group_records(collected: Collected) -> tuple[tuple[Experiment, ...], tuple[s
     problems = (*_mixed_weights(experiments), *_other_weights(parts.values()))
     ordered = tuple(sorted(experiments, key=lambda experiment: natural_key(experiment.name)))
     return ordered, tuple(dict.fromkeys(problems))
+
+
+def attacks_run(models: Iterable[ModelResults]) -> list[str]:
+    """Return the attacks run on any of the models, each once."""
+    return list(dict.fromkeys(name for model in models for name in model.attack_names))
 
 
 def folder_of(name: str) -> str:

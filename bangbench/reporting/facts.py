@@ -64,14 +64,9 @@ def shown_names(experiment: Experiment) -> dict[str, str]:
     return {model.name: model.id if often[model.id] == 1 else model.name for model in experiment.everyone}
 
 
-def attacks_of(experiment: Experiment) -> list[str]:
-    """Return the names of all attacks run on any model, each once."""
-    return list(dict.fromkeys(name for model in experiment.models for name in model.attack_names))
-
-
 def models_table(experiment: Experiment, frames: Frames) -> Table | None:
     """Return one row per model: what it is, how it was trained, on what it was measured, and for how long."""
-    attacks, shown, places = attacks_of(experiment), shown_names(experiment), _environments(runs_of(experiment))
+    attacks, shown, places = experiment.attack_names, shown_names(experiment), _environments(runs_of(experiment))
     audits = frames.audits[frames.audits["claim"] == OVERALL].assign(attack=AUDIT)
     seconds = {
         (row["model"], f"{row['attack']}_seconds"): row["seconds"]
@@ -190,7 +185,7 @@ def _seeds(experiment: Experiment) -> Iterator[str]:
 
 
 def _not_run(experiment: Experiment) -> Iterator[str]:
-    every = attacks_of(experiment)
+    every = experiment.attack_names
     missing: dict[str, list[str]] = {}
     for model in experiment.attacked:
         lacks = ", ".join(attack for attack in every if attack not in model.attacks)
@@ -224,7 +219,7 @@ def _mixed(experiment: Experiment) -> Iterator[str]:
 
 def lead(experiment: Experiment) -> str:
     """Return how many models, which attacks, which images."""
-    models, attacks, noise = len(experiment.everyone), attacks_of(experiment), len(experiment.noise)
+    models, attacks, noise = len(experiment.everyone), experiment.attack_names, len(experiment.noise)
     grid, parts = experiment.grid, [f"{models} model{'' if models == 1 else 's'}"]
     if grid is not None:
         parts = [f"summaries of {len(grid.cells)} of {len(grid.record.cells)} models"]

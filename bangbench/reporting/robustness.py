@@ -176,7 +176,7 @@ def robustness_table(experiment: Experiment, frames: Frames) -> Table | None:
                 * bool(left_out)
             ),
             "The CSV file holds the 95 % Wilson interval of each robust accuracy over the test images.",
-            *audit_notes(experiment, dict.fromkeys(name for model in experiment.models for name in model.attacks)),
+            *audit_notes(experiment, experiment.attack_names),
         ),
     )
 
