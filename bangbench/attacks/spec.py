@@ -100,10 +100,12 @@ class AttackSpec(ModelSpec):
 
     def beside(self, before: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of the record of one attack as they are asked for now, as far as that is known."""
-        now, own = super().beside(before), before.get("attack_settings", {})
+        now = super().beside(before)
         if self.budget and "budget" in before:
             now["budget"] = list(budgets_in_grey_levels(self.budget, channels=1))
-        return now | {"attack_settings": numbers_given(self.options_of(before.get("attack", ""), own), own)}
+        if own := before.get("attack_settings"):
+            now["attack_settings"] = numbers_given(self.options_of(before["attack"], own), own)
+        return now
 
     def options_of(self, attack: str, known: Collection[str]) -> dict[str, str]:
         """Return the options that concern `attack`, which has the `known` settings; the more specific one counts."""

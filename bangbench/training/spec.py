@@ -78,8 +78,10 @@ class TrainSpec(Spec):
 
     def beside(self, before: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of a card as they are asked for now, as far as that is known without net and data."""
-        own = before.get("method_settings", {})
-        return super().beside(before) | {"method_settings": numbers_given(self.method_settings(), own)}
+        now = super().beside(before)
+        if own := before.get("method_settings"):
+            now["method_settings"] = numbers_given(self.method_settings(), own)
+        return now
 
     def method_settings(self) -> dict[str, Any]:
         """Return the method's settings that were given."""
