@@ -74,8 +74,9 @@ def from_transformers(name: str, pretrained: bool) -> Loaded:
     """Return an image classifier of the Hugging Face hub, or of a local folder; its processor gives mean and std."""
     transformers = _library("transformers", "hf")
     kind = transformers.AutoModelForImageClassification
-    config = transformers.AutoConfig.from_pretrained(name)
-    net = kind.from_pretrained(name) if pretrained else kind.from_config(config)
+    # code of a repository is never run, and nobody is asked on the terminal whether it may be
+    config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+    net = kind.from_pretrained(name, trust_remote_code=False) if pretrained else kind.from_config(config)
     labels = tuple(str(config.id2label[place]) for place in range(len(config.id2label)))
     return Loaded(net, _of_processor(transformers, name), labels)
 

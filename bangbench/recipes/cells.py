@@ -24,8 +24,8 @@ from bangbench.noise.count import Images, Noise, count_flips
 from bangbench.noise.select import select_images
 from bangbench.recipes.recipe import NoiseAt
 from bangbench.store.cells import CellNoise, CellRecord, cell_path
-from bangbench.store.layout import CELL, model_folder
-from bangbench.store.records import AttackRecord, ModelCard, write_record
+from bangbench.store.layout import CARD, CELL, model_folder
+from bangbench.store.records import AttackRecord, ModelCard, ModelInfo, find_record, write_record
 from bangbench.store.reuse import finished_record
 from bangbench.training.methods.base import make_method
 from bangbench.training.run import train
@@ -98,7 +98,7 @@ def play_cell(cell: Cell, progress: Progress) -> CellRecord:
         finished = finished_cell(cell)
         if finished is not None:
             return finished
-        known = (model_folder(root, cell.name) / "model.json").exists() and not path.exists()
+        theirs = _model_before(path, model_folder(root, cell.name) / CARD)
         settings = cell.settings()
         record = CellRecord(
             schema=1,
@@ -108,6 +108,7 @@ def play_cell(cell: Cell, progress: Progress) -> CellRecord:
             provenance=collect_provenance(describe_device(choose_device(cell.train.device))),
             place=cell.place,
             seed=cell.train.seed,
+            model=theirs,
         )
         write_record(path, record)
         card = train(cell.train, progress)
@@ -115,9 +116,21 @@ def play_cell(cell: Cell, progress: Progress) -> CellRecord:
         measured = [found for spec in cell.attacks for found in attack(spec, progress)]
         done = _completed(record, card, measured, _noise(cell, progress))
         # the record last: a cell that is done is never looked at again
-        _keep_summaries(path.parent, model_folder(root, cell.name), cell.keep_weights or known)
+        _keep_summaries(path.parent, model_folder(root, cell.name), cell.keep_weights or theirs is not None)
         write_record(path, done)
         return done
+
+
+def _model_before(path: Path, card: Path) -> ModelInfo | None:
+    """Return the model that was there before the grid began with this cell, and is not the grid's to remove.
+
+    An interrupted cell's record remembers it.
+    """
+    if path.exists():
+        begun = find_record(path, CellRecord)
+        return begun.model if begun is not None and begun.status == "started" else None
+    found = find_record(card, ModelCard) if card.exists() else None
+    return found.model if found is not None and found.status == "done" else None
 
 
 def _key(cell: Cell, settings: dict[str, Any]) -> str:

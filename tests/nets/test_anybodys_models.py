@@ -328,9 +328,10 @@ def from_transformers(monkeypatch: pytest.MonkeyPatch) -> str:
     fake(
         monkeypatch,
         "transformers",
-        AutoConfig=types.SimpleNamespace(from_pretrained=lambda name: config),
+        AutoConfig=types.SimpleNamespace(from_pretrained=lambda name, trust_remote_code: config),
         AutoModelForImageClassification=types.SimpleNamespace(
-            from_pretrained=lambda name: Answering(made(True)), from_config=lambda config: Answering(made(False))
+            from_pretrained=lambda name, trust_remote_code: Answering(made(True)),
+            from_config=lambda config: Answering(made(False)),
         ),
         ImageProcessingMixin=types.SimpleNamespace(get_image_processor_dict=lambda name: (processor, {})),
     )

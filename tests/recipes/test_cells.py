@@ -164,6 +164,16 @@ def test_an_interrupted_cell_goes_on_and_leaves_nothing_but_its_summaries(folder
     assert files(folder, "results") == {"small/grid.json", "small/R0/cell.json", "small/R0-s1/cell.json"}
 
 
+def test_a_model_that_was_there_before_stays_even_if_the_cell_was_interrupted(folder: Path) -> None:
+    play(folder, only=("R0",), seeds=1, keep_weights=True)
+    kept = files(folder, "models")
+    (folder / "root/results/small/R0/cell.json").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        play(folder, Work("small/R0 hc1"), only=("R0",), seeds=1)
+    play(folder, only=("R0",), seeds=1)
+    assert files(folder, "models") == kept != set()
+
+
 def test_finished_cells_of_other_settings_are_refused_before_work_begins(folder: Path) -> None:
     play(folder, only=("R0",))
     work = Work()
