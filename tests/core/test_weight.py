@@ -1,0 +1,21 @@
+"""What a clone weighs."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MOST = 50_000_000
+
+
+def test_the_tracked_files_weigh_less_than_fifty_megabytes() -> None:
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, check=False)
+    names = [name for name in listed.stdout.decode().split("\0") if name]
+    if listed.returncode != 0 or not names:
+        pytest.skip("not a git repository")
+    sizes = {name: path.stat().st_size for name in names if (path := ROOT / name).is_file()}
+    heaviest = sorted(sizes, key=lambda name: -sizes[name])[:5]
+    assert sum(sizes.values()) < MOST, f"{sum(sizes.values()) / 1e6:.1f} MB; the heaviest: {', '.join(heaviest)}"
