@@ -66,6 +66,12 @@ def show_report(result: ReportResult, spec: ReportSpec, output: Output) -> None:
         if page is not None:
             output.say(f"the page: {page}")
         output.say(f"{len(result.files)} files in {spec.folder()}" + ("" if spec.details else "; tables: --details"))
+    for experiment, _ in result.standings:
+        for found in experiment.fewer:
+            complain(
+                f"{found.name}: {found.record.attack} of {found.record.data.images:,} images is left "
+                "out, since the same model was attacked on more"
+            )
     for name in result.unfinished:
         complain(f"{name} is unfinished and left out; run it again to go on with it")
     for problem in result.problems:

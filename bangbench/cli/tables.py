@@ -35,7 +35,9 @@ def print_standings(found: Sequence[tuple[Experiment, list[Standing]]], console:
         left -= len(shown)
         console.print(_standings(experiment, shown), width=_WIDTH)
         if len(shown) < len(listed):
-            console.print(Text(f"{len(listed) - len(shown)} more models of {experiment.name}: --details", style="dim"))
+            left_out = len(listed) - len(shown)
+            more = "1 more model" if left_out == 1 else f"{left_out} more models"
+            console.print(Text(f"{more} of {experiment.name}: --details", style="dim"))
 
 
 def _standings(experiment: Experiment, lines: Sequence[Standing]) -> RichTable:

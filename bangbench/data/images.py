@@ -139,7 +139,7 @@ def _check_size(found: tuple[int, int], like: Like | None, where: str) -> None:
     if like is not None and found != (like.width, like.height):
         raise BenchError(
             f"{where} is {width}x{height} pixels, but {like.name} is {like.width}x{like.height}; expected images of "
-            "one size; resize them"
+            "one size; pass --resize N --crop N, or resize them"
         )
 
 

@@ -378,7 +378,7 @@ def mixed(tmp_path: Path) -> Path:
 
 
 def test_images_of_mixed_sizes_are_resized_and_their_middle_taken(mixed: Path) -> None:
-    with pytest.raises(BenchError, match="expected images of one size; resize them"):
+    with pytest.raises(BenchError, match="expected images of one size; pass --resize N --crop N, or resize them"):
         open_source("folder:mixed", mixed).load("test")
     whole = open_source("folder:mixed,resize=30", mixed).load("test").images
     assert whole.shape == (3, 1, 30, 30)
