@@ -33,6 +33,9 @@ SATURATED_MARGIN = 24.0 * math.log(2.0)
 _MOST_PANELS, _MOST_LINES, _MOST_TICKS = 4, 8, 5
 #: Attacks and models whose flipped images are drawn one by one.
 _MOST_ATTACKS, _MOST_MODELS = 2, 3
+#: Dots of one panel: more hide each other, and weigh.
+_MOST_DOTS = 500
+
 #: A line that falls by fewer percentage points than this from here on is flat to the eye.
 _FLAT_POINTS = 0.5
 _BAND_POINTS, _BINS = 100, 90
@@ -318,7 +321,8 @@ def similarity_figures(experiment: Experiment) -> Iterator[Figure]:
         caption=" ".join(
             (
                 "PASS by its written definition (1: looks the same) against L∞ in grey levels: a dot for every flipped "
-                "image for which it is defined. The panels hold different images: those that the attack flipped.",
+                f"image for which it is defined, or for every so many so that at most {_MOST_DOTS} are drawn. "
+                "The panels hold different images: those that the attack flipped.",
                 *_models_left_out(experiment, models, *(attack for attack in every if attack not in attacks)),
             )
         ),
@@ -335,7 +339,7 @@ def _clouds_of(model: ModelResults) -> dict[str, Panel]:
         points = np.stack([images[field].to_numpy(np.float64) for field in ("linf", "pass")])[:, flipped]
         shown = points[:, np.isfinite(points).all(axis=0)]
         if shown.size:
-            x, y = map(tuple, shown.tolist())
+            x, y = map(tuple, shown[:, :: -(-shown.shape[1] // _MOST_DOTS)].tolist())
             linf, score = np.median(shown, axis=1).tolist()
             dots = Series("flipped images", x, y, number=0, kind="dots")
             median = Series("medians", (linf,), (score,), number=1, marked=True)
