@@ -85,7 +85,7 @@ def _published() -> tuple[PublishedClaim, ...]:
 
 
 def _model(experiment: Experiment, method: str, claim: PublishedClaim) -> ModelResults | None:
-    """Return the audited model of a method: of several the one of the first seed and shortest name."""
+    """Return the audited model of a method: of several the one called after it, or of the first seed."""
     found = [
         model
         for model, audit in experiment.audits
@@ -93,7 +93,7 @@ def _model(experiment: Experiment, method: str, claim: PublishedClaim) -> ModelR
         and (claim.net or experiment.models[0].model.net) == model.model.net
         and _count(claim, audit) is not None
     ]
-    return min(found, key=lambda model: (model.model.seed or 0, len(model.id)), default=None)
+    return min(found, key=lambda model: (model.id != method, model.model.seed or 0, len(model.id)), default=None)
 
 
 def _row(experiment: Experiment, claim: PublishedClaim, model: ModelResults, other: ModelResults) -> Values:

@@ -199,7 +199,7 @@ def draw_scatter(scatter: Scatter) -> Drawing:
     drawing.legend(handles, labels, loc="outside upper center", ncols=len(labels), markerscale=0.8)
     names = [f"{dot.number} {dot.name}" for dot in scatter.dots]
     rows = ["     ".join(name.ljust(_KEY_WIDTH) for name in names[line::lines]) for line in range(lines)]
-    drawing.supxlabel("\n".join(rows), fontsize=7, family="monospace", ha="center")
+    drawing.supxlabel("\n".join(rows), fontsize=7, family="monospace", multialignment="left")
     return drawing
 
 

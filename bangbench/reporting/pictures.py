@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 #: The attacks that two models are compared under; the first is that of the paper's Figure 1.
 _COMPARED = ("hc1", "fgs")
-#: Classes beside each other in a comparison, images beside each other in a gallery.
-_MOST_CLASSES, _MOST_IMAGES = 10, 8
+#: Classes beside each other.
+_MOST_CLASSES = 10
 #: Of several models that were not trained regularly, the paper's own choice.
 _PREFERRED = "B1"
 #: Inches: room for the names of the lines, for the scale, between pictures; the largest picture; lines of text.
@@ -91,7 +91,7 @@ class Shown(NamedTuple):
 
 
 def example_figures(experiment: Experiment) -> Iterator[Figure]:
-    """Yield an image of each class under HC1 and FGS, and a gallery of each of two models, as far as images were kept.
+    """Yield an image of each class under HC1 and FGS against two models, as far as images were kept.
 
     The models are the first regular one and, of the others, B1 or else the first.
     """
@@ -99,16 +99,13 @@ def example_figures(experiment: Experiment) -> Iterator[Figure]:
         figure = _comparison(experiment, _chosen(experiment, (attack,)))
         if figure is not None:
             yield figure
-    for shown in _chosen(experiment, None):
-        yield _gallery(experiment, shown)
 
 
-def _chosen(experiment: Experiment, attacks: Sequence[str] | None) -> list[Shown]:
-    """Return at most two models with examples of one of the attacks (None: of any, HC1 before the others)."""
+def _chosen(experiment: Experiment, attacks: Sequence[str]) -> list[Shown]:
+    """Return at most two models with examples of one of the attacks."""
     usable = []
     for model in experiment.models:
-        names = ("hc1", *model.attack_names) if attacks is None else attacks
-        kept = [(name, found) for name in names if (found := model.examples(name)) is not None and len(found.indices)]
+        kept = [(name, found) for name in attacks if (found := model.examples(name)) is not None and len(found.indices)]
         usable += [Shown(model, *kept[0])] if kept else []
     regular = [shown for shown in usable if shown.model.model.method == "regular"]
     others = [shown for shown in usable if shown.model.model.method != "regular"]
@@ -197,52 +194,6 @@ def _comparison_caption(experiment: Experiment, shown: list[Shown], sheet: Sheet
         yield f"The first {_MOST_CLASSES} of {classes} classes with examples."
     if classes < len(experiment.data.class_names):
         yield f"Classes without an example: {len(experiment.data.class_names) - classes}."
-
-
-def _gallery(experiment: Experiment, shown: Shown) -> Figure:
-    """Return lines of the easiest, typical and hardest images of one attack, and of its failures; no image twice."""
-    examples, most = shown.examples, _MOST_IMAGES
-    count = shown.model.attacks[shown.attack].summary.flipped
-    middle = max(0, (count - most) // 2)
-    parts = {
-        "easiest": examples.ranked(0, most),
-        "median": examples.ranked(max(middle, most), min(middle + most, count - most)),
-        "hardest": examples.ranked(max(most, count - most), count),
-        "failures": np.flatnonzero(~examples.flipped)[:most],
-    }
-    lines = [
-        Line(name, "image", tuple(_gallery_picture(experiment, shown, place) for place in places.tolist()))
-        for name, places in parts.items()
-        if len(places)
-    ]
-    scarce = [name for name, places in parts.items() if not len(places) and name != "failures"]
-    sheet = Sheet((), tuple(lines), 0)
-    return Figure(
-        name=f"{experiment.name}-gallery-{shown.model.id}-{shown.attack}",
-        section="examples",
-        title=f"{attack_title(shown.attack)} against {shown.model.id}: the easiest and the hardest images",
-        caption=(
-            f"{attack_title(shown.attack)} against {shown.described} on {experiment.data.name}: {shown.flipped} "
-            f"attacked images were flipped{audit_mark(shown.model, shown.attack)}. Adversarial images with the "
-            "smallest L∞ (easiest), around its median and with the largest (hardest), and the originals of the first "
-            "failures. Beneath: L∞ in grey levels, true class → class seen."
-            + ("" if len(parts["failures"]) else " Every attacked image was flipped: there are no failures.")
-            + (f" Too few were flipped for these lines: {', '.join(scarce)}." if scarce else "")
-        ),
-        alternative=sheet.in_words,
-        content=sheet,
-        draw="bangbench.reporting.pictures:draw_sheet",
-    )
-
-
-def _gallery_picture(experiment: Experiment, shown: Shown, place: int) -> Picture:
-    examples = shown.examples
-    label, seen = (_class_name(experiment, int(of[place])) for of in (examples.labels, examples.predictions))
-    if not examples.flipped[place]:
-        return Picture(_flat(examples.original[place]), f"{shortened(label, 16, 1)}\nnot flipped")
-    together = len(label + seen) <= 10
-    classes = f"{label} → {seen}" if together else f"{shortened(label, 14, 1)} →\n{shortened(seen, 16, 1)}"
-    return Picture(_flat(examples.adversarial[place]), f"L∞ {examples.linf()[place]}\n{classes}")
 
 
 def _class_name(experiment: Experiment, label: int) -> str:

@@ -46,6 +46,13 @@ def test_a_claim_agrees_differs_or_is_left_open_by_the_interval_of_the_differenc
     assert found.loc["trades", "difference_high_points"] == pytest.approx(high)
 
 
+def test_of_several_models_of_a_method_the_one_called_after_it_stands_for_it(records):
+    records.audit("t/regular", budgets=held(980))
+    records.audit("t/awp", budgets=held(980), method="pgd-at")
+    records.audit("t/pgd-at", budgets=held(600), method="pgd-at")
+    assert list(judged(records).index) == ["pgd-at"]
+
+
 def test_as_robust_is_not_found_of_a_few_images(records):
     records.audit("t/pgd-at", budgets=held(6, 10, 10), method="pgd-at", images=10, correct=10)
     records.audit("t/free-at", budgets=held(6, 10, 10), method="free-at", images=10, correct=10)

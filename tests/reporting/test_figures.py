@@ -200,25 +200,22 @@ def test_similarity_shows_flipped_images_and_names_what_it_leaves_out(records):
 def test_examples_show_one_image_of_each_class_and_why_one_is_missing(records):
     keep_examples(records, "t/R0", "hc1")
     keep_examples(records, "t/B1", "hc1", flipped=(True, False))
-    compared, regular, bang = example_figures(records.experiment())
+    (compared,) = example_figures(records.experiment())
     lines = {line.label: line for line in compared.content.lines}
 
     assert compared.content.titles == ("0", "1", "2")
     assert compared.content.largest == 9
     assert [each.text for each in lines["B1\nHC1"].pictures] == ["L∞ 9", "never\nflipped", "not\nkept"]
     assert "Flipped of the images attacked: R0 2 of 3; B1 1 of 3." in compared.caption
-    assert [line.label for line in regular.content.lines] == ["easiest", "failures"]
-    assert "Too few were flipped for these lines: median, hardest." in bang.caption
     assert draw(compared).axes
 
 
 def test_pictures_in_colour_are_scaled_in_each_channel(records):
     keep_examples(records, "t/R0", "fgs", channels=3)
-    compared, gallery = example_figures(records.experiment())
+    (compared,) = example_figures(records.experiment())
 
     assert "127.5 + 127.5 change / 9 in each channel" in compared.caption
     assert draw(compared).axes
-    assert draw(gallery).axes
 
 
 def test_long_names_end_in_an_ellipsis():
