@@ -20,7 +20,7 @@ from bangbench.core.errors import BenchError, write_errors_explained
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import command_line
 
-#: The lock, and who holds it; in the folder only while it is locked, or after a kill until the next lock.
+#: The lock, and who holds it; in the folder only while it is locked, or after a kill until whoever comes next.
 LOCK, HOLDER = ".lock", ".lock-holder"
 
 _POLL_SECONDS = 0.2
@@ -85,6 +85,13 @@ def lock_holder(folder: Path) -> Holder | None:
         return None
     lock.release()
     return None
+
+
+def forget_left_lock(folder: Path) -> None:
+    """Remove the files of a lock that a process left in `folder` which was killed; one that somebody holds stays."""
+    if (folder / LOCK).exists() and not is_locked_here(folder):
+        with suppress(BenchError), folder_lock(folder, wait=0):
+            pass  # who lets go of a lock removes its files
 
 
 def is_locked_here(folder: Path) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bangbench.core.errors import BenchError, write_errors_explained
-from bangbench.core.locks import is_locked_here
+from bangbench.core.locks import forget_left_lock, is_locked_here
 from bangbench.store.arrays import open_arrays
 from bangbench.store.files import write_bytes
 from bangbench.store.layout import CARD, RESUME
@@ -25,6 +25,8 @@ _DIGEST_BYTES = 32
 def forget_parts(record: Path) -> None:
     """Remove what a finished record was made from: the snapshot beside a model's card, else ``FOLDER/.chunks-STEM``.
 
+    So are the files of a lock that nobody holds: of whoever was killed when the record was written.
+
     Chunks stay where this process has not locked the folder, everything where it cannot be written to.
     """
     if record.name == CARD:
@@ -32,6 +34,7 @@ def forget_parts(record: Path) -> None:
             record.with_name(RESUME).unlink()
     elif is_locked_here(record.parent):
         shutil.rmtree(record.with_name(f".chunks-{record.stem}"), ignore_errors=True)
+    forget_left_lock(record.parent)
 
 
 class Chunks:

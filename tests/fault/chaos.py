@@ -366,8 +366,7 @@ def played(project: Project, seed: int, number: int, commands: Sequence[str]) ->
         if found != expected:
             differing = sorted(key for key in {*found, *expected} if found.get(key) != expected.get(key))
             return f"{disturb.__name__} of {name}: other than in peace: {differing}"
-        # killed between its last record and the end of its lock, a command leaves the file of a lock that nobody holds
-        left = [path.relative_to(folder).as_posix() for path in folder.rglob(".chunks*")]
+        left = [path.name for path in folder.rglob("*") if path.name.startswith((".chunks", ".lock"))]
         return f"{disturb.__name__} of {name}: left {left}" if left else None
     except AssertionError as error:
         return f"{disturb.__name__} of {name}: {error}"

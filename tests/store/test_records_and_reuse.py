@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bangbench.core.errors import BenchError
-from bangbench.core.locks import folder_lock
+from bangbench.core.locks import folder_lock, lock_holder
 from bangbench.core.provenance import Provenance
 from bangbench.core.spec import Overwrite
 from bangbench.store.records import (
@@ -282,3 +283,30 @@ def test_chunks_of_finished_work_are_removed_by_who_holds_the_lock(stored: Path)
     with folder_lock(stored.parent):
         assert ask(stored) is not None
     assert not left.parent.exists()
+
+
+def test_the_lock_of_a_process_that_was_killed_after_its_record_is_removed(stored: Path) -> None:
+    for name in (".lock", ".lock-holder"):
+        stored.with_name(name).touch()
+    assert ask(stored) is not None
+    assert not list(stored.parent.glob(".lock*"))
+
+
+def test_a_lock_that_another_thread_holds_stays_beside_finished_work(stored: Path) -> None:
+    taken, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with folder_lock(stored.parent):
+            taken.set()
+            done.wait(60)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    try:
+        assert taken.wait(60)
+        assert ask(stored) is not None
+        assert stored.with_name(".lock-holder").read_text()
+        assert lock_holder(stored.parent) is not None
+    finally:
+        done.set()
+        other.join()
