@@ -48,14 +48,15 @@ def defence_table(experiment: Experiment, frames: Frames) -> Table | None:
     listed = standings(experiment, frames)
     known = {row["model"]: row for row in records_of(frames.models)}
     budgets = sorted({budget for item in listed for budget in item.robust})
-    rows = [_defence(experiment, item, known[item.model.name], budgets) for item in listed]
-    robust = [f"robust_at_{budget}_grey_levels" for budget in budgets]
-    costs = costs_of_a_step(experiment)
-    rows = [row | {"step_cost_regular_steps": costs.get(str(row["model"]))} for row in rows]
+    costs, robust = costs_of_a_step(experiment), [f"robust_at_{budget}_grey_levels" for budget in budgets]
     return make_table(
         f"{experiment.name}-defences",
         f"{experiment.title}; every defence in one row",
-        rows,
+        [
+            _defence(experiment, item, known[item.model.name], budgets)
+            | {"step_cost_regular_steps": costs.get(item.model.name)}
+            for item in listed
+        ],
         (
             words("ID"),
             words("Method"),

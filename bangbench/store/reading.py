@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import TypeVar
 
 from bangbench.core.errors import BenchError
 
 Content = TypeVar("Content")
-
-
-class Reading(NamedTuple, Generic[Content]):
-    """contents: what was read, by its file; left_out: one line for each file that cannot be used, with the reason."""
-
-    contents: dict[Path, Content]
-    left_out: tuple[str, ...]
-
-
-def read_each(paths: Iterable[Path], read: Callable[[Path], Content | None]) -> Reading[Content]:
-    """Return what `read` makes of each file, without those of which it makes None; no file keeps another from it."""
-    left_out: list[str] = []
-    found = {path: attempt(path, read, left_out) for path in paths}
-    return Reading({path: content for path, content in found.items() if content is not None}, tuple(left_out))
 
 
 def attempt(path: Path, read: Callable[[Path], Content], left_out: list[str]) -> Content | None:

@@ -151,6 +151,10 @@ class Records(NamedTuple):
         write_record(path, model_card(name, spec=spec, source=source, **changes))
         return path
 
+    def held(self, budget: int, worst: int, images: int = 1000, correct: int = 990, **flipped: int) -> BudgetRates:
+        """Return a budget of an audit, `worst` images flipped by all attacks together."""
+        return held(budget, worst, images, correct, **flipped)
+
     def experiments(self) -> tuple[Experiment, ...]:
         """Return what was written, put together as a report does."""
         return group_records(collect(self.root, ()))[0]
@@ -324,7 +328,11 @@ def claim(
 
 def budget_rates(budget: int, correct: int = 990, images: int = 1000, **flipped: int) -> BudgetRates:
     """Return what attacks flip within a budget; together they flip two images more than the best of them."""
-    worst = min(correct, max(flipped.values()) + 2)
+    return held(budget, min(correct, max(flipped.values()) + 2), images, correct, **flipped)
+
+
+def held(budget: int, worst: int, images: int = 1000, correct: int = 990, **flipped: int) -> BudgetRates:
+    """Return what happened within a budget: so many images flipped by all attacks together."""
     return BudgetRates(
         budget=budget,
         flipped=flipped,

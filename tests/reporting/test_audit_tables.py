@@ -14,15 +14,6 @@ from bangbench.reporting.audit_tables import (
     verdict_table,
 )
 from bangbench.reporting.frames import frames_of
-from bangbench.store.audits import BudgetRates
-
-
-def held(budget, worst, images=1000, correct=990, **flipped):
-    """Return what happened within a budget: so many images flipped by all attacks together."""
-    return BudgetRates(
-        budget=budget, flipped=flipped, worst_case=worst, rate=100 * worst / correct,
-        rate_interval=wilson_interval(worst, correct), robust_accuracy=100 * (correct - worst) / images,
-    )  # fmt: skip
 
 
 def lines_of(records):
@@ -64,8 +55,8 @@ def test_sound_and_suspect_models_are_told_apart(records):
 
 
 def test_budgets_stand_side_by_side_with_the_worst_case_and_what_is_left(records):
-    records.audit("t/R0", budgets=(held(8, 400, fgs=100), held(16, 700, fgs=300, zoo=650)))
-    records.audit("t/B1", budgets=(held(8, 500, fgs=1),), strength="quick")
+    records.audit("t/R0", budgets=(records.held(8, 400, fgs=100), records.held(16, 700, fgs=300, zoo=650)))
+    records.audit("t/B1", budgets=(records.held(8, 500, fgs=1),), strength="quick")
     table = records.table(budget_table)
     found = table.frame.set_index(["budget_grey_levels", "attack"])
 
@@ -78,7 +69,7 @@ def test_budgets_stand_side_by_side_with_the_worst_case_and_what_is_left(records
 
 
 def test_an_attack_that_got_only_what_the_others_left_has_no_rate_of_its_own(records):
-    rates = held(8, 400, fgs=100, zoo=9).model_copy(update={"tried": {"zoo": 12}})
+    rates = records.held(8, 400, fgs=100, zoo=9).model_copy(update={"tried": {"zoo": 12}})
     records.audit("t/R0", budgets=(rates,))
 
     assert "zoo" not in records.table(budget_table).frame["attack"].tolist()
@@ -94,8 +85,8 @@ def test_findings_come_worst_first_with_their_sources(records):
 
 
 def test_the_answer_names_the_best_and_the_one_that_fgs_flatters(records):
-    records.audit("t/B1", budgets=(held(8, 990, fgs=20),))
-    records.audit("t/good", budgets=(held(8, 500, fgs=300),))
+    records.audit("t/B1", budgets=(records.held(8, 990, fgs=20),))
+    records.audit("t/good", budgets=(records.held(8, 500, fgs=300),))
 
     assert answer(lines_of(records)) == (
         "good holds best: 49.0 % of the images stay right under every attack tried within 8/255. "
@@ -107,7 +98,7 @@ def test_the_answer_says_where_nothing_holds_and_where_nothing_is_known(records)
     records.attack("t/R0", "fgs")
     assert answer(lines_of(records)).startswith("The only model is not audited")
 
-    records.audit("t/R0", budgets=(held(8, 990, fgs=950),))
+    records.audit("t/R0", budgets=(records.held(8, 990, fgs=950),))
     assert answer(lines_of(records)) == (
         "None of the 1 audited models holds: at most 0.0 % of the images stay right under every attack tried within "
         "8/255."

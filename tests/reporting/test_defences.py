@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from bangbench.core.statistics import wilson_interval
 from bangbench.reporting.audit_tables import standings
 from bangbench.reporting.defences import costs_of_a_step, defence_figures, defence_table
-from bangbench.store.audits import BudgetRates
 from bangbench.store.records import ModelCard
-
-
-def held(budget, worst, images=1000, correct=990, **flipped):
-    """Return what happened within a budget: so many images flipped by all attacks together."""
-    return BudgetRates(
-        budget=budget, flipped=flipped, worst_case=worst, rate=100 * worst / correct,
-        rate_interval=wilson_interval(worst, correct), robust_accuracy=100 * (correct - worst) / images,
-    )  # fmt: skip
 
 
 def trained(records, name, seconds, **changes):
     """Write an audited model, and its card with the seconds of its training."""
     changes = {"method": "regular"} | changes
-    records.audit(name, budgets=(held(8, 500),), **changes)
+    records.audit(name, budgets=(records.held(8, 500),), **changes)
     path = records.card(name, **changes)
     card = ModelCard.model_validate_json(path.read_text(encoding="utf-8"))
     path.write_text(card.model_copy(update={"seconds": seconds}).model_dump_json(by_alias=True), encoding="utf-8")
@@ -30,8 +20,8 @@ def trained(records, name, seconds, **changes):
 
 def test_defences_are_sorted_by_what_holds_within_the_largest_budget(records):
     records.attack("t/R0", "fgs", flipped=9000)
-    records.audit("t/B1", budgets=(held(8, 900, fgs=10), held(16, 990, fgs=20)))
-    records.audit("t/good", budgets=(held(8, 300, fgs=200), held(16, 500, fgs=250)), strength="quick")
+    records.audit("t/B1", budgets=(records.held(8, 900, fgs=10), records.held(16, 990, fgs=20)))
+    records.audit("t/good", budgets=(records.held(8, 300, fgs=200), records.held(16, 500, fgs=250)), strength="quick")
     records.noise("t/R0", "t/B1", stages=(500,), sigmas=(10.0, 50.0), flipped_percent=(((1.0, 24.0),), ((0.5, 3.0),)))
     table = records.table(defence_table)
     found = table.frame.set_index("id")
@@ -69,10 +59,10 @@ def test_a_model_that_is_right_hardly_more_often_than_by_guessing_has_collapsed(
 
 def test_the_picture_shows_every_audited_model_at_every_common_budget(records):
     for name, worst in (("a", 900), ("b", 300), ("c", 500)):
-        records.audit(f"t/{name}", budgets=(held(8, worst - 100), held(16, worst)))
+        records.audit(f"t/{name}", budgets=(records.held(8, worst - 100), records.held(16, worst)))
     assert list(defence_figures(records.experiment())) == []
 
-    records.audit("t/B1", budgets=(held(8, 980), held(16, 990), held(32, 990)))
+    records.audit("t/B1", budgets=(records.held(8, 980), records.held(16, 990), records.held(32, 990)))
     (figure,) = defence_figures(records.experiment())
     assert figure.content.budgets == (8, 16)
     assert [(dot.number, dot.name, dot.verdict) for dot in figure.content.dots] == [

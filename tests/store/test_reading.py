@@ -9,7 +9,7 @@ import pytest
 from bangbench.core import memory
 from bangbench.core.errors import BenchError
 from bangbench.core.memory import check_memory
-from bangbench.store.reading import read_each
+from bangbench.store.reading import attempt
 
 
 def test_what_cannot_be_read_is_left_out_and_named_whatever_is_wrong(tmp_path: Path) -> None:
@@ -21,11 +21,12 @@ def test_what_cannot_be_read_is_left_out_and_named_whatever_is_wrong(tmp_path: P
         return None if path.name == "absent" else path.name
 
     names = ("first", "refused", "broken", "absent", "last")
-    reading = read_each([tmp_path / name for name in names], read)
-    assert list(reading.contents.values()) == ["first", "last"]
-    assert reading.left_out[0] == f"{tmp_path / 'refused'}: of another kind"
-    assert reading.left_out[1].startswith(f"{tmp_path / 'broken'}: cannot be used (RecursionError: maximum recursion ")
-    assert not any("\n" in line for line in reading.left_out)
+    left_out: list[str] = []
+    contents = [attempt(tmp_path / name, read, left_out) for name in names]
+    assert [content for content in contents if content is not None] == ["first", "last"]
+    assert left_out[0] == f"{tmp_path / 'refused'}: of another kind"
+    assert left_out[1].startswith(f"{tmp_path / 'broken'}: cannot be used (RecursionError: maximum recursion ")
+    assert not any("\n" in line for line in left_out)
 
 
 def test_half_of_the_memory_available_may_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
