@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bangbench.attacks.base import ATTACKS as ATTACKS
+    from bangbench.attacks.registry import ATTACKS as ATTACKS
     from bangbench.data.sources import SOURCES as DATASETS
     from bangbench.interface.attack import attack as attack
     from bangbench.interface.audit import audit as audit
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from bangbench.interface.noise import noise_eval as noise_eval
     from bangbench.interface.scores import pass_score as pass_score
     from bangbench.interface.train import train as train
-    from bangbench.nets.catalogue import NETS as NETS
+    from bangbench.nets.registry import NETS as NETS
     from bangbench.reporting.frames import read as read
-    from bangbench.training.methods.base import METHODS as METHODS
+    from bangbench.training.methods.registry import METHODS as METHODS
 
 __version__ = "0.1.0"
 
 #: Where what is offered lies. No subpackage has one of these names: importing it would hide the function.
 _PLACES = {
-    "ATTACKS": "bangbench.attacks.base:ATTACKS",
+    "ATTACKS": "bangbench.attacks.registry:ATTACKS",
     "DATASETS": "bangbench.data.sources:SOURCES",
-    "METHODS": "bangbench.training.methods.base:METHODS",
-    "NETS": "bangbench.nets.catalogue:NETS",
+    "METHODS": "bangbench.training.methods.registry:METHODS",
+    "NETS": "bangbench.nets.registry:NETS",
     "attack": "bangbench.interface.attack:attack",
     "audit": "bangbench.interface.audit:audit",
     "load_model": "bangbench.interface.models:load_model",

@@ -10,9 +10,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from bangbench.attacks.registry import ATTACKS
 from bangbench.attacks.spec import Strength
 from bangbench.core.errors import BenchError
-from bangbench.core.registry import Registry
 from bangbench.core.spec import make_settings
 from bangbench.nets.classifier import Classifier
 
@@ -129,38 +129,6 @@ def checked(flips: Any, name: str, images: Tensor) -> Flips:
             what = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
             raise BenchError(f"{promise} with {field} of shape {shape} and {dtype}, found {what}")
     return flips
-
-
-def _is_attack(found: Any) -> str | None:
-    if isinstance(found, type) and issubclass(found, Attack):
-        return None
-    what = f"the class {found.__name__}" if isinstance(found, type) else f"an object of type {type(found).__name__}"
-    return (
-        f"expected a subclass of bangbench.attacks.base.Attack with run(classifier, images, labels, means) -> Flips, "
-        f"found {what}"
-    )
-
-
-ATTACKS: Registry[type[Attack]] = Registry(
-    "attack",
-    "bangbench.attacks",
-    {
-        "fgs": "bangbench.attacks.fgs:Fgs",
-        "fgs-unmasked": "bangbench.attacks.fgs:FgsUnmasked",
-        "hc1": "bangbench.attacks.hot_cold:HotCold",
-        "hc1-unmasked": "bangbench.attacks.hot_cold:HotColdUnmasked",
-        "fgsm": "bangbench.attacks.fgsm:Fgsm",
-        "pgd": "bangbench.attacks.pgd:Pgd",
-        "apgd": "bangbench.attacks.apgd:Apgd",
-        "apgd-ce": "bangbench.attacks.apgd:ApgdCrossEntropy",
-        "apgd-t": "bangbench.attacks.apgd:ApgdTargeted",
-        "square": "bangbench.attacks.square:Square",
-        "transfer": "bangbench.attacks.transfer:Transfer",
-        "uniform-noise": "bangbench.attacks.random_noise:UniformNoise",
-        "gaussian-noise": "bangbench.attacks.random_noise:GaussianNoise",
-    },
-    check=_is_attack,
-)
 
 
 def make_attack(name: str, given: Mapping[str, Any] | None = None) -> Attack:

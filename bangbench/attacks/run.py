@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bangbench.attacks.base import ATTACKS, Attack, make_attack
-from bangbench.attacks.budgets import budgets_in_grey_levels, parse_budget
+from bangbench.attacks.asked import attacks_asked, check_attacks
+from bangbench.attacks.base import Attack
+from bangbench.attacks.budgets import budgets_in_grey_levels
 from bangbench.attacks.chunk import Target, attack_chunk
 from bangbench.attacks.examples import FlippedImages, choose_examples
 from bangbench.attacks.expected import JUDGING_PASSES, expected, told_of_passes
@@ -21,7 +22,7 @@ from bangbench.attacks.opened import Opened, open_source_model, open_with_images
 from bangbench.attacks.rows import joined_columns, parquet_columns, schema_of, summarise
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.device import cpu_threads
-from bangbench.core.errors import BenchError, UsageError
+from bangbench.core.errors import BenchError
 from bangbench.core.locks import folder_lock
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
@@ -100,14 +101,9 @@ def attack(spec: AttackSpec, progress: Progress = SILENT) -> list[AttackRecord]:
             return [_run_attack(run, progress) for run in runs]
 
 
-def check_attacks(spec: AttackSpec) -> None:
-    """Raise `UsageError` for an attack, a setting or a budget that is none; neither model nor data need be there."""
-    _check_used(spec, _make_attacks(spec))
-
-
 def plan_attacks(spec: AttackSpec, pool: PassPool | None = None, progress: Progress = SILENT) -> list[Run]:
     """Open what the attacks of `spec` need, and derive the settings and the key of each."""
-    attacks, opened = _make_attacks(spec), open_with_images(spec)
+    attacks, opened = attacks_asked(spec), open_with_images(spec)
     source = open_source_model(spec.against, spec, opened) if spec.against else None
     for note in opened.model.notes():
         progress.note(note)
@@ -117,34 +113,6 @@ def plan_attacks(spec: AttackSpec, pool: PassPool | None = None, progress: Progr
     if classifier is not opened.model.classifier:
         progress.note(f"{opened.model.name} {told_of_passes(classifier)}")
     return [_make_run(spec, opened, classifier, source, name, found, usable_pool) for name, found in attacks.items()]
-
-
-def _make_attacks(spec: AttackSpec) -> dict[str, Attack]:
-    """Return the attacks asked for, by name, with their settings; `UsageError` for one that no attack takes."""
-    kinds = {name: ATTACKS.load(name) for name in dict.fromkeys(spec.attack)}
-    for item in spec.option:
-        setting = item.partition("=")[0]
-        whose, _, own = setting.rpartition(".")
-        taken = whose in kinds if whose else any(own in kind.Settings.model_fields for kind in kinds.values())
-        if not taken:
-            raise UsageError(f"--option {item}: none of {', '.join(kinds)} has the setting '{setting}'")
-    return {name: make_attack(name, spec.options_of(name, kind.Settings.model_fields)) for name, kind in kinds.items()}
-
-
-def _check_used(spec: AttackSpec, attacks: Mapping[str, Attack]) -> None:
-    """Raise `UsageError` for what is no budget, a setting that no attack takes, and a model that one lacks."""
-    for budget in spec.budget or ():
-        parse_budget(budget)
-    if spec.budget and not any(found.bounded for found in attacks.values()):
-        inside = ", ".join(name for name in ATTACKS.names() if ATTACKS.load(name).bounded)
-        raise UsageError(f"--budget goes with attacks inside a ball only: {inside}")
-    needing = [name for name, found in attacks.items() if "source" in found.needs]
-    if needing and not spec.against:
-        raise UsageError(
-            f"--attack {needing[0]} needs the model whose adversarial images it tries: add --against MODEL"
-        )
-    if spec.against and not needing:
-        raise UsageError("--against goes with --attack transfer only")
 
 
 def _pass_is_defined(opened: Opened, progress: Progress) -> bool:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from bangbench.attacks.apgd import ApgdSettings, apgd
 from bangbench.attacks.ball import Ball
-from bangbench.attacks.base import ATTACKS, Means, make_attack
+from bangbench.attacks.base import Means, make_attack
 from bangbench.attacks.judged import run_attack
 from bangbench.attacks.pgd import pgd
+from bangbench.attacks.registry import ATTACKS
 from bangbench.attacks.spec import Strength
 from bangbench.auditing.claims import ball_attacks
 from bangbench.auditing.masking import LineRun

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import get_args
 
-from bangbench.attacks.base import ATTACKS, Attack
+from bangbench.attacks.base import Attack
+from bangbench.attacks.registry import ATTACKS
 from bangbench.attacks.spec import STANDARD_ATTACKS, Strength
 from bangbench.store.audits import PREDICTIONS, VERDICTS, WORST_CASE, Check, Verdict
 

@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bangbench.attacks.base import ATTACKS
 from bangbench.attacks.line import LineAttack
+from bangbench.attacks.registry import ATTACKS
 from bangbench.auditing.battery import BallRun, Orders, joined, run_battery
 from bangbench.auditing.claims import line_attacks, twins
 from bangbench.auditing.masking import LineRun, Lines, line_run

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bangbench.attacks.base import ATTACKS
 from bangbench.attacks.budgets import budgets_in_grey_levels
 from bangbench.attacks.opened import Opened, open_source_model, open_with_images
+from bangbench.attacks.registry import ATTACKS
 from bangbench.attacks.run import ENGINE
 from bangbench.auditing.battery import Orders
 from bangbench.auditing.claims import ball_attacks, line_attacks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bangbench.attacks.base import ATTACKS
+from bangbench.attacks.registry import ATTACKS
 from bangbench.attacks.spec import Strength
 from bangbench.auditing.battery import worst_case
 from bangbench.auditing.claims import all_claims, ball_attacks, judge, worst

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bangbench.attacks.registry import ATTACKS
 from bangbench.attacks.spec import AttackSpec, ModelSpec, models_in
 from bangbench.core.errors import UsageError
 from bangbench.core.spec import Spec
 from bangbench.nets.references import check_model, check_own, given_by, is_own_net, results_name
+from bangbench.nets.registry import NETS
 from bangbench.nets.spec import ImportSpec
 from bangbench.noise.spec import NoiseSpec
 from bangbench.store.audits import AuditRecord
 from bangbench.store.layout import AUDIT, CARD, NOISE, model_folder, results_folder, versus_name
 from bangbench.store.records import AttackRecord, ModelCard, NoiseRecord
 from bangbench.store.reuse import check_in_the_way
+from bangbench.training.methods.registry import METHODS
+from bangbench.training.registry import SOLVERS
 from bangbench.training.spec import TrainSpec
 
 
@@ -27,9 +31,15 @@ def check_models(specs: Sequence[ModelSpec]) -> None:
         folder = results_folder(spec.root, results_name(spec.model, spec.root, given_by(spec)))
         if isinstance(spec, AttackSpec):
             for attack in dict.fromkeys(spec.attack):
+                ATTACKS.check(attack)
                 check_in_the_way(folder / f"{attack}.json", AttackRecord, spec)
         else:
             check_in_the_way(folder / f"{AUDIT}.json", AuditRecord, spec)
+    for spec in specs:
+        if isinstance(spec, AttackSpec):
+            from bangbench.attacks.asked import check_attacks  # imports torch, but nothing that opens models or data
+
+            check_attacks(spec)
 
 
 def check_noise(spec: NoiseSpec) -> None:
@@ -41,8 +51,13 @@ def check_noise(spec: NoiseSpec) -> None:
 
 def check_card(spec: TrainSpec | ImportSpec) -> None:
     """Refuse a net, weights or data that are not there, and a model of other settings in the way."""
-    if isinstance(spec, ImportSpec) and is_own_net(spec.net):
+    if not is_own_net(spec.net):
+        NETS.check(spec.net)
+    elif isinstance(spec, ImportSpec):
         check_model(spec.net, spec.root, given_by(spec), spec.data)
+    if isinstance(spec, TrainSpec):
+        METHODS.check(spec.method)
+        SOLVERS.check(spec.solver)
     _check_data(spec.data, spec)
     check_in_the_way(model_folder(spec.root, spec.name) / CARD, ModelCard, spec)
 

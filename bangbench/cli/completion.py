@@ -39,19 +39,19 @@ def _models(given: dict[str, Any]) -> Iterable[str]:
 
 
 def _attacks(given: dict[str, Any]) -> Iterable[str]:
-    from bangbench.attacks.base import ATTACKS
+    from bangbench.attacks.registry import ATTACKS
 
     return ATTACKS.names()
 
 
 def _methods(given: dict[str, Any]) -> Iterable[str]:
-    from bangbench.training.methods.base import METHODS
+    from bangbench.training.methods.registry import METHODS
 
     return METHODS.names()
 
 
 def _nets(given: dict[str, Any]) -> Iterable[str]:
-    from bangbench.nets.catalogue import NETS
+    from bangbench.nets.registry import NETS
 
     return NETS.names()
 

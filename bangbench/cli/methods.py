@@ -35,7 +35,7 @@ def run_methods(specs: list[MethodsSpec], output: Output) -> None:
     A method's settings are given to `bangbench train --method NAME` as --option SETTING=VALUE. The cost is how many
     steps of regular training one step takes, roughly, at the defaults.
     """
-    from bangbench.training.methods.base import METHODS
+    from bangbench.training.methods.registry import METHODS
 
     names = METHODS.names() if specs[0].name is None else [specs[0].name]
     facts, problems = {}, []

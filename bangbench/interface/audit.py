@@ -12,8 +12,8 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from bangbench.attacks.base import ATTACKS
 from bangbench.attacks.budgets import budgets_in_grey_levels, parse_budget
+from bangbench.attacks.registry import ATTACKS
 from bangbench.attacks.run import ENGINE
 from bangbench.attacks.spec import Strength
 from bangbench.auditing.examine import Inquiry, computed, examine

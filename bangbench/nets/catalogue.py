@@ -15,26 +15,14 @@ import torch
 from torch import nn
 
 from bangbench.core.errors import BenchError, UsageError
-from bangbench.core.registry import Registry
 from bangbench.core.seeds import derive_seed, torch_default_seed
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.definition import NetDefinition, SolverSettings
 from bangbench.nets.loaders import load
 from bangbench.nets.outputs import PLAIN
 from bangbench.nets.references import loader_of
+from bangbench.nets.registry import NETS
 from bangbench.store.records import Preprocessing
-
-NETS: Registry[NetDefinition] = Registry(
-    "net",
-    "bangbench.nets",
-    {
-        "lenet": "bangbench.nets.lenet:LENET",
-        "cifar10-quick": "bangbench.nets.cifar10_quick:CIFAR10_QUICK",
-        "odenet": "bangbench.nets.ode:ODENET",
-        "odenet-cnn": "bangbench.nets.ode:ODENET_CNN",
-        "zerosnet": "bangbench.nets.zerosnet:ZEROSNET",
-    },
-)
 
 
 def net_definition(name: str) -> NetDefinition:

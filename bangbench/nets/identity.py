@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from bangbench.core.seeds import derive_seed, torch_default_seed
-from bangbench.nets.catalogue import NETS
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.references import PROGRAMS, loader_of
+from bangbench.nets.registry import NETS
 from bangbench.store.files import sha256_of
 
 #: Images that a model is asked about, and the share of its largest logit by which an answer counts as another one: in

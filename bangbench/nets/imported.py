@@ -8,12 +8,11 @@ from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
 from bangbench.data.dataset import data_info
 from bangbench.data.sources import open_source
-from bangbench.nets.catalogue import NETS
 from bangbench.nets.models import Model, Place, open_own_net
 from bangbench.nets.norms import doubtful, twice
 from bangbench.nets.outputs import PLAIN
 from bangbench.nets.predict import accuracy_percent, to_device
-from bangbench.nets.references import given_by, is_own_net
+from bangbench.nets.references import given_by
 from bangbench.nets.spec import ImportSpec
 from bangbench.nets.trust import remember_code
 from bangbench.nets.weights import save_state
@@ -50,8 +49,6 @@ def import_model(spec: ImportSpec, progress: Progress = SILENT) -> ModelCard:
 def _opened(spec: ImportSpec) -> Model:
     """Open the net as if its images were about to be attacked, which checks that both fit each other."""
     place = Place(spec.root, choose_device(spec.device), spec.data_dir, spec.data)
-    if not is_own_net(spec.net):
-        NETS.check(spec.net)
     return open_own_net(spec.net, given_by(spec), place)
 
 

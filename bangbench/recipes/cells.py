@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bangbench.attacks.base import ATTACKS
 from bangbench.attacks.opened import open_with_images
+from bangbench.attacks.registry import ATTACKS
 from bangbench.attacks.run import ENGINE, attack
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.device import choose_device, cpu_threads, describe_device

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from bangbench.attacks.asked import check_attacks
 from bangbench.attacks.budgets import parse_budget
-from bangbench.attacks.run import check_attacks
 from bangbench.attacks.spec import AttackSpec
 from bangbench.auditing.spec import AuditSpec
 from bangbench.core.errors import BenchError, UsageError, unknown_name
@@ -27,7 +27,7 @@ from bangbench.store.layout import versus_name
 from bangbench.store.plans import WantedModel
 from bangbench.training.methods.base import make_method
 from bangbench.training.rates import rate_policy
-from bangbench.training.solver import SOLVERS
+from bangbench.training.registry import SOLVERS
 from bangbench.training.spec import TrainSpec
 
 AnySpec = TypeVar("AnySpec", bound=Spec)

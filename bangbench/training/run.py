@@ -36,8 +36,8 @@ from bangbench.training.batches import Batches
 from bangbench.training.loop import Run, gap_notes, train_steps
 from bangbench.training.methods.base import Method, RunView, changes_the_net, make_method
 from bangbench.training.rates import Rate, rate_policy
+from bangbench.training.registry import SOLVERS
 from bangbench.training.snapshot import LogRow, load_snapshot
-from bangbench.training.solver import SOLVERS
 from bangbench.training.spec import TrainSpec
 
 

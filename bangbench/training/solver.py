@@ -10,18 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from bangbench.core.errors import BenchError
-from bangbench.core.registry import Registry
-
-SOLVERS: Registry[type[Solver]] = Registry(
-    "solver",
-    "bangbench.solvers",
-    {
-        "caffe": "bangbench.training.solver:CaffeSgd",
-        "sgd": "bangbench.training.solver:Sgd",
-        "adam": "bangbench.training.solver:Adam",
-        "adamw": "bangbench.training.solver:AdamW",
-    },
-)
 
 
 class Solver(ABC):

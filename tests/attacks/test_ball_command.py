@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from bangbench.attacks import run
-from bangbench.attacks.base import ATTACKS
 from bangbench.attacks.pgd import PgdSettings
+from bangbench.attacks.registry import ATTACKS
 from bangbench.attacks.run import attack
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.errors import BenchError, UsageError

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from bangbench.attacks.ball import Ball, BallAttack
-from bangbench.attacks.base import ATTACKS, Attack, AttackSettings, Means, checked, make_attack
+from bangbench.attacks.base import Attack, AttackSettings, Means, checked, make_attack
 from bangbench.attacks.grids import Grid
 from bangbench.attacks.line import LineAttack
+from bangbench.attacks.registry import ATTACKS
 from bangbench.attacks.run import attack
 from bangbench.attacks.spec import STANDARD_ATTACKS, AttackSpec
 from bangbench.core.errors import BenchError, UsageError

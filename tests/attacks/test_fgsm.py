@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from bangbench.attacks.base import ATTACKS, Means, make_attack
+from bangbench.attacks.base import Means, make_attack
+from bangbench.attacks.registry import ATTACKS
 from bangbench.nets.classifier import Classifier
 from bangbench.store.records import Preprocessing
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bangbench.attacks.base import ATTACKS, make_attack
+from bangbench.attacks.base import make_attack
+from bangbench.attacks.registry import ATTACKS
 from bangbench.attacks.run import attack
 from bangbench.attacks.spec import AttackSpec
 from bangbench.cli.main import app

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bangbench.attacks.ball import BallAttack, Found
-from bangbench.attacks.base import ATTACKS
+from bangbench.attacks.registry import ATTACKS
 from bangbench.auditing import battery
 from bangbench.auditing.battery import (
     DOUBLED,

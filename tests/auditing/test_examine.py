@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from bangbench.attacks.ball import BallAttack, Found
-from bangbench.attacks.base import ATTACKS
 from bangbench.attacks.fgs import Fgs
 from bangbench.attacks.line import LineAttack, usable_direction
+from bangbench.attacks.registry import ATTACKS
 from bangbench.attacks.square import Square
 from bangbench.auditing import battery as battery_module
 from bangbench.auditing.battery import Orders, run_battery

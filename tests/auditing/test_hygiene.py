@@ -15,7 +15,8 @@ import torch
 from bangbench.auditing.claims import all_claims, ball_attacks
 from bangbench.auditing.hygiene import hygiene
 from bangbench.auditing.reasons import REASONS
-from bangbench.training.methods.base import METHODS, Regular, attacks_shown
+from bangbench.training.methods.base import Regular, attacks_shown
+from bangbench.training.methods.registry import METHODS
 
 SCENES = runpy.run_path(str(Path(__file__).with_name("scenes.py")))
 ball, by_code, classifier_of, counted, duels, flags, subject_of = (

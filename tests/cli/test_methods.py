@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from bangbench.training.methods.base import METHODS
+from bangbench.training.methods.registry import METHODS
 
 Invoke = Callable[..., CompletedProcess[str]]
 

@@ -183,7 +183,12 @@ def test_wrong_names_are_told_without_importing_torch(here: Path) -> None:
         ("audit", "R0", "--against", "none"),
         ("noise-eval", "R0", "none"),
         ("attack", "net.py:make"),
+        ("attack", "R0", "--attack", "fsg"),
         ("train", "X", "--data", "none"),
+        ("train", "X", "--net", "lenett"),
+        ("train", "X", "--method", "bangg"),
+        ("train", "X", "--solver", "adamm"),
+        ("import", "X", "--net", "lenett", "--data", "none"),
         ("import", "X", "--net", "net.py:make", "--data", "none"),
     ]
     program = f"""

@@ -26,15 +26,15 @@ from typing import Any
 
 import numpy as np
 
-from bangbench.attacks.base import ATTACKS
+from bangbench.attacks.registry import ATTACKS
 from bangbench.cli.main import main as bangbench_program
 from bangbench.core.progress import Progress
 from bangbench.nets.trust import remember_code
 from bangbench.recipes import run as recipes
 from bangbench.reporting.run import ReportResult, report
 from bangbench.reporting.spec import ReportSpec
-from bangbench.training.methods.base import METHODS
-from bangbench.training.solver import SOLVERS
+from bangbench.training.methods.registry import METHODS
+from bangbench.training.registry import SOLVERS
 
 NET = """
 from torch import nn

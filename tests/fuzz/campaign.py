@@ -32,7 +32,7 @@ from bombs import BOMBS
 from mutators import damaged
 from samples import KINDS
 
-from bangbench.attacks.base import ATTACKS
+from bangbench.attacks.registry import ATTACKS
 from bangbench.cli.output import Output, ending
 from bangbench.cli.streams import streams_prepared
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bangbench.attacks.base import ATTACKS
+from bangbench.attacks.registry import ATTACKS
 from bangbench.attacks.run import attack
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.device import choose_device

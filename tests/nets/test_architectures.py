@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from bangbench.core.errors import BenchError, UsageError
-from bangbench.nets.catalogue import NETS, build_net, net_definition
+from bangbench.nets.catalogue import build_net, net_definition
+from bangbench.nets.registry import NETS
 
 SHAPES = {"lenet": (1, 28, 28), "cifar10-quick": (3, 32, 32)}
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from bangbench.nets.catalogue import NETS, build_net, net_definition
+from bangbench.nets.catalogue import build_net, net_definition
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.identity import behaviour_of, code_of
 from bangbench.nets.models import open_model
+from bangbench.nets.registry import NETS
 from bangbench.store.records import Preprocessing
 
 CPU = torch.device("cpu")

@@ -18,15 +18,16 @@ from bangbench.attacks.base import Means, checked, make_attack
 from bangbench.core.errors import BenchError
 from bangbench.core.seeds import torch_default_seed
 from bangbench.data.digits import Digits
-from bangbench.nets.catalogue import NETS
 from bangbench.nets.definition import NetDefinition, SolverSettings
 from bangbench.nets.models import open_model
 from bangbench.nets.predict import logits_of
+from bangbench.nets.registry import NETS
 from bangbench.nets.weights import load_state
 from bangbench.store.records import ModelCard, Preprocessing, read_record
 from bangbench.training import run
 from bangbench.training.methods import base
-from bangbench.training.methods.base import METHODS, make_method
+from bangbench.training.methods.base import make_method
+from bangbench.training.methods.registry import METHODS
 from bangbench.training.run import train
 
 CPU = torch.device("cpu")

@@ -14,7 +14,8 @@ from torch import nn
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.nets.classifier import Classifier
 from bangbench.store.records import ModelCard, Preprocessing, read_record
-from bangbench.training.methods.base import METHODS, Method, make_method
+from bangbench.training.methods.base import Method, make_method
+from bangbench.training.methods.registry import METHODS
 from bangbench.training.run import train
 from bangbench.training.solver import CaffeSgd
 

@@ -10,8 +10,9 @@ from torch.nn.functional import cross_entropy
 
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.training.rates import rate_policy
+from bangbench.training.registry import SOLVERS
 from bangbench.training.run import train
-from bangbench.training.solver import SOLVERS, CaffeSgd
+from bangbench.training.solver import CaffeSgd
 
 STEPS = 250
 CHANGES = (100, 200)
