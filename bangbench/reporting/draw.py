@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 #: Dots per inch of PNG files, and of what is too heavy for the vector formats.
 _DPI, _VECTOR_DPI = 144, 200
-#: Colours of a palette of 256 that are kept as they are.
-_AS_THEY_ARE = 96
+#: Colours of a palette, and how many of them are kept as they are.
+_COLOURS, _AS_THEY_ARE = 128, 48
 #: Fewer figures are drawn sooner than worker processes, which take seconds, are started.
 _IN_PROCESS = 6
 #: The text chunk of a PNG file that says what it was drawn from.
@@ -174,8 +174,8 @@ def palette_png(picture: Image.Image, notes: Mapping[str, str]) -> bytes:
     often, others = np.split(np.argsort(-counts, kind="stable"), [_AS_THEY_ARE])
     palette = colours[often]
     if others.size:
-        rest = Image.fromarray(colours[np.newaxis, others]).quantize(256 - _AS_THEY_ARE, Image.Quantize.MEDIANCUT)
-        palette = np.concatenate([palette, np.reshape(rest.getpalette() or [], (-1, 3))[: 256 - _AS_THEY_ARE]])
+        rest = Image.fromarray(colours[np.newaxis, others]).quantize(_COLOURS - _AS_THEY_ARE, Image.Quantize.MEDIANCUT)
+        palette = np.concatenate([palette, np.reshape(rest.getpalette() or [], (-1, 3))[: _COLOURS - _AS_THEY_ARE]])
     nearest = cKDTree(palette).query(colours)[1]
     reduced = Image.fromarray(nearest[places].reshape(packed.shape).astype(np.uint8))
     reduced.putpalette(palette.astype(np.uint8).tobytes())
