@@ -11,6 +11,7 @@ import numpy as np
 from bangbench.core.spec import fingerprint_of
 from bangbench.core.statistics import t_interval
 from bangbench.reporting.experiments import (
+    NOT_AUDITED,
     UNMASKED,
     Experiment,
     ModelResults,
@@ -313,13 +314,15 @@ def _recipe(card: ModelCard) -> str:
 
 def _seed_row(experiment: Experiment, attack: str, models: Sequence[ModelResults]) -> Values:
     verdicts = {model.id: model.verdict(attack) for model in models}
+    audited = [f"{name} {verdict}" for name, verdict in verdicts.items() if verdict != NOT_AUDITED]
+    if audited and len(audited) < len(models):
+        audited.append(f"{len(models) - len(audited)} {NOT_AUDITED}")
     alike = set(verdicts.values())
-    each = ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
     row: dict[str, Any] = {
         "models": ", ".join(verdicts),
         "data": experiment.data.name,
         "attack": attack,
-        "audit_verdict": alike.pop() if len(alike) == 1 else each,
+        "audit_verdict": alike.pop() if len(alike) == 1 else ", ".join(audited),
         "seeds": len(models),
     }
     for stem, field, unit in _SEED_NUMBERS:

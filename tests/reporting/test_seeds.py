@@ -62,6 +62,14 @@ def test_each_number_has_mean_spread_and_t_interval_over_the_seeds(records):
     assert not any("two seeds" in note for note in table.notes)
 
 
+def test_the_audited_of_many_seeds_are_named_and_the_others_counted(records):
+    for seed in range(3):
+        trained(records, f"t/{seed}", seed)
+    records.audit("t/0")
+
+    assert column(table_of(records), "audit_verdict") == ["0 masked, 2 not audited"]
+
+
 def test_two_seeds_are_said_to_be_few(records):
     trained(records, "t/R0", 0, rate=90.0)
     trained(records, "t/R1", 1, rate=92.0)
