@@ -173,7 +173,7 @@ def to_json(reported: Sequence[Reported], problems: tuple[str, ...], unfinished:
         unfinished=unfinished,
     )
     value = document.model_dump(mode="json", by_alias=True)
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def document_schema() -> str:
