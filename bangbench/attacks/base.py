@@ -1,4 +1,4 @@
-"""What an attack is, what it is given and what it gives back, and the registry of attacks."""
+"""What an attack is, what it is given and what it gives back."""
 
 from __future__ import annotations
 

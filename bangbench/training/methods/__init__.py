@@ -1,1 +1,1 @@
-"""Training methods: one file each, reached by name through the registry in `base`."""
+"""Training methods: one file each, reached by name through `registry`."""

@@ -1,7 +1,7 @@
-"""What a training method is, and the registry of them.
+"""What a training method is.
 
 A method is one file: a class derived from `Method`, its settings derived from `MethodSettings`, and a line in
-`METHODS`. Most override `objective` alone::
+`registry.METHODS`. Most override `objective` alone::
 
     class NoiseSettings(base.MethodSettings):
         sigma: float = Field(0.1, ge=0.0, description="Standard deviation of the noise; 1 is the grey-level range.")
