@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: Fewer defences than this are seen at a glance in the table.
 _ENOUGH = 4
 
-_KEY_COLUMNS, _KEY_WIDTH = 5, 18
+_KEY_COLUMNS = 5
 
 #: Marker and colour of a verdict.
 _MARKS = {
@@ -199,7 +199,8 @@ def draw_scatter(scatter: Scatter) -> Drawing:
     handles, labels = panels[0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside upper center", ncols=len(labels), markerscale=0.8)
     names = [f"{dot.number} {dot.name}" for dot in scatter.dots]
-    rows = ["     ".join(name.ljust(_KEY_WIDTH) for name in names[line::lines]) for line in range(lines)]
+    width = max(map(len, names), default=0)
+    rows = ["     ".join(name.ljust(width) for name in names[line::lines]) for line in range(lines)]
     drawing.supxlabel("\n".join(rows), fontsize=7, family="monospace", multialignment="left")
     return drawing
 
