@@ -32,7 +32,8 @@ from bangbench.store.audits import VERDICTS, AuditSummary, Check
 _STYLES = ("style.css", "answer.css", "parts.css", "print.css")
 #: Ids in the template; an experiment may have any of these names.
 _OWN_IDS = frozenset(
-    {"main", "theme", "status", "filter", "page-answer", "page-why", "page-compare", "page-end", "page-downloads"}
+    {"main", "theme", "status", "filter", "page-answer", "page-why", "page-checks", "page-compare", "page-end"}
+    | {"page-downloads"}
 )
 _SCREEN_DPI = 96
 _WIDE = 620  # CSS pixels; figures above take the full width
@@ -110,6 +111,15 @@ class ShownModel(NamedTuple):
     passed: list[Check]
 
 
+class Meaning(NamedTuple):
+    """What a check means and what to do, said once for all models: None where there is nothing to say."""
+
+    id: str
+    code: str
+    meaning: str | None
+    advice: str | None
+
+
 class ShownLine(NamedTuple):
     """One model on the first screen; curve: the points of a polyline, its robust accuracy over the budgets."""
 
@@ -185,6 +195,7 @@ def build_page(content: PageContent) -> str:
         style=Markup(style),  # the package's own file
         script=Markup(script),  # the package's own file
         experiments=shown,
+        meanings=page.meanings([model for each in shown for model in each.why]),
         badges=BADGES,
         compared="" if content.comparison is None else paragraph(content.comparison),
         comparison=page.comparison(),
@@ -250,6 +261,16 @@ class _Page:
             limits=facts.limits(experiment),
             commands=facts.commands(experiment),
         )
+
+    def meanings(self, models: Sequence[ShownModel]) -> dict[tuple[str, str | None, str | None], Meaning]:
+        """Return what is said of the checks that found something, by what tells one saying from another."""
+        found = {
+            (check.code, check.meaning, check.advice): None
+            for model in models
+            for check in (*model.reasons, *model.others)
+            if check.meaning or check.advice
+        }
+        return {key: Meaning(self.anchor("check", key[0]), *key) for key in sorted(found, key=lambda key: key[0])}
 
     def section(self, part: _Part, reported: Reported, anchor: str) -> ShownSection:
         experiment, claims = reported.experiment, reported.table("-claims")

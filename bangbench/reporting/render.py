@@ -115,7 +115,7 @@ def to_html(table: Table) -> str:
     of the measured one from it.
     """
     head = "".join(
-        f'<th scope="col" class="{_classes(column, len(column.header) > _LONG_HEADER)}">{escape(column.header)}</th>'
+        f'<th scope="col"{_classes(column, long=len(column.header) > _LONG_HEADER)}>{escape(column.header)}</th>'
         for column in table.columns
     )
     bodies: list[list[str]] = []
@@ -165,8 +165,11 @@ def _markdown_escape(text: str) -> str:
     return re.sub(r"[\\|*<>`]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", text)
 
 
-def _classes(column: Column, long: bool, *more: str) -> str:
-    return " ".join(filter(None, ("left" if column.left else "right", "long" if long else "", *more)))
+def _classes(column: Column, value: str = "", *more: str, long: bool = False) -> str:
+    """Return a cell's ``class``; text is set to the left and numbers (`value`) to the right without one."""
+    side = "" if column.left == (not value) else "left" if column.left else "right"
+    names = " ".join(filter(None, (side, "long" if long else "", *more)))
+    return f' class="{names}"' if names else ""
 
 
 def _html_row(table: Table, kind: str, cells: list[Cell]) -> str:
@@ -180,7 +183,8 @@ def _html_cell(column: Column, cell: Cell) -> str:
     found, mark = _VERDICT.fullmatch(shown), _MARK.search(shown) if value else None
     text = escape(shown) if mark is None else f'{escape(shown[: mark.start()])} <span class="mark">{mark[0][1:]}</span>'
     verdict = "" if found is None or (found[1] == "sound" and mark is not None) else found[1]
-    return f'<td class="{_classes(column, not value and len(shown) > _LONG_TEXT, verdict)}"{value}>{text}</td>'
+    long = not value and len(shown) > _LONG_TEXT
+    return f"<td{_classes(column, value, verdict, long=long)}{value}>{text}</td>"
 
 
 def _data_value(cell: Cell) -> str:
@@ -200,11 +204,12 @@ def _difference_cell(column: Column, measured: Cell, published: Cell) -> str:
     """Return the difference of the first values, with as many decimals as the column shows."""
     first, second = measured[0], published[0]
     if set(column.fields) & _GIVEN or not _is_number(first) or not _is_number(second):
-        return f'<td class="{_classes(column, long=False)}"></td>'
+        return f"<td{_classes(column)}></td>"
     difference = float(first or 0) - float(second or 0)
     shown = column.show((abs(difference), *(None,) * (len(measured) - 1)))
     sign = "" if not any(digit in shown for digit in "123456789") else "+" if difference > 0 else "-"
-    return f'<td class="{_classes(column, long=False)}" data-value="{difference}">{sign}{escape(shown)}</td>'
+    value = f' data-value="{difference}"'
+    return f"<td{_classes(column, value)}{value}>{sign}{escape(shown)}</td>"
 
 
 def _is_number(value: Value) -> bool:

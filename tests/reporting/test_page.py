@@ -97,6 +97,16 @@ def test_reasons_are_the_strongest_and_the_rest_is_folded(measured: Any) -> None
     assert "99.00 % as given" in why
 
 
+def test_what_a_check_means_is_said_once_for_all_models(measured: Any) -> None:
+    measured.audit("table1/B2", strength="quick")
+    html = page(measured)
+    why, _, meanings = html.partition('id="page-why"')[2].partition('id="page-checks"')
+
+    told = {code: place for place, code in re.findall(r'<dt id="([\w-]+)">([\w-]+)</dt>', meanings)}
+    assert html.count("Advice on it.") == len(told)
+    assert why.count(f'href="#{told["fgs-masked"]}"') == 2
+
+
 def test_what_is_long_is_folded_and_every_link_has_its_place(measured: Any) -> None:
     html = page(measured)
     found = Reader(html)
