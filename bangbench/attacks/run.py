@@ -23,6 +23,8 @@ from bangbench.attacks.rows import joined_columns, parquet_columns, schema_of, s
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.device import cpu_threads
 from bangbench.core.errors import BenchError
+from bangbench.core.executor import chosen_executor
+from bangbench.core.executor_choice import placed
 from bangbench.core.locks import folder_lock
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
@@ -97,8 +99,12 @@ def attack(spec: AttackSpec, progress: Progress = SILENT) -> list[AttackRecord]:
         runs = plan_attacks(spec, pool, progress)
         folder = runs[0].record_path.parent
         with folder_lock(folder, spec.patience, progress), cpu_threads(spec.workers):
+            finished = [_finished(run) for run in runs]
+            if None not in finished:
+                return [record for record in finished if record is not None]
             check_writable(folder)
-            return [_run_attack(run, progress) for run in runs]
+            with placed(spec, spec.workers, progress):
+                return [found or _run_attack(run, progress) for run, found in zip(runs, finished, strict=True)]
 
 
 def plan_attacks(spec: AttackSpec, pool: PassPool | None = None, progress: Progress = SILENT) -> list[Run]:
@@ -159,11 +165,16 @@ def _make_run(
     return Run(spec, opened, name, target, settings)
 
 
-def _run_attack(run: Run, progress: Progress) -> AttackRecord:
+def _finished(run: Run) -> AttackRecord | None:
+    """Return the record of a run that is done with its files; `BenchError` where another is in its way."""
     spec, path = run.spec, run.record_path
     finished = finished_record(path, AttackRecord, run.key, run.settings, spec.overwrite)
-    if finished is not None and all(file.is_file() for file in _vouched_for(path, spec.save_images)):
-        return finished
+    whole = all(file.is_file() for file in _vouched_for(path, spec.save_images))
+    return finished if finished is not None and whole else None
+
+
+def _run_attack(run: Run, progress: Progress) -> AttackRecord:
+    path = run.record_path
     record = AttackRecord(
         schema=1,
         status="started",
@@ -192,7 +203,8 @@ def _attack_chunks(run: Run, chunks: Chunks, progress: Progress) -> None:
     count = len(run.opened.data.images)
     pending = tuple(number for number in range(len(range(0, count, CHUNK))) if not chunks.done(number))
     device = run.opened.device.type
-    asked = run.spec.workers if device == "cpu" else 1  # beside a GPU they are the threads of PASS
+    # beside a GPU of this process they are the threads of PASS
+    asked = run.spec.workers if device == "cpu" or chosen_executor() is not None else 1
     processes = processes_for(len(pending), len(pending) * CHUNK, _IN_PROCESS_IMAGES, asked, device)
     if processes > 1:
         own = run.spec.options_of(run.name, run.target.attack.Settings.model_fields)

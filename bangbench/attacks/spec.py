@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bangbench.attacks.budgets import budgets_in_grey_levels
-from bangbench.core.spec import Spec, numbers_given
+from bangbench.core.executor_choice import PlacedSpec
+from bangbench.core.spec import numbers_given
 from bangbench.data.spec import with_shape
 from bangbench.nets.norms import with_norm
 from bangbench.store.layout import check_name
@@ -23,10 +24,10 @@ Positive = Annotated[int, Field(ge=1)]
 STANDARD_ATTACKS = ("fgs", "fgs-unmasked", "hc1", "hc1-unmasked")
 
 
-class ModelSpec(Spec):
+class ModelSpec(PlacedSpec):
     """Base of the specs that look at one model on test images."""
 
-    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {
+    circumstances: ClassVar[frozenset[str]] = PlacedSpec.circumstances | {
         *("model", "name", "norm", "resize", "crop", "batch_size", "workers", "random_weights", "trust_code")
     }
 
@@ -87,7 +88,8 @@ class AttackSpec(ModelSpec):
     seed: int = Field(0, ge=0, description="Seed of everything random, a net's own layers included.")
     save_images: bool = Field(False, description="Keep all flipped images, before and after (ATTACK.npz).")
     workers: Positive | None = Field(
-        None, description="Processes that attack many images on the CPU, else threads (default: one per core)."
+        None,
+        description="Processes that attack many images on the CPU or a cluster, else threads (default: one per core).",
     )
 
     @field_validator("option")

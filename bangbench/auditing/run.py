@@ -23,6 +23,7 @@ from bangbench.auditing.parts import Part, Subjects
 from bangbench.auditing.spec import AuditSpec
 from bangbench.auditing.subject import Subject, make_subject
 from bangbench.core.device import cpu_threads
+from bangbench.core.executor_choice import placed
 from bangbench.core.locks import folder_lock
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
@@ -92,7 +93,8 @@ def audit(spec: AuditSpec, progress: Progress = SILENT) -> AuditRecord:
         if finished is not None and path.with_suffix(".parquet").is_file():
             return finished
         check_writable(plan.folder)
-        with cpu_threads(1 if plan.opened.device.type == "cpu" else None):
+        threads = cpu_threads(1 if plan.opened.device.type == "cpu" else None)
+        with threads, placed(spec, spec.workers, progress):
             return _audit_plan(plan, path, progress)
 
 

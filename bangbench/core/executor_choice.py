@@ -6,13 +6,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
+
+from pydantic import Field, model_validator
 
 from bangbench.core.device import available_cores, choose_device
 from bangbench.core.errors import UsageError
-from bangbench.core.executor import Executor, Needs
+from bangbench.core.executor import Executor, Needs, using
 from bangbench.core.executor_local import LocalExecutor
 from bangbench.core.progress import SILENT, Progress
+from bangbench.core.spec import Spec
 
 ExecutorName = Literal["local", "ray", "slurm"]
 
@@ -31,6 +34,54 @@ class Choice(NamedTuple):
     address: str | None = None
     slurm: tuple[str, ...] = ()
     device: str = "auto"
+
+
+class PlacedSpec(Spec):
+    """Base of the specs whose work can be shared out among processes, here or on a cluster.
+
+    Raises `UsageError` for options that do not go together.
+    """
+
+    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {
+        *("executor", "address", "slurm", "gpus_per_job", "memory_per_job")
+    }
+
+    executor: ExecutorName = Field("local", description="Where the work is shared out: this machine, or a cluster.")
+    address: str | None = Field(
+        None, description="Ray cluster to use: HOST:PORT or auto (default: one started on this machine)."
+    )
+    slurm: tuple[str, ...] = Field(
+        (), description="KEY=VALUE, a setting of sbatch such as partition=gpu; may be given several times."
+    )
+    gpus_per_job: float | None = Field(
+        None, gt=0, description="Share of a GPU that a process needs, such as 0.125 (default: 1; on a cluster 0)."
+    )
+    memory_per_job: float | None = Field(None, gt=0, description="GiB of memory that a process needs on a cluster.")
+
+    @model_validator(mode="after")
+    def _go_together(self) -> PlacedSpec:
+        _check(self.placement(None))
+        return self
+
+    def placement(self, jobs: int | None) -> Choice:
+        """Return where the work is to be done, by at most so many processes at once (None: all there is room for)."""
+        return Choice(
+            self.executor, jobs, self.gpus_per_job, self.memory_per_job, self.address, self.slurm, self.device
+        )
+
+
+@contextmanager
+def placed(spec: PlacedSpec, jobs: int | None, progress: Progress = SILENT) -> Iterator[None]:
+    """Let what is shared out inside the block be done where `spec` asks for it; errors as in `open_executor`.
+
+    A spec that asks for nothing leaves it where it is: in the executor of the command around it, or on this machine.
+    """
+    choice = spec.placement(jobs)
+    if choice.name == "local" and choice.gpus is None:
+        yield
+        return
+    with open_executor(choice, spec.root, progress) as executor, using(executor):
+        yield
 
 
 @contextmanager

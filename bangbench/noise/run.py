@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bangbench.core.device import cpu_threads, describe_device
 from bangbench.core.errors import BenchError
+from bangbench.core.executor_choice import placed
 from bangbench.core.locks import folder_lock
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
@@ -61,7 +62,7 @@ def evolve(spec: NoiseSpec, progress: Progress = SILENT) -> NoiseRecord:
         if finished is not None and (folder / TABLE).is_file():
             return finished
         check_writable(folder)
-        with cpu_threads(1):
+        with cpu_threads(1), placed(spec, spec.workers, progress):
             return _measure(plan, folder, progress)
 
 

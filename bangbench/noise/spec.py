@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from bangbench.core.spec import Spec
+from bangbench.core.executor_choice import PlacedSpec
 from bangbench.nets.norms import with_norm
 
 Positive = Annotated[int, Field(ge=1)]
@@ -19,14 +19,14 @@ GREY_SIGMAS = tuple(10.0 * step for step in range(1, 11))
 COLOUR_SIGMAS = tuple(4.0 * step for step in range(1, 11))
 
 
-class NoiseSpec(Spec):
+class NoiseSpec(PlacedSpec):
     """Models, trained alike, whose robustness to Gaussian noise is followed through training.
 
     The batch size is a circumstance: the draws do not depend on it, and predictions do only where two logits agree to
     float32 rounding. The number of processes changes nothing: on a CPU each computes with one thread.
     """
 
-    circumstances: ClassVar[frozenset[str]] = Spec.circumstances | {
+    circumstances: ClassVar[frozenset[str]] = PlacedSpec.circumstances | {
         *("batch_size", "workers", "norm", "random_weights", "trust_code")
     }
     #: Settings that older records lack: left out at their defaults, or those records would have other keys.

@@ -63,7 +63,7 @@ def reproduce(spec: ReproduceSpec, progress: Progress = SILENT) -> Played:
     keep_plan(spec.root, planned.recipe.name, planned.wanted(), planned.noise_name)
     if planned.cells:
         write_grid(spec.root, planned.recipe.name, grid_record(planned.recipe))
-    with open_executor(spec.placement(), spec.root, progress) as executor, using(executor):
+    with open_executor(spec.placement(spec.jobs), spec.root, progress) as executor, using(executor):
         return _play(planned, finished, spec, progress)
 
 

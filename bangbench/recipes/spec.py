@@ -6,14 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from bangbench.core.executor_choice import Choice, ExecutorName
-from bangbench.core.spec import Spec
+from bangbench.core.executor_choice import PlacedSpec
 from bangbench.store.layout import check_name
 
 Positive = Annotated[int, Field(ge=1)]
 
 
-class ReproduceSpec(Spec):
+class ReproduceSpec(PlacedSpec):
     """One recipe, whole or in part. What is already done with the same settings is not done again.
 
     `overwrite` replaces what was done with other settings; without it, such work is never touched.
@@ -44,23 +43,6 @@ class ReproduceSpec(Spec):
         description="Models worked on at once, one CPU thread each (default: one per core; one per GPU; all that a "
         "cluster has room for).",
     )
-    executor: ExecutorName = Field("local", description="Where models are worked on: this machine, or a cluster.")
-    address: str | None = Field(
-        None, description="Ray cluster to use: HOST:PORT or auto (default: one started on this machine)."
-    )
-    slurm: tuple[str, ...] = Field(
-        (), description="KEY=VALUE, a setting of sbatch such as partition=gpu; may be given several times."
-    )
-    gpus_per_job: float | None = Field(
-        None, gt=0, description="Share of a GPU that a model needs, such as 0.125 (default: 1; on a cluster 0)."
-    )
-    memory_per_job: float | None = Field(None, gt=0, description="GiB of memory that a model needs on a cluster.")
-
-    def placement(self) -> Choice:
-        """Return where the jobs are to run."""
-        return Choice(
-            self.executor, self.jobs, self.gpus_per_job, self.memory_per_job, self.address, self.slurm, self.device
-        )
 
     @field_validator("name")
     @classmethod
