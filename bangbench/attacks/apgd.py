@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bangbench.attacks.ball import Ball, BallAttack, BallSearch, Found, batched_logits, gradients_and_logits
+from bangbench.attacks.ball import Ball, BallAttack, BallSearch, Found, batched_logits, gradients_and_logits, kept
 from bangbench.attacks.base import AttackSettings, ByStrength, Means
 from bangbench.attacks.losses import DLR, TARGETED_DLR, UNMASKED_CROSS_ENTROPY, Loss
 from bangbench.attacks.pgd import ascent, start_of
@@ -166,7 +166,7 @@ class _Climb(NamedTuple):
     checked_loss: Tensor
 
     def keep(self, mask: Tensor) -> _Climb:
-        return _Climb(*(part[mask] for part in self))
+        return _Climb(*kept(mask, *self))
 
 
 def checkpoints(iterations: int) -> tuple[int, ...]:
@@ -211,7 +211,8 @@ def _look(search: BallSearch, rows: Tensor, current: Tensor, loss: Loss, aims: T
     labels, seen = search.ball.labels[rows], current.round()
     gradient, logits = gradients_and_logits(search.classifier, seen, loss.objective, search.batch_size, labels, aims)
     left = search.judge(rows, seen, logits)
-    return left, ascent(gradient[left]), loss.value(logits[left], labels[left], aims[left])
+    gradient, logits, labels, aims = kept(left, gradient, logits, labels, aims)
+    return left, ascent(gradient), loss.value(logits, labels, aims)
 
 
 def _next(state: _Climb, ball: Ball, number: int) -> Tensor:
@@ -225,7 +226,7 @@ def _next(state: _Climb, ball: Ball, number: int) -> Tensor:
 def _advance(search: BallSearch, state: _Climb, moved: Tensor, climbed: Loss) -> _Climb:
     """Take the step to `moved` (M, C, H, W), drop what it flips, and keep the best point."""
     left, uphill, loss = _look(search, state.rows, moved, climbed, state.aims)
-    state, current = state.keep(left), moved[left]
+    state, (current,) = state.keep(left), kept(left, moved)
     better = loss > state.best_loss
     return state._replace(
         current=current,

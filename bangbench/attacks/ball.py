@@ -167,8 +167,9 @@ class BallSearch:
         labels = self.ball.labels[rows]
         flipped = (logits.argmax(1) != labels) & ~logits.isnan().any(1)
         flipped = confirmed(self.classifier, current, labels, flipped, self.batch_size)
-        self.adversarial[rows[flipped]] = current[flipped]
-        self.found[rows[flipped]] = True
+        if bool(flipped.any()):
+            self.adversarial[rows[flipped]] = current[flipped]
+            self.found[rows[flipped]] = True
         return ~flipped
 
     def judge_last(self, rows: Tensor, current: Tensor) -> None:
@@ -180,6 +181,11 @@ class BallSearch:
     def result(self) -> Found:
         """Return what was found."""
         return Found(self.adversarial, self.found, self.forwards)
+
+
+def kept(mask: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
+    """Return the rows of each part that `mask`, bool (N,), keeps; the parts themselves where it keeps all."""
+    return parts if bool(mask.all()) else tuple(part[mask] for part in parts)
 
 
 def first_flipped(classifier: Classifier, ball: Ball, candidates: Iterable[Tensor], batch_size: int) -> Found:

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bangbench.attacks.ball import Ball, BallAttack, BallSearch, Found, batched_logits
+from bangbench.attacks.ball import Ball, BallAttack, BallSearch, Found, batched_logits, kept
 from bangbench.attacks.base import AttackSettings, ByStrength, Means
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import margin
@@ -51,9 +51,9 @@ class Square(BallAttack):
 
 
 class _Proposals(NamedTuple):
-    """What one query tries, bool: window (N, 1, H, W); up (N, C, 1, 1 or W), True where image + budget is put."""
+    """What one query tries: places int64 (N, P), pixels counted row by row; up bool (N, C, 1 or P), image + budget."""
 
-    window: Tensor
+    places: Tensor
     up: Tensor
 
 
@@ -71,7 +71,7 @@ class _Active(NamedTuple):
     lead: Tensor
 
     def keep(self, mask: Tensor) -> _Active:
-        return _Active(*(part[mask] for part in self))
+        return _Active(*kept(mask, *self))
 
 
 @torch.no_grad()
@@ -103,16 +103,14 @@ def _start(ball: Ball) -> _Active:
 
 def _candidates(active: _Active, proposals: _Proposals, turn: bool) -> Tensor:
     """Return the best candidates with one proposal put in, float32 (A, C, H, W)."""
-    window, up = proposals.window[active.rows], proposals.up[active.rows]
-    candidates = _put(active, window, up)
+    places = proposals.places[active.rows, None].expand(-1, active.best.shape[1], -1)
+    low, high, now = (part.flatten(2).gather(2, places) for part in (active.low, active.high, active.best))
+    up = proposals.up[active.rows]
+    put = torch.where(up, high, low)
     if turn:
-        unchanged = (candidates == active.best).flatten(1).all(1)
-        candidates[unchanged] = _put(active.keep(unchanged), window[unchanged], ~up[unchanged])
-    return candidates
-
-
-def _put(active: _Active, window: Tensor, up: Tensor) -> Tensor:
-    return torch.where(window, torch.where(up, active.high, active.low), active.best)
+        unchanged = (put == now).flatten(1).all(1).view(-1, 1, 1)
+        put = torch.where(unchanged, torch.where(up, low, high), put)
+    return active.best.flatten(2).scatter(2, places, put).view_as(active.best)
 
 
 def _improve(active: _Active, candidates: Tensor, logits: Tensor) -> _Active:
@@ -126,14 +124,15 @@ def _improve(active: _Active, candidates: Tensor, logits: Tensor) -> _Active:
 def _proposals(ball: Ball, generator: torch.Generator, settings: SquareSettings) -> Iterator[_Proposals]:
     """Yield what each query tries: stripes, then squares."""
     count, channels, height, width = ball.images.shape
-    device = ball.images.device
-    everywhere = torch.ones(count, 1, 1, 1, dtype=torch.bool, device=device)
-    yield _Proposals(everywhere, _coins((count, channels, 1, width), generator).to(device))
+    device, stripes = ball.images.device, _coins((count, channels, 1, width), generator)
+    everywhere = torch.arange(height * width, device=device).expand(count, -1)
+    yield _Proposals(everywhere, stripes.expand(-1, -1, height, -1).flatten(2).to(device))
     for iteration in range(settings.queries - 1):
         side = square_side(height, width, iteration / settings.queries, settings.share)
-        rows = _inside(count, height, side, generator).view(-1, 1, height, 1)
-        columns = _inside(count, width, side, generator).view(-1, 1, 1, width)
-        yield _Proposals((rows & columns).to(device), _coins((count, channels, 1, 1), generator).to(device))
+        across = torch.arange(side)
+        top, left = (torch.randint(length - side + 1, (count, 1), generator=generator) for length in (height, width))
+        places = ((top + across) * width)[:, :, None] + (left + across)[:, None, :]
+        yield _Proposals(places.flatten(1).to(device), _coins((count, channels, 1), generator).to(device))
 
 
 def square_side(height: int, width: int, done: float, share: float) -> int:
@@ -143,13 +142,6 @@ def square_side(height: int, width: int, done: float, share: float) -> int:
     """
     area = share / 2.0 ** bisect_left(_HALVED_AFTER, done) * height * width
     return min(max(round(math.sqrt(area)), 1), height, width)
-
-
-def _inside(count: int, length: int, side: int, generator: torch.Generator) -> Tensor:
-    """Return which of `length` places a stretch of `side` covers that begins anywhere, bool (count, length)."""
-    first = torch.randint(length - side + 1, (count, 1), generator=generator)
-    place = torch.arange(length)
-    return (place >= first) & (place < first + side)
 
 
 def _coins(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
