@@ -34,7 +34,7 @@ from bangbench.nets.references import (
 )
 from bangbench.nets.transforms import transform_of, transformed
 from bangbench.nets.trust import check_code
-from bangbench.nets.weights import apply_state, check_tensor, load_state
+from bangbench.nets.weights import apply_state, check_tensor, load_state, tensor_bytes
 from bangbench.store.files import sha256_of
 from bangbench.store.layout import CARD, PREPROCESSING, WEIGHTS, find_model, stage_file
 from bangbench.store.records import ModelCard, ModelInfo, Preprocessing, read_record
@@ -266,5 +266,5 @@ def state_fingerprint(net: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in net.state_dict().items():
         digest.update(name.encode())
-        digest.update(value.cpu().contiguous().numpy().tobytes())
+        digest.update(tensor_bytes(value))
     return digest.hexdigest()

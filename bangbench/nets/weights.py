@@ -33,6 +33,11 @@ def save_state(path: Path, state: State, metadata: dict[str, str] | None = None)
     write_bytes(path, save(plain, metadata))
 
 
+def tensor_bytes(tensor: Tensor) -> bytes:
+    """Return the values of a tensor as they lie in memory, whatever their type: NumPy knows no bfloat16."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
 def load_state(path: Path) -> dict[str, Tensor]:
     """Read tensors from `.safetensors`, or from a `.pt`, `.pth` or `.ckpt` checkpoint; code in it is never run.
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from bangbench.core.errors import BenchError
-from bangbench.nets.weights import load_state, save_state
+from bangbench.nets.weights import load_state, save_state, tensor_bytes
 
 
 class LogRow(NamedTuple):
@@ -82,9 +82,9 @@ def _digest(tensors: Mapping[str, Tensor], state: Mapping[str, str]) -> str:
     """Return the SHA-256 of tensors and what is written beside them."""
     digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
     for name in sorted(tensors):
-        values = tensors[name].detach().cpu().contiguous()
+        values = tensors[name]
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        digest.update(values.flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor_bytes(values))
     return digest.hexdigest()
 
 

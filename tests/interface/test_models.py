@@ -12,6 +12,7 @@ from torch import nn
 
 import bangbench as bb
 from bangbench.core.errors import UsageError
+from bangbench.store.audits import VERDICTS
 
 QUICK = {"budget": "8/255", "strength": "quick", "progress": False}
 
@@ -136,6 +137,14 @@ def test_a_net_in_float64_is_taken_as_one_in_float32(model, images, labels):
     found = bb.attack(model.double(), images, labels, "fgs", progress=False)
     np.testing.assert_array_equal(found.success, expected.success)
     assert model[1].weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_a_net_in_half_precision_is_attacked_and_audited(model, images, labels, kind):
+    found = bb.audit(model.to(kind), images, labels, **QUICK)
+    assert found.record.model.weights_sha256 is not None
+    assert found.verdict in VERDICTS
+    assert model[1].weight.dtype == kind
 
 
 def test_a_model_that_gets_next_to_nothing_right_is_asked_about_its_images(steady, images, labels):
