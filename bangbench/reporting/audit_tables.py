@@ -1,4 +1,4 @@
-"""Tables of what the audits found: verdicts, rates within budgets, every check, and one row per defence."""
+"""Tables of what the audits found: verdicts, and rates within budgets; and the one line of each model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from bangbench.reporting.experiments import LEVELS, MASKED, NOT_AUDITED, UNMASKE
 from bangbench.reporting.frames import OVERALL, Frames, Values, records_of
 from bangbench.reporting.table import (
     VERDICT_WORDS,
-    Cell,
     Column,
     Table,
     audited_images,
@@ -23,7 +22,6 @@ from bangbench.reporting.table import (
     number,
     real,
     spread,
-    text,
     words,
     worst_case_text,
 )
@@ -82,8 +80,8 @@ def verdict_table(experiment: Experiment, frames: Frames) -> Table | None:
             f"{VERDICT_WORDS[0].upper()}{VERDICT_WORDS[1:]}. Overall: the worst verdict on any claim.",
             "Predictions: accuracy in percent; its verdict holds for the rates under random noise, too. Other rates: "
             "percent of the correct images, of attacks with a budget at the largest one; L∞ (grey levels): mean ± "
-            "standard deviation over the flipped images. Worst case: all attacks of the audit together. Reasons: codes "
-            f"in {experiment.name}-findings.",
+            "standard deviation over the flipped images. Worst case: all attacks of the audit together. What a reason "
+            "means: bangbench explain CODE; the evidence: bangbench audit MODEL, or the page.",
             *audited_images(experiment.models),
             *left_out_notes(experiment),
         ),
@@ -187,48 +185,11 @@ def _budget_fields(model: ModelResults) -> tuple[str, str, str]:
     return f"{model.id}_percent", f"{model.id}_low_percent", f"{model.id}_high_percent"
 
 
-def finding_table(experiment: Experiment, frames: Frames) -> Table | None:
-    """Return every check of every audited model with its evidence, worst first; None without audits."""
-    fields = ("id", "model", "data", "code", "outcome", "claims", "evidence", "meaning", "advice", "sources")
-    records = records_of(frames.checks)
-    return make_table(
-        f"{experiment.name}-findings",
-        f"{experiment.title}; what the audit found",
-        [{field: row[field] for field in (*fields, "images_count", "images_first")} for row in records],
-        (
-            words("ID"),
-            words("Code"),
-            words("Outcome"),
-            words("Claims", terminal=False),
-            words("Evidence"),
-            words("What it means", "meaning", terminal=False),
-            words("What to do", "advice", terminal=False),
-            Column("Images", ("images_count", "images_first"), _show_images, left=True, terminal=False),
-        ),
-        (
-            "Outcome: masked, suspect and inconclusive decide the verdict on the claims named (none: on all); a note "
-            "does not. Images: how many show it, and places of the first few in the test split, counted from 0.",
-            *sources_note(records),
-            *left_out_notes(experiment),
-        ),
-    )
-
-
 def sources_note(checks: Sequence[Values]) -> tuple[str, ...]:
     """Return a sentence that names the sources of those checks that found something."""
     cited = {key for row in checks if row["outcome"] != "passed" for key in (row["sources"] or "").split("; ")}
     named = [f"{key}: {title}" for key, title in SOURCES.items() if key in cited]
     return (f"Sources. {'; '.join(named)}.",) if named else ()
-
-
-def _show_images(cell: Cell) -> str:
-    """Return how many images show something, and the places of the first of them: ``985: 0, 1, 2, ...``."""
-    count, first = cell
-    if not isinstance(count, int):
-        return text((None,))
-    listed = str(first or "").split()
-    more = ["..."] if len(listed) < count else []
-    return f"{count:,}: {', '.join([*listed, *more])}" if listed else f"{count:,}"
 
 
 class Standing(NamedTuple):

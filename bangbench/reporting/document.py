@@ -34,7 +34,6 @@ TABLES = (
     "bangbench.reporting.attack_tables:masking_table",
     "bangbench.reporting.noise:noise_table",
     "bangbench.reporting.audit_tables:budget_table",
-    "bangbench.reporting.audit_tables:finding_table",
     "bangbench.reporting.robustness:robustness_table",
     "bangbench.reporting.pairs:pair_table",
     "bangbench.reporting.attack_tables:seed_table",

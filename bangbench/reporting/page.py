@@ -35,6 +35,8 @@ _OWN_IDS = frozenset(
     {"main", "theme", "status", "filter", "page-answer", "page-why", "page-checks", "page-compare", "page-end"}
     | {"page-downloads"}
 )
+#: Files that are linked at the end; those of a table or a figure are linked where it stands.
+_LISTED = (".json", ".parquet")
 _SCREEN_DPI = 96
 _WIDE = 620  # CSS pixels; figures above take the full width
 _REASONS = 3
@@ -170,7 +172,6 @@ _PARTS = (
 )
 #: Open parts, and the tables whose first notes they begin with.
 _TOLD = {"paper": "-claims", "grid": "-cells"}
-_FINDINGS = "-findings"
 
 
 def build_page(content: PageContent) -> str:
@@ -201,7 +202,7 @@ def build_page(content: PageContent) -> str:
         comparison=page.comparison(),
         problems=content.problems,
         unfinished=content.unfinished,
-        downloads=_downloads(content.downloads),
+        downloads=_downloads([name for name in content.downloads if name.endswith(_LISTED)]),
         generated_with=__version__,
     )
 
@@ -274,7 +275,7 @@ class _Page:
 
     def section(self, part: _Part, reported: Reported, anchor: str) -> ShownSection:
         experiment, claims = reported.experiment, reported.table("-claims")
-        named = {suffix for each in (*_PARTS, _PAPER) for suffix in each.tables} | {_FINDINGS}
+        named = {suffix for each in (*_PARTS, _PAPER) for suffix in each.tables}
         if claims is None:
             named -= {*_PAPER.tables}
         tables = [

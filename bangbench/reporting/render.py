@@ -111,8 +111,8 @@ def _no_formula(value: Value) -> Value:
 def to_html(table: Table) -> str:
     """Return a table as an HTML ``table`` without a caption: a body for each row and those that belong under it.
 
-    Cells carry their numbers as ``data-value``, by which the page sorts; under each published row stands the difference
-    of the measured one from it.
+    Cells carry their first number as ``data-value``, by which the page sorts; under each published row stands the
+    difference of the measured one from it.
     """
     head = "".join(
         f'<th scope="col"{_classes(column, long=len(column.header) > _LONG_HEADER)}>{escape(column.header)}</th>'
@@ -175,7 +175,8 @@ def _classes(column: Column, value: str = "", *more: str, long: bool = False) ->
 def _html_row(table: Table, kind: str, cells: list[Cell]) -> str:
     pairs = list(zip(table.columns, cells, strict=True))
     first = f'<th scope="row"{_data_value(pairs[0][1])}>{escape(pairs[0][0].show(pairs[0][1]))}</th>'
-    return f'<tr class="{kind}">{first}{"".join(_html_cell(*pair) for pair in pairs[1:])}</tr>'
+    given = "" if kind == "measured" else f' class="{kind}"'
+    return f"<tr{given}>{first}{''.join(_html_cell(*pair) for pair in pairs[1:])}</tr>"
 
 
 def _html_cell(column: Column, cell: Cell) -> str:
@@ -188,10 +189,9 @@ def _html_cell(column: Column, cell: Cell) -> str:
 
 
 def _data_value(cell: Cell) -> str:
-    """Return the numbers of a cell as the CSV prints them, nothing where it has none or begins with a word."""
-    if isinstance(cell[0], str) or not any(isinstance(value, (int, float)) for value in cell):
-        return ""
-    return f' data-value="{escape(" ".join("" if value is None else str(value) for value in cell))}"'
+    """Return the first number of a cell as the CSV prints it, nothing where it has none or begins with a word."""
+    numbers = [value for value in cell if isinstance(value, (int, float))]
+    return f' data-value="{numbers[0]}"' if numbers and not isinstance(cell[0], str) else ""
 
 
 def _html_difference(table: Table, measured: list[Cell], published: list[Cell]) -> str:

@@ -1,4 +1,4 @@
-"""What the audits found: verdicts, budgets, findings, one row per defence, and the answer in words."""
+"""What the audits found: verdicts, budgets, checks, one row per defence, and the answer in words."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from bangbench.core.statistics import wilson_interval
 from bangbench.reporting.audit_tables import (
     answer,
     budget_table,
-    finding_table,
+    sources_note,
     standings,
     verdict_sentences,
     verdict_table,
 )
-from bangbench.reporting.frames import frames_of
+from bangbench.reporting.frames import frames_of, records_of
 
 
 def lines_of(records):
@@ -24,7 +24,7 @@ def lines_of(records):
 def test_there_are_no_audit_tables_without_audits(records):
     records.attack("t/R0", "fgs")
 
-    assert records.table(verdict_table) is records.table(budget_table) is records.table(finding_table) is None
+    assert records.table(verdict_table) is records.table(budget_table) is None
 
 
 def test_verdicts_stand_claim_by_claim_twins_side_by_side(records):
@@ -75,13 +75,13 @@ def test_an_attack_that_got_only_what_the_others_left_has_no_rate_of_its_own(rec
     assert "zoo" not in records.table(budget_table).frame["attack"].tolist()
 
 
-def test_findings_come_worst_first_with_their_sources(records):
+def test_checks_come_worst_first_and_the_sources_of_what_was_found_are_named(records):
     records.audit("t/B1")
-    table = records.table(finding_table)
+    checks = records_of(frames_of([records.experiment()]).checks)
 
-    assert table.frame["code"].tolist() == ["fgs-masked", "loss-underflow", "input-scale"]
-    assert table.printed()[0][1][-1] == "966: 0, 1, 2, ..."
-    assert any(note.startswith("Sources. ") for note in table.notes)
+    assert [check["code"] for check in checks] == ["fgs-masked", "loss-underflow", "input-scale"]
+    assert sources_note(checks)[0].startswith("Sources. ")
+    assert not sources_note([check | {"outcome": "passed"} for check in checks])
 
 
 def test_the_answer_names_the_best_and_the_one_that_fgs_flatters(records):

@@ -45,7 +45,7 @@ def test_an_audit_adds_its_tables_and_figure_and_links_its_single_images(measure
     result = report(ReportSpec(root=measured.root, format=("csv", "json", "html")))
 
     names = {path.name for path in result.files}
-    assert {"table1-verdicts.csv", "table1-budgets.csv", "table1-findings.csv", "table1-audit.png"} <= names
+    assert {"table1-verdicts.csv", "table1-budgets.csv", "table1-audit.png"} <= names
     assert [table.name for table in result.tables][:4:3] == ["table1-defences", "table1-verdicts"]
     assert 'href="../table1/B1/audit.parquet"' in (measured.root / "results/report/report.html").read_text()
     assert result.problems == ()
@@ -58,7 +58,6 @@ def test_an_audit_alone_is_a_report(records):
 
     assert [path.name for path in result.files] == [
         "models-mnist-defences.csv", "models-mnist-verdicts.csv", "models-mnist-budgets.csv",
-        "models-mnist-findings.csv",
     ]  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def named(tables, name):
 
 def all_tables(records):
     experiment = records.experiment()
-    return [table for table in tables_of(experiment, frames_of([experiment])) if not table.name.endswith("findings")]
+    return list(tables_of(experiment, frames_of([experiment])))
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])

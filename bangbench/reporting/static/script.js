@@ -43,12 +43,11 @@
     button.hidden = false;
   };
 
-  // The first number of a cell; infinity is one, nothing is null.
+  // The number of a cell; infinity is one, nothing is null.
   const numberIn = (cell) => {
-    if (cell.dataset.value === undefined) return null;
-    const first = cell.dataset.value.split(" ")[0];
-    const value = first === "inf" ? Infinity : first === "-inf" ? -Infinity : Number(first);
-    return first === "" || Number.isNaN(value) ? null : value;
+    const text = cell.dataset.value;
+    const value = text === "inf" ? Infinity : text === "-inf" ? -Infinity : Number(text);
+    return text === undefined || Number.isNaN(value) ? null : value;
   };
 
   // Numbers first, then words; what is missing comes last whatever the direction.
