@@ -6,7 +6,8 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -32,7 +33,18 @@ from bangbench.store.audits import VERDICTS, AuditSummary, Check
 _STYLES = ("style.css", "answer.css", "parts.css", "print.css")
 #: Ids in the template; an experiment may have any of these names.
 _OWN_IDS = frozenset(
-    {"main", "theme", "status", "filter", "page-answer", "page-why", "page-checks", "page-compare", "page-end"}
+    {
+        "main",
+        "theme",
+        "status",
+        "filter",
+        "page-answer",
+        "page-why",
+        "page-checks",
+        "page-alike",
+        "page-compare",
+        "page-end",
+    }
     | {"page-downloads"}
 )
 #: Files that are linked at the end; those of a table or a figure are linked where it stands.
@@ -103,7 +115,10 @@ class ShownSection(NamedTuple):
 
 
 class ShownModel(NamedTuple):
-    """Why a model has its verdict: the strongest reasons, everything else found, and the checks that passed."""
+    """Why a model has its verdict: the strongest reasons, everything else found, and the checks that passed.
+
+    alike: the codes of those that passed with the same evidence as on another model, which is said once for all.
+    """
 
     id: str
     line: Standing
@@ -111,6 +126,7 @@ class ShownModel(NamedTuple):
     reasons: list[Check]
     others: list[Check]
     passed: list[Check]
+    alike: tuple[str, ...] = ()
 
 
 class Meaning(NamedTuple):
@@ -189,6 +205,9 @@ def build_page(content: PageContent) -> str:
     )
     page, names = _Page(content), ", ".join(each.experiment.name for each in content.reported)
     shown = [page.experiment(each) for each in content.reported]
+    models = [model for each in shown for model in each.why]
+    alike = _passed_alike(models)
+    shown = [each._replace(why=[_without(model, alike) for model in each.why]) for each in shown]
     return environment.get_template("template.html.j2").render(
         title=f"bangbench report: {names}" if names else "bangbench report",
         answer=answer([line.standing for each in shown for line in each.lines]),
@@ -196,7 +215,8 @@ def build_page(content: PageContent) -> str:
         style=Markup(style),  # the package's own file
         script=Markup(script),  # the package's own file
         experiments=shown,
-        meanings=page.meanings([model for each in shown for model in each.why]),
+        meanings=page.meanings(models),
+        alike=alike,
         badges=BADGES,
         compared="" if content.comparison is None else paragraph(content.comparison),
         comparison=page.comparison(),
@@ -362,6 +382,18 @@ def _why(line: Standing, summary: AuditSummary, anchor: str) -> ShownModel:
     others = [check for check in checks if check not in reasons and check.outcome != "passed"]
     passed = [check for check in checks if check.outcome == "passed"]
     return ShownModel(anchor, line, summary, reasons, others, passed)
+
+
+def _passed_alike(models: Sequence[ShownModel]) -> dict[tuple[str, str], int]:
+    """Return code and evidence of the checks that passed alike on several models, and on how many."""
+    counts = Counter((check.code, check.evidence) for model in models for check in model.passed)
+    return {key: counts[key] for key in sorted(counts) if counts[key] > 1}
+
+
+def _without(model: ShownModel, alike: Mapping[tuple[str, str], int]) -> ShownModel:
+    """Return a model without the evidence that is said once for all."""
+    own = [check for check in model.passed if (check.code, check.evidence) not in alike]
+    return model._replace(passed=own, alike=tuple(check.code for check in model.passed if check not in own))
 
 
 def _links(names: Sequence[str]) -> tuple[Link, ...]:

@@ -189,9 +189,9 @@ def _html_cell(column: Column, cell: Cell) -> str:
 
 
 def _data_value(cell: Cell) -> str:
-    """Return the first number of a cell as the CSV prints it, nothing where it has none or begins with a word."""
+    """Return the first number of a cell, to ten digits; nothing where it has none or begins with a word."""
     numbers = [value for value in cell if isinstance(value, (int, float))]
-    return f' data-value="{numbers[0]}"' if numbers and not isinstance(cell[0], str) else ""
+    return f' data-value="{numbers[0]:.10g}"' if numbers and not isinstance(cell[0], str) else ""
 
 
 def _html_difference(table: Table, measured: list[Cell], published: list[Cell]) -> str:
@@ -208,7 +208,7 @@ def _difference_cell(column: Column, measured: Cell, published: Cell) -> str:
     difference = float(first or 0) - float(second or 0)
     shown = column.show((abs(difference), *(None,) * (len(measured) - 1)))
     sign = "" if not any(digit in shown for digit in "123456789") else "+" if difference > 0 else "-"
-    value = f' data-value="{difference}"'
+    value = f' data-value="{difference:.10g}"'
     return f"<td{_classes(column, value)}{value}>{sign}{escape(shown)}</td>"
 
 
