@@ -26,6 +26,7 @@ from bangbench.reporting.experiments import (
     noise_title,
 )
 from bangbench.store.audits import PREDICTIONS, WORST_CASE, AuditSummary, BudgetRates, Check, ClaimVerdict
+from bangbench.store.cells import CellRecord
 from bangbench.store.headline import robust_accuracy
 from bangbench.store.records import AttackSummary
 
@@ -147,7 +148,8 @@ class Frames(NamedTuple):
     """What was measured, as pandas frames with the columns of `COLUMNS`.
 
     images: one row per (experiment, model, attack, image) with the columns of ATTACK.parquet, of the attacks whose
-    single images are there; problems: a message for each record that cannot be used.
+    single images are there; problems: a message for each record that cannot be used. Of a grid's models `read` puts
+    the summaries into models, attacks and noise.
     """
 
     models: pd.DataFrame
@@ -171,15 +173,21 @@ def read(folder: str | Path = "results", models: Iterable[str] = ()) -> Frames:
         raise BenchError(f"{folder}: expected a folder called results, or the directory that holds it; found neither")
     collected = collect(root, tuple(models))
     experiments, doubts = group_records(collected)
-    return frames_of(experiments)._replace(images=_images(experiments), problems=(*collected.problems, *doubts))
+    frames = frames_of(experiments, with_cells=True)
+    return frames._replace(images=_images(experiments), problems=(*collected.problems, *doubts))
 
 
-def frames_of(experiments: Iterable[Experiment]) -> Frames:
-    """Return the frames of some experiments; the one of single images is left empty."""
+def frames_of(experiments: Iterable[Experiment], with_cells: bool = False) -> Frames:
+    """Return the frames of some experiments, the one of single images empty; with_cells: those of grids, too."""
     listed = list(experiments)
     builders = {"models": _models, "attacks": _attacks, "audits": _audits, "checks": _checks, "noise": _noise}
-    made = {name: _frame(name, (row for each in listed for row in rows(each))) for name, rows in builders.items()}
-    return Frames(images=pd.DataFrame(), **made)
+    rows = {name: [row for each in listed for row in build(each)] for name, build in builders.items()}
+    for experiment, cell in (
+        (each, cell) for each in listed if with_cells and each.grid for cell in each.grid.finished
+    ):
+        for name, row in _cell(experiment, cell[1]):
+            rows[name].append(row)
+    return Frames(images=pd.DataFrame(), **{name: _frame(name, listed) for name, listed in rows.items()})
 
 
 def records_of(frame: pd.DataFrame) -> list[Values]:
@@ -214,24 +222,42 @@ def _same(record: object, *names: str) -> Values:
 
 def _models(experiment: Experiment) -> Iterator[Values]:
     for model in experiment.everyone:
-        info, summary = model.model, model.audited
-        paper = model.card.paper if model.card else None
-        year = re.search(r"\b(19|20)\d\d\b", paper or "")
-        yield _keys(experiment, model) | {
-            "images": experiment.data.images,
-            **_same(info, "net", "method", "parameters", "seed", "iterations", "weights_sha256"),
-            "method_settings": ", ".join(f"{name} {value}" for name, value in info.method_text().items()) or None,
-            "paper": paper,
-            "year": None if year is None else int(year[0]),
-            "beta": info.method_number("beta"),
-            "epsilon": info.method_number("epsilon"),
-            "trained_on": info.data,
-            "training_seconds": None if model.card is None else model.card.seconds,
-            "accuracy_percent": model.accuracy if model.attacks or model.audit else None,
-            "audit_verdict": NOT_AUDITED if summary is None else summary.verdict,
-            "reasons": None if summary is None else ", ".join(summary.reasons) or None,
-            "strength": None if summary is None else summary.strength,
-        }
+        yield _model(experiment, model)
+
+
+def _model(experiment: Experiment, model: ModelResults) -> Values:
+    info, summary = model.model, model.audited
+    paper = model.card.paper if model.card else None
+    year = re.search(r"\b(19|20)\d\d\b", paper or "")
+    return _keys(experiment, model) | {
+        "images": experiment.data.images,
+        **_same(info, "net", "method", "parameters", "seed", "iterations", "weights_sha256"),
+        "method_settings": ", ".join(f"{name} {value}" for name, value in info.method_text().items()) or None,
+        "paper": paper,
+        "year": None if year is None else int(year[0]),
+        "beta": info.method_number("beta"),
+        "epsilon": info.method_number("epsilon"),
+        "trained_on": info.data,
+        "training_seconds": None if model.card is None else model.card.seconds,
+        "accuracy_percent": model.accuracy if model.attacks or model.audit else None,
+        "audit_verdict": NOT_AUDITED if summary is None else summary.verdict,
+        "reasons": None if summary is None else ", ".join(summary.reasons) or None,
+        "strength": None if summary is None else summary.strength,
+    }
+
+
+def _cell(experiment: Experiment, record: CellRecord) -> Iterator[tuple[str, Values]]:
+    """Yield the rows of a grid's model, each with the name of its frame."""
+    if record.model is None:
+        return
+    model, judged = ModelResults(record.model.name, record.model, {}), {"audit_verdict": NOT_AUDITED}
+    keys, noise = _keys(experiment, model), record.noise
+    yield "models", _model(experiment, model) | {"accuracy_percent": record.accuracy}
+    for attack, summary in record.attacks.items():
+        yield "attacks", keys | {"attack": attack} | attack_values(summary) | judged
+    if noise is not None and noise.images:
+        values = {"stage": record.model.iterations, "is_last": True, "sigma_grey_levels": noise.sigma}
+        yield "noise", keys | _same(noise, "images", "draws", "flipped_percent") | values | judged
 
 
 def _attacks(experiment: Experiment) -> Iterator[Values]:

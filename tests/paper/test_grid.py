@@ -15,6 +15,7 @@ from bangbench.paper.grid import counted, grid_table, what_it_shows
 from bangbench.paper.grid_figures import grid_figures
 from bangbench.reporting.document import figures_of
 from bangbench.reporting.draw import draw
+from bangbench.reporting.frames import read
 from bangbench.reporting.run import find, report
 from bangbench.reporting.spec import ReportSpec
 from bangbench.store.cells import CellNoise, CellRecord, GridCell, GridRecord, cell_path, write_grid
@@ -78,6 +79,18 @@ def falling(beta, epsilon):
 def heat_map(experiment, title):
     (figure,) = grid_figures(experiment)
     return next(each for each in figure.content.maps if each.title.startswith(title))
+
+
+def test_a_notebook_reads_the_summaries_of_a_grid_as_frames(grid, records):
+    grid(measured=lambda beta, epsilon: epsilon == 0.78, rate=lambda beta, epsilon: 10.0 * beta)
+    frames = read(records.root)
+
+    cells = frames.models.set_index("model").loc[lambda frame: frame["method"] == "bang"]
+    assert cells[["beta", "epsilon", "accuracy_percent"]].values.tolist() == [[beta, 0.78, 99.0] for beta in BETA]
+    fgs = frames.attacks[frames.attacks["attack"] == "fgs"].set_index("model")["rate_percent"]
+    assert fgs[cells.index].tolist() == [10.0 * beta for beta in BETA]
+    assert frames.noise["flipped_percent"].tolist() == [3.0] * 6
+    assert set(frames.models["audit_verdict"]) == {"not audited"}
 
 
 def test_a_coarse_grid_is_drawn_on_its_own_axes_and_a_finer_one_with_blanks(grid):
