@@ -19,7 +19,7 @@ from bangbench.store.layout import results_folder
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from bangbench.reporting.sheet import Pair
+    from bangbench.cli.sheet import Pair
     from bangbench.store.examples import Examples
     from bangbench.store.records import AttackRecord
 
@@ -42,7 +42,7 @@ def run_show(specs: list[ShowSpec], output: Output) -> None:
     The images are some of each class, easy, typical and hard ones, or all of them after --save-images. In the
     difference 128 is no change, and the largest change of an image is stretched to black or white.
     """
-    from bangbench.reporting.sheet import contact_sheet
+    from bangbench.cli.sheet import contact_sheet
 
     spec = specs[0]
     if is_own_net(spec.model):
@@ -64,7 +64,7 @@ def run_show(specs: list[ShowSpec], output: Output) -> None:
 
 def _pairs(spec: ShowSpec) -> dict[int, Pair]:
     """Return the pairs to show by the index of the test image, the smallest change first."""
-    from bangbench.reporting.sheet import Pair
+    from bangbench.cli.sheet import Pair
 
     record, examples = _examples(spec)
     names, pairs = record.data.class_names, {}

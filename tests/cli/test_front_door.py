@@ -14,7 +14,7 @@ from PIL import Image
 
 from bangbench.auditing.reasons import REASONS, SOURCES
 from bangbench.cli.completion import completer
-from bangbench.reporting.sheet import Pair, contact_sheet
+from bangbench.cli.sheet import Pair, contact_sheet
 from bangbench.store.examples import Examples, read_examples
 
 Invoke = Callable[..., CompletedProcess[str]]
