@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import NamedTuple
@@ -183,6 +184,13 @@ def _with_strength(model: ModelResults) -> str:
 
 def _budget_fields(model: ModelResults) -> tuple[str, str, str]:
     return f"{model.id}_percent", f"{model.id}_low_percent", f"{model.id}_high_percent"
+
+
+def passed_alike(summaries: Iterable[AuditSummary]) -> dict[tuple[str, str], int]:
+    """Return code and evidence of the checks that passed alike in several audits, and in how many."""
+    passed = ((each.code, each.evidence) for found in summaries for each in found.checks if each.outcome == "passed")
+    counts = Counter(passed)
+    return {key: counts[key] for key in sorted(counts) if counts[key] > 1}
 
 
 def sources_note(checks: Sequence[Values]) -> tuple[str, ...]:

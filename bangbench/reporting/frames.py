@@ -17,6 +17,7 @@ import pandas as pd
 from bangbench.auditing.reasons import REASONS
 from bangbench.core.errors import BenchError
 from bangbench.reporting.collect import cell_draws, collect
+from bangbench.reporting.columns import COLUMNS, OUTCOMES
 from bangbench.reporting.experiments import (
     NOT_AUDITED,
     Experiment,
@@ -33,115 +34,6 @@ from bangbench.store.records import AttackSummary
 Values = dict[str, Any]
 
 OVERALL = "overall"
-OUTCOMES = ("masked", "suspect", "inconclusive", "note", "not-run", "passed")
-
-_TEXT, _WHOLE, _REAL = "object", "Int64", "float64"
-_KEYS = {
-    "experiment": (_TEXT, "stem of the experiment's files: the folder of its models"),
-    "id": (_TEXT, "name of the model without its folder"),
-    "model": (_TEXT, "name of the model under models/ and results/"),
-    "data": (_TEXT, "name of the data set"),
-}
-
-#: Every column of every frame: its dtype and what it means.
-COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
-    "models": {
-        **_KEYS,
-        "images": (_WHOLE, "test images of the experiment"),
-        "net": (_TEXT, "architecture"),
-        "method": (_TEXT, "training method, None where the weights were made elsewhere"),
-        "method_settings": (_TEXT, "settings of the method, such as 'beta 1, epsilon 0.815'"),
-        "paper": (_TEXT, "where the method is from, as the model's card says"),
-        "year": (_WHOLE, "year of that paper"),
-        "beta": (_REAL, "BANG's beta"),
-        "epsilon": (_REAL, "BANG's epsilon"),
-        "parameters": (_WHOLE, "number of weights"),
-        "seed": (_WHOLE, "seed of the training"),
-        "iterations": (_WHOLE, "steps of the training"),
-        "trained_on": (_TEXT, "data set of the training"),
-        "weights_sha256": (_TEXT, "hash of the weights"),
-        "training_seconds": (_REAL, "wall-clock time of the training"),
-        "accuracy_percent": (_REAL, "clean accuracy, over the images of the attacks or else of the audit"),
-        "audit_verdict": (_TEXT, "sound, inconclusive, suspect, masked, or not audited"),
-        "reasons": (_TEXT, "reason codes of the verdict"),
-        "strength": (_TEXT, "how hard the audit tried: quick, standard ...; None in audits of earlier versions"),
-    },
-    "attacks": {
-        **_KEYS,
-        "attack": (_TEXT, "name of the attack"),
-        "images": (_WHOLE, "test images"),
-        "correct": (_WHOLE, "those classified correctly, all of which are attacked"),
-        "flipped": (_WHOLE, "those that the attack made misclassified"),
-        "accuracy_percent": (_REAL, "clean accuracy"),
-        "rate_percent": (_REAL, "flipped in percent of the correct"),
-        "rate_low_percent": (_REAL, "lower end of its 95 % Wilson interval"),
-        "rate_high_percent": (_REAL, "upper end"),
-        "audit_verdict": (_TEXT, "the audit's verdict on this rate"),
-        "blank_percent": (_REAL, "correct images that give the attack no direction, in percent"),
-        "linf_mean_grey_levels": (_REAL, "mean L_inf over the flipped images"),
-        "linf_std_grey_levels": (_REAL, "its population standard deviation"),
-        "linf_median_censored_grey_levels": (_REAL, "median over the correct images, those never flipped infinite"),
-        "pass_mean": (_REAL, "PASS by its written definition, over the flipped images"),
-        "pass_std": (_REAL, "its standard deviation"),
-        "pass_paper_mean": (_REAL, "PASS as matched to the paper's Table 1"),
-        "pass_paper_std": (_REAL, "its standard deviation"),
-        "ssim_unaligned_mean": (_REAL, "SSIM without alignment"),
-        "ssim_unaligned_std": (_REAL, "its standard deviation"),
-        "ecc_failures_definition": (_WHOLE, "pairs whose alignment failed (PASS by definition)"),
-        "ecc_failures_paper": (_WHOLE, "the same for PASS (paper)"),
-        "unverified": (_WHOLE, "flips not confirmed by predicting the stored image again"),
-        "forwards": (_WHOLE, "forward passes"),
-        "seconds": (_REAL, "wall-clock time, PASS included"),
-    },
-    "audits": {
-        **_KEYS,
-        "images": (_WHOLE, "test images of the audit"),
-        "correct": (_WHOLE, "those classified correctly"),
-        "claim": (_TEXT, "overall, predictions, an attack, or worst-case"),
-        "audit_verdict": (_TEXT, "the verdict on the claim; None for an attack within a budget but the largest"),
-        "reasons": (_TEXT, "reason codes"),
-        "budget_grey_levels": (_REAL, "L_inf budget, NaN for a claim without one"),
-        "flipped": (_WHOLE, "images flipped within the budget"),
-        "tried": (_WHOLE, "images the attack was given, where those were only what the others had left"),
-        "rate_percent": (_REAL, "flipped in percent of the correct; accuracy for predictions"),
-        "rate_low_percent": (_REAL, "lower end of the 95 % Wilson interval, for the worst case"),
-        "rate_high_percent": (_REAL, "upper end"),
-        "robust_accuracy_percent": (_REAL, "correct and unflipped in percent of all images, for the worst case"),
-        "robust_low_percent": (_REAL, "lower end of its 95 % Wilson interval"),
-        "robust_high_percent": (_REAL, "upper end"),
-        "linf_mean_grey_levels": (_REAL, "mean L_inf over the images flipped along a line"),
-        "linf_std_grey_levels": (_REAL, "its population standard deviation"),
-        "strength": (_TEXT, "how hard the audit tried"),
-        "seconds": (_REAL, "wall-clock time of the whole audit"),
-        "forwards": (_WHOLE, "forward passes of the whole audit"),
-    },
-    "checks": {
-        **_KEYS,
-        "code": (_TEXT, "reason code"),
-        "outcome": (_TEXT, f"one of {', '.join(OUTCOMES)}"),
-        "claims": (_TEXT, "claims that the outcome concerns, empty: all"),
-        "evidence": (_TEXT, "a sentence with the numbers"),
-        "meaning": (_TEXT, "what it means"),
-        "advice": (_TEXT, "what to do"),
-        "sources": (_TEXT, "where the check comes from"),
-        "images_count": (_WHOLE, "images that show it"),
-        "images_first": (_TEXT, "places of the first of them in the test split"),
-    },
-    "noise": {
-        **_KEYS,
-        "evolution": (_TEXT, "the models beside each other, such as 'R0 vs B1'"),
-        "reference": (_TEXT, "name of the first of these models"),
-        "images": (_WHOLE, "images that all the models classify correctly at all stages"),
-        "stage": (_WHOLE, "iteration of the training, NA where it is not known"),
-        "is_last": ("bool", "whether it is the last stage"),
-        "sigma_grey_levels": (_REAL, "standard deviation of the noise"),
-        "draws": (_WHOLE, "noisy copies of each image"),
-        "flipped_percent": (_REAL, "copies not classified as the image's class"),
-        "low_percent": (_REAL, "lower end of its interval, where drawing may stop at a precision"),
-        "high_percent": (_REAL, "upper end"),
-        "audit_verdict": (_TEXT, "the audit's verdict on the model's predictions"),
-    },
-}
 
 
 class Frames(NamedTuple):

@@ -6,8 +6,7 @@ import base64
 import hashlib
 import io
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -19,9 +18,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from bangbench import __version__
-from bangbench.reporting import facts
+from bangbench.reporting import audit_tables, facts
 from bangbench.reporting.attack_tables import masking_sentences
-from bangbench.reporting.audit_tables import BADGES, Standing, answer, sources_note, standings, verdict_sentences
+from bangbench.reporting.audit_tables import BADGES, Standing, answer, standings, verdict_sentences
 from bangbench.reporting.document import Reported, WrittenFigure
 from bangbench.reporting.figure import Figure, Section
 from bangbench.reporting.frames import records_of, worst_first
@@ -205,9 +204,6 @@ def build_page(content: PageContent) -> str:
     )
     page, names = _Page(content), ", ".join(each.experiment.name for each in content.reported)
     shown = [page.experiment(each) for each in content.reported]
-    models = [model for each in shown for model in each.why]
-    alike = _passed_alike(models)
-    shown = [each._replace(why=[_without(model, alike) for model in each.why]) for each in shown]
     return environment.get_template("template.html.j2").render(
         title=f"bangbench report: {names}" if names else "bangbench report",
         answer=answer([line.standing for each in shown for line in each.lines]),
@@ -215,8 +211,8 @@ def build_page(content: PageContent) -> str:
         style=Markup(style),  # the package's own file
         script=Markup(script),  # the package's own file
         experiments=shown,
-        meanings=page.meanings(models),
-        alike=alike,
+        meanings=page.meanings([model for each in shown for model in each.why]),
+        alike=page.alike,
         badges=BADGES,
         compared="" if content.comparison is None else paragraph(content.comparison),
         comparison=page.comparison(),
@@ -242,6 +238,8 @@ class _Page:
     def __init__(self, content: PageContent) -> None:
         self._content = content
         self._taken = set(_OWN_IDS)
+        audits = (model.audited for each in content.reported for model in each.experiment.everyone)
+        self.alike = audit_tables.passed_alike([summary for summary in audits if summary is not None])
 
     def anchor(self, *names: str) -> str:
         """Return a new id made of letters, digits, ``_``, ``.`` and ``-``."""
@@ -258,7 +256,7 @@ class _Page:
         anchor, listed = self.anchor(experiment.name), standings(experiment, frames)
         lines = {line.model.name: line for line in listed}
         why = [
-            _why(lines[model.name], model.audit.summary, self.anchor(anchor, "why", model.id))
+            _why(lines[model.name], model.audit.summary, self.anchor(anchor, "why", model.id), self.alike)
             for model in experiment.everyone
             if model.audit is not None
         ]
@@ -315,7 +313,7 @@ class _Page:
             callouts=callouts,
             tables=tuple(self.table(table, reported, self._content.downloads) for table in tables),
             figures=self.figures(part, reported, anchor),
-            notes=sources_note(checks) if checks else (),
+            notes=audit_tables.sources_note(checks) if checks else (),
             open=part.key in _TOLD,
         )
 
@@ -376,24 +374,15 @@ def _curve(line: Standing) -> str:
     return " ".join(f"{1 + 62 * x / largest:.1f},{1 + 14 * (1 - y / 100):.1f}" for x, y in points) if largest else ""
 
 
-def _why(line: Standing, summary: AuditSummary, anchor: str) -> ShownModel:
+def _why(line: Standing, summary: AuditSummary, anchor: str, alike: Collection[tuple[str, str]]) -> ShownModel:
     checks = worst_first(summary)
     reasons = [check for check in checks if check.outcome in VERDICTS[1:]][:_REASONS]
     others = [check for check in checks if check not in reasons and check.outcome != "passed"]
     passed = [check for check in checks if check.outcome == "passed"]
-    return ShownModel(anchor, line, summary, reasons, others, passed)
-
-
-def _passed_alike(models: Sequence[ShownModel]) -> dict[tuple[str, str], int]:
-    """Return code and evidence of the checks that passed alike on several models, and on how many."""
-    counts = Counter((check.code, check.evidence) for model in models for check in model.passed)
-    return {key: counts[key] for key in sorted(counts) if counts[key] > 1}
-
-
-def _without(model: ShownModel, alike: Mapping[tuple[str, str], int]) -> ShownModel:
-    """Return a model without the evidence that is said once for all."""
-    own = [check for check in model.passed if (check.code, check.evidence) not in alike]
-    return model._replace(passed=own, alike=tuple(check.code for check in model.passed if check not in own))
+    own = [check for check in passed if (check.code, check.evidence) not in alike]
+    return ShownModel(
+        anchor, line, summary, reasons, others, own, tuple(check.code for check in passed if check not in own)
+    )
 
 
 def _links(names: Sequence[str]) -> tuple[Link, ...]:

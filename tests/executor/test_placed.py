@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,11 @@ def test_an_attack_on_a_cluster_leaves_the_rows_of_this_machine(
     assert handed_over == [2], "what is done needs no cluster"
 
 
-def test_an_audit_and_a_noise_evolution_are_shared_out_on_a_cluster(study: Any, handed_over: list[int]) -> None:
-    given = {"root": study.root("local"), "device": "cpu", "overwrite": True, "trust_code": True}
+def test_an_audit_and_a_noise_evolution_are_shared_out_on_a_cluster(
+    study: Any, handed_over: list[int], tmp_path: Path
+) -> None:
+    root = shutil.copytree(study.root("local"), tmp_path / "root")  # what others compare with stays as it is
+    given = {"root": root, "device": "cpu", "overwrite": True, "trust_code": True}
     audits = AuditSpec.model_validate({"model": "small/R", "strength": "quick", "budget": ("0.1",), **given})
     noise = {"models": ("small/R", "small/R-s1"), "sigma": (40.0,), "draws": 4, "per_class": 6, **given}
     alike = []

@@ -10,7 +10,8 @@ import pytest
 
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.statistics import wilson_interval
-from bangbench.reporting.frames import COLUMNS, read
+from bangbench.reporting.columns import COLUMNS
+from bangbench.reporting.frames import read
 
 
 @pytest.fixture
