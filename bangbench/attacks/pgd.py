@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bangbench.attacks.ball import Ball, BallAttack, BallSearch, Found, gradients_and_logits
+from bangbench.attacks.ball import Ball, BallAttack, BallSearch, Found, gradients_and_logits, kept
 from bangbench.attacks.base import AttackSettings, Means
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import margin
@@ -114,6 +114,7 @@ def _climb(search: BallSearch, start: Tensor, steps: int, step: float | None) ->
         seen = current.round()
         gradient, logits = gradients_and_logits(search.classifier, seen, margin, search.batch_size, ball.labels)
         left = search.judge(rows, seen, logits)
-        rows, ball = rows[left], ball.rows(left)
-        current = ball.inside(ascent(gradient[left]).mul_(length).add_(current[left]))
+        rows, gradient, current = kept(left, rows, gradient, current)
+        ball = ball.rows(left)
+        current = ball.inside(ascent(gradient).mul_(length).add_(current))
     search.judge_last(rows, current)

@@ -27,7 +27,6 @@ from bangbench.reporting.experiments import (
     noise_title,
 )
 from bangbench.store.audits import PREDICTIONS, WORST_CASE, AuditSummary, BudgetRates, Check, ClaimVerdict
-from bangbench.store.cells import CellRecord
 from bangbench.store.headline import robust_accuracy
 from bangbench.store.records import AttackSummary
 
@@ -74,12 +73,9 @@ def frames_of(experiments: Iterable[Experiment], with_cells: bool = False) -> Fr
     listed = list(experiments)
     builders = {"models": _models, "attacks": _attacks, "audits": _audits, "checks": _checks, "noise": _noise}
     rows = {name: [row for each in listed for row in build(each)] for name, build in builders.items()}
-    for experiment, cell in (
-        (each, cell) for each in listed if with_cells and each.grid for cell in each.grid.finished
-    ):
-        for name, row in _cell(experiment, cell[1]):
-            rows[name].append(row)
-    return Frames(images=pd.DataFrame(), **{name: _frame(name, listed) for name, listed in rows.items()})
+    for name, row in (found for each in listed if with_cells for found in _cells(each)):
+        rows[name].append(row)
+    return Frames(images=pd.DataFrame(), **{name: _frame(name, found) for name, found in rows.items()})
 
 
 def records_of(frame: pd.DataFrame) -> list[Values]:
@@ -138,18 +134,19 @@ def _model(experiment: Experiment, model: ModelResults) -> Values:
     }
 
 
-def _cell(experiment: Experiment, record: CellRecord) -> Iterator[tuple[str, Values]]:
-    """Yield the rows of a grid's model, each with the name of its frame."""
-    if record.model is None:
-        return
-    model, judged = ModelResults(record.model.name, record.model, {}), {"audit_verdict": NOT_AUDITED}
-    keys, noise = _keys(experiment, model), record.noise
-    yield "models", _model(experiment, model) | {"accuracy_percent": record.accuracy}
-    for attack, summary in record.attacks.items():
-        yield "attacks", keys | {"attack": attack} | attack_values(summary) | judged
-    if noise is not None and noise.images:
-        values = {"stage": record.model.iterations, "is_last": True, "sigma_grey_levels": noise.sigma}
-        yield "noise", keys | _same(noise, "images", "draws", "flipped_percent") | values | judged
+def _cells(experiment: Experiment) -> Iterator[tuple[str, Values]]:
+    """Yield the rows of a grid's models, each with the name of its frame."""
+    for _, record in experiment.grid.finished if experiment.grid else ():
+        if record.model is None:
+            continue
+        model, judged = ModelResults(record.model.name, record.model, {}), {"audit_verdict": NOT_AUDITED}
+        keys, noise = _keys(experiment, model), record.noise
+        yield "models", _model(experiment, model) | {"accuracy_percent": record.accuracy}
+        for attack, summary in record.attacks.items():
+            yield "attacks", keys | {"attack": attack} | attack_values(summary) | judged
+        if noise is not None and noise.images:
+            values = {"stage": record.model.iterations, "is_last": True, "sigma_grey_levels": noise.sigma}
+            yield "noise", keys | _same(noise, "images", "draws", "flipped_percent") | values | judged
 
 
 def _attacks(experiment: Experiment) -> Iterator[Values]:

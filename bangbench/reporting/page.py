@@ -31,21 +31,9 @@ from bangbench.store.audits import VERDICTS, AuditSummary, Check
 
 _STYLES = ("style.css", "answer.css", "parts.css", "print.css")
 #: Ids in the template; an experiment may have any of these names.
-_OWN_IDS = frozenset(
-    {
-        "main",
-        "theme",
-        "status",
-        "filter",
-        "page-answer",
-        "page-why",
-        "page-checks",
-        "page-alike",
-        "page-compare",
-        "page-end",
-    }
-    | {"page-downloads"}
-)
+_OWN_IDS = frozenset({"main", "theme", "status", "filter"}) | {
+    f"page-{part}" for part in ("answer", "why", "checks", "alike", "compare", "end", "downloads")
+}
 #: Files that are linked at the end; those of a table or a figure are linked where it stands.
 _LISTED = (".json", ".parquet")
 _SCREEN_DPI = 96
