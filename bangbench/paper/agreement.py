@@ -34,6 +34,7 @@ from bangbench.reporting.experiments import (
     noise_title,
     worst_of,
 )
+from bangbench.reporting.noise import evolutions_alike
 from bangbench.reporting.table import SIGMA
 from bangbench.store.audits import PREDICTIONS
 from bangbench.store.records import AttackSummary, Moments
@@ -176,34 +177,37 @@ def _mean_interval(summary: AttackSummary, ours: Moments, paper: tuple[float, fl
 
 
 def _noise_claims(experiment: Experiment) -> Iterator[Claim]:
-    """Yield both ends of the figure about two models: the last stage under the strongest noise."""
-    for found in experiment.noise:
-        reference = figure_of(found, experiment)
+    """Yield both ends of the figure about two models: the last stage under the strongest noise, over their seeds."""
+    for alike in evolutions_alike(experiment):
+        reference = figure_of(alike[0], experiment)
         if reference is not None:
             figure, same = reference.figure, is_published_data(experiment.data, reference.dataset)
             for place, paper in enumerate((figure.regular_percent, figure.bang_percent)):
                 cell = f"noise {SIGMA} {figure.sigma:g}, {('regular', 'BANG')[place]}"
-                claim = Claim(noise_title(found), cell, "percent", paper)
-                yield _noise_claim(experiment, found, claim, figure.sigma, place, same)
+                claim = Claim(noise_title(alike[0]), cell, "percent", paper)
+                yield _noise_claim(experiment, alike, claim, figure.sigma, place, same)
 
 
 def _noise_claim(
-    experiment: Experiment, found: FoundNoise, claim: Claim, sigma: float, place: int, same: bool
+    experiment: Experiment, alike: Sequence[FoundNoise], claim: Claim, sigma: float, place: int, same: bool
 ) -> Claim:
     """Return the claim about one of the models, by its place. The published number is taken as exact."""
-    summary = found.summary
-    if sigma not in summary.sigmas:
+    measured = [found for found in alike if sigma in found.summary.sigmas]
+    if not measured:
         return claim
-    column = summary.sigmas.index(sigma)
+    first, percent = measured[0], {}
+    for found in reversed(measured):
+        summary = found.summary
+        percent[found.record.models[place].name] = summary.flipped_percent[place][-1][summary.sigmas.index(sigma)]
     interval = None
-    if found.percent is not None:
-        estimate = mean_interval(found.percent[place, -1, column])
+    if first.percent is not None:
+        estimate = mean_interval(first.percent[place, -1, first.summary.sigmas.index(sigma)])
         if estimate is not None and estimate.interval is not None:
             interval = estimate.interval[0] - claim.published, estimate.interval[1] - claim.published
-    model = experiment.find(found.record.models[place].name)
-    audit = None if model is None else model.verdict(PREDICTIONS)
-    claim = claim._replace(images=summary.images, audit=audit)
-    return _measured(claim, summary.flipped_percent[place][-1][column], interval, same)
+    models = [model for name in reversed(percent) if (model := experiment.find(name)) is not None]
+    audit = _verdict(models, PREDICTIONS) if models else None
+    claim = claim._replace(images=first.summary.images, audit=audit)
+    return _over_seeds(claim, list(percent.values()), interval, same)
 
 
 def _measured(claim: Claim, ours: float | None, interval: Interval | None, same: bool) -> Claim:

@@ -191,8 +191,8 @@ def _notes(experiment: Experiment, found: Sequence[Claim]) -> Iterator[str]:
     if any(claim.cell.startswith("noise") for claim in found):
         yield (
             "Noise: at the last stage. The paper gives no counts (and round numbers for figure 3), so its numbers are "
-            "taken as exact; the interval is that of ours, a bootstrap over images (the figure's are t intervals). It "
-            "needs noise.parquet, at least 6 images, and not the same count for all of them."
+            "taken as exact; with one seed the interval is that of ours, a bootstrap over images (the figure's are t "
+            "intervals). It needs noise.parquet, at least 6 images, and not the same count for all of them."
         )
     if any(claim.agreement == "other data" for claim in found):
         yield (

@@ -13,7 +13,13 @@ from bangbench.paper.published import figure_of, published_label
 from bangbench.reporting.collect import FoundNoise
 from bangbench.reporting.experiments import Experiment, ModelResults, noise_title, short_name
 from bangbench.reporting.figure import COLUMN, DIVERGING, PAGE, SEQUENTIAL, Figure
-from bangbench.reporting.noise import noise_counts, noise_definition, noise_in_words, noise_verdicts
+from bangbench.reporting.noise import (
+    evolutions_to_draw,
+    noise_counts,
+    noise_definition,
+    noise_in_words,
+    noise_verdicts,
+)
 from bangbench.reporting.table import SIGMA, number, verdicts_in_words
 
 if TYPE_CHECKING:
@@ -40,7 +46,7 @@ class Surfaces(NamedTuple):
 
 def noise_figures(experiment: Experiment) -> Iterator[Figure]:
     """Yield figures 3 and 5: the surfaces over iteration and sigma of the first two models, and their difference."""
-    for found in experiment.noise:
+    for found in evolutions_to_draw(experiment):
         if len(found.summary.stages) > 1 and len(found.record.models) > 1:
             yield _surfaces(experiment, found)
 

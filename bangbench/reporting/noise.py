@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bangbench.core.statistics import t_interval_ends
-from bangbench.reporting.attack_tables import rate_show
+from bangbench.reporting.attack_tables import rate_show, recipes
 from bangbench.reporting.collect import FoundNoise
 from bangbench.reporting.experiments import Experiment, last_stage, natural_key, noise_title, short_name
 from bangbench.reporting.figure import Chart, Figure, Panel, Series
@@ -136,9 +136,27 @@ def _noise_notes(found: FoundNoise) -> Iterator[str]:
         yield f"{models}: noisy copies neither rounded nor clipped to 0 to 255."
 
 
-def noise_figures(experiment: Experiment) -> Iterator[Figure]:
-    """Yield flipped copies of each noise evolution: against the iteration at chosen sigmas, or against sigma."""
+def evolutions_alike(experiment: Experiment) -> list[list[FoundNoise]]:
+    """Return the noise evolutions by what their models have in common but the seed, the lowest seeds first."""
+    alike = {model.name: models[0].name for models in recipes(experiment.everyone) for model in models}
+    groups: dict[tuple[str, ...], list[FoundNoise]] = {}
     for found in experiment.noise:
+        names = (info.name for info in found.record.models)
+        groups.setdefault(tuple(alike.get(name, name) for name in names), []).append(found)
+    return [
+        sorted(group, key=lambda found: [info.seed or 0 for info in found.record.models]) for group in groups.values()
+    ]
+
+
+def evolutions_to_draw(experiment: Experiment) -> list[FoundNoise]:
+    """Return one noise evolution of those alike but for seeds: with the most stages and, of these, the most copies."""
+    alike = evolutions_alike(experiment)
+    return [max(group, key=lambda found: (len(found.summary.stages), found.summary.forwards)) for group in alike]
+
+
+def noise_figures(experiment: Experiment) -> Iterator[Figure]:
+    """Yield flipped copies of the noise evolutions: against the iteration at chosen sigmas, or against sigma."""
+    for found in evolutions_to_draw(experiment):
         stages, strengths = len(found.summary.stages), chosen_sigmas(found)
         over = f"against {SIGMA}, {_stage(found, 0)}"
         panels: tuple[Panel, ...] = (_noise_panel(found, None),)

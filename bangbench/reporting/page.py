@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import re
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -15,14 +15,13 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
 from bangbench import __version__
 from bangbench.reporting import audit_tables, facts
 from bangbench.reporting.attack_tables import masking_sentences
 from bangbench.reporting.audit_tables import BADGES, Standing, answer, standings, verdict_sentences
 from bangbench.reporting.document import Reported, WrittenFigure
-from bangbench.reporting.figure import Figure, Section
+from bangbench.reporting.figure import Embedded, Figure, Section, embedded
 from bangbench.reporting.frames import records_of, worst_first
 from bangbench.reporting.pairs import Comparison, comparison_table, paragraph
 from bangbench.reporting.render import DIFFERENCE_NOTE, is_compared, to_html
@@ -36,7 +35,6 @@ _OWN_IDS = frozenset({"main", "theme", "status", "filter"}) | {
 }
 #: Files that are linked at the end; those of a table or a figure are linked where it stands.
 _LISTED = (".json", ".parquet")
-_SCREEN_DPI = 96
 _WIDE = 620  # CSS pixels; figures above take the full width
 _REASONS = 3
 #: Letters that a list of notes may have without being folded.
@@ -78,13 +76,11 @@ class ShownTable(NamedTuple):
 
 
 class ShownFigure(NamedTuple):
-    """source: the picture as a data URI; width, height: CSS pixels; layout: full width, half, or beside its caption."""
+    """layout: full width, half, or beside its caption."""
 
     id: str
     figure: Figure
-    source: str
-    width: int
-    height: int
+    picture: Embedded
     layout: Literal["wide", "half", "beside"]
     links: tuple[Link, ...]
 
@@ -228,6 +224,11 @@ class _Page:
         self._taken = set(_OWN_IDS)
         audits = (model.audited for each in content.reported for model in each.experiment.everyone)
         self.alike = audit_tables.passed_alike([summary for summary in audits if summary is not None])
+        names = [written.files[-1] for each in content.reported for written in each.figures]
+        with ThreadPoolExecutor() as threads:  # which is for the pictures' sake: Pillow encodes outside the GIL
+            self._pictures = dict(
+                zip(names, threads.map(lambda name: embedded(content.folder / name), names), strict=True)
+            )
 
     def anchor(self, *names: str) -> str:
         """Return a new id made of letters, digits, ``_``, ``.`` and ``-``."""
@@ -341,17 +342,12 @@ class _Page:
         return tuple(shown)
 
     def figure(self, written: WrittenFigure, anchor: str) -> ShownFigure:
-        pixels = (self._content.folder / written.files[-1]).read_bytes()
-        with Image.open(io.BytesIO(pixels)) as picture:
-            dpi = float(picture.info.get("dpi", (_SCREEN_DPI, _SCREEN_DPI))[0])
-            width, height = (round(size * _SCREEN_DPI / dpi) for size in picture.size)
+        picture = self._pictures[written.files[-1]]
         return ShownFigure(
             id=anchor,
             figure=written.figure,
-            source=f"data:image/png;base64,{base64.b64encode(pixels).decode()}",
-            width=width,
-            height=height,
-            layout="wide" if width > _WIDE else "half",
+            picture=picture,
+            layout="wide" if picture.width > _WIDE else "half",
             links=_links(written.files),
         )
 

@@ -9,6 +9,7 @@ from bangbench.core.statistics import newcombe_interval, prediction_interval, we
 from bangbench.paper.agreement import claims
 from bangbench.paper.claims import claim_table
 from bangbench.reporting.frames import frames_of
+from bangbench.reporting.noise import evolutions_to_draw
 from bangbench.reporting.render import RENDERERS
 from bangbench.store.records import LinfSummary, Moments
 
@@ -147,6 +148,39 @@ def test_the_noise_of_the_last_stage_is_compared_with_the_figure(records):
     assert regular.agreement == "agrees"
     assert bang.interval == pytest.approx((16.54, 17.46), abs=0.01)
     assert bang.agreement == "differs"
+
+
+@pytest.fixture
+def pairs(records):
+    """Return an experiment with the paper's pair trained with three seeds; the regular ones flip 18, 20 and 22 %."""
+    for seed in range(3):
+        names = [f"table1/{row}{f'-s{seed}' * bool(seed)}" for row in ("R0", "B1")]
+        both = {"seed": seed, "weights_sha256": f"{seed:02x}" * 32, "iterations": 10_000}
+        for name in names:
+            records.card(name, **both)
+        flipped = ((18.0 + 2 * seed,),), ((7.0 + 0.01 * seed,),)
+        copies = 1000 * (1 + seed % 2)
+        records.noise(*names, both=both, stages=[10_000], sigmas=[100.0], flipped_percent=flipped, forwards=copies)
+    return records.experiment()
+
+
+def test_noise_of_several_seeds_judges_the_figure_by_their_spread(pairs):
+    regular = claim_of(pairs, "noise σ 100, regular", "R0 vs B1")  # noqa: RUF001  # the Greek letter
+    bang = claim_of(pairs, "noise σ 100, BANG", "R0 vs B1")  # noqa: RUF001
+    low, high = prediction_interval(np.array([18.0, 20.0, 22.0]))
+
+    assert (regular.ours, regular.seeds, regular.agreement) == (20.0, 3, "agrees")
+    assert regular.interval == pytest.approx((low - 20.0, high - 20.0))
+    assert (bang.ours, bang.seeds, bang.agreement) == (pytest.approx(7.01), 3, "differs")
+    assert {claim.model for claim in claims(pairs)} == {"R0 vs B1"}
+
+
+def test_noise_of_several_seeds_is_drawn_once_where_most_was_measured(pairs):
+    first, *others = pairs.noise
+    longer = first._replace(summary=first.summary.model_copy(update={"stages": (5_000, 10_000)}))
+
+    assert [found.name for found in evolutions_to_draw(pairs)] == ["table1/R0-s1-vs-B1-s1"]
+    assert evolutions_to_draw(pairs._replace(noise=(longer, *others))) == [longer]
 
 
 def test_noise_without_single_images_has_no_interval(records):

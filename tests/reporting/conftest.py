@@ -105,9 +105,10 @@ class Records(NamedTuple):
     def noise(self, regular: str, bang: str, *, data: str = "mnist", status: str = "done", **changes: Any) -> Path:
         """Write results/PAIR/noise.json; `changes` replace fields of the summary, `spec` what was asked for.
 
-        bang_model: fields of the BANG model that are others.
+        bang_model: fields of the BANG model that are others; both: of both models.
         """
         spec, bang_model = changes.pop("spec", {"clip": True}), changes.pop("bang_model", {})
+        common = {"data": data_info(data).name} | changes.pop("both", {})
         record = NoiseRecord(
             schema=1,
             status="started" if status == "started" else "done",
@@ -115,8 +116,8 @@ class Records(NamedTuple):
             spec=spec,
             provenance=PROVENANCE,
             models=(
-                model_info(regular, data=data_info(data).name),
-                model_info(bang, **({"data": data_info(data).name} | bang_model)),
+                model_info(regular, **common),
+                model_info(bang, **(common | bang_model)),
             ),
             data=data_info(data),
             summary=None if status != "done" else noise_summary(**changes),

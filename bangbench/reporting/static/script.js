@@ -98,15 +98,16 @@
     say(`Saved ${name}`);
   };
 
-  const bytesOf = (image) => {
-    const [head, body] = image.src.split(",", 2);
-    const bytes = Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0));
-    return new Blob([bytes], { type: head.slice("data:".length).split(";")[0] });
+  const savePicture = (image, name) => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+    canvas.getContext("2d").drawImage(image, 0, 0);
+    canvas.toBlob((blob) => offer(blob, name), "image/png");
   };
 
   const prepareSave = (button) => {
     const image = button.closest("figure").querySelector("img");
-    button.addEventListener("click", () => offer(bytesOf(image), `${button.dataset.name}.png`));
+    button.addEventListener("click", () => savePicture(image, `${button.dataset.name}.png`));
     button.hidden = false;
   };
 
