@@ -24,7 +24,6 @@ from bangbench.paper.published import (
     published_row,
 )
 from bangbench.paper.tables import ATTACKS
-from bangbench.reporting.attack_tables import independent, recipes
 from bangbench.reporting.collect import FoundNoise
 from bangbench.reporting.experiments import (
     NOT_AUDITED,
@@ -35,6 +34,7 @@ from bangbench.reporting.experiments import (
     worst_of,
 )
 from bangbench.reporting.noise import evolutions_alike
+from bangbench.reporting.seeds import independent, recipes
 from bangbench.reporting.table import SIGMA
 from bangbench.store.audits import PREDICTIONS
 from bangbench.store.records import AttackSummary, Moments

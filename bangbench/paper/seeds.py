@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bangbench.core.statistics import Interval, prediction_interval
+from bangbench.core.statistics import prediction_interval
 from bangbench.paper.agreement import trainings
 from bangbench.paper.published import PublishedRow, is_published_data
 from bangbench.reporting.experiments import Experiment, ModelResults
-from bangbench.reporting.figure import BLACK, COLOURS, PAGE, Figure
-from bangbench.reporting.table import number
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
-
-
-class Strip(NamedTuple):
-    """One number minus the published one: of each row the seeds' values, and the interval that predicts one more."""
-
-    title: str
-    values: tuple[tuple[float, ...], ...]
-    intervals: tuple[Interval | None, ...]
-
-
-class Strips(NamedTuple):
-    """Numbers side by side; labels: of the rows they have in common, from above."""
-
-    labels: tuple[str, ...]
-    strips: tuple[Strip, ...]
+from bangbench.reporting.figure import Figure
+from bangbench.reporting.seeds import Strip, Strips, strips_in_words
 
 
 def _rate(model: ModelResults, attack: str) -> float | None:
@@ -65,6 +45,7 @@ def seed_figures(experiment: Experiment) -> Iterator[Figure]:
             for models, reference in listed
         )
         strips.append(Strip(title, values, tuple(prediction_interval(np.array(each)) for each in values)))
+    places = [decimals for _, decimals, *_ in _QUANTITIES]
     labels = tuple(f"{reference.row.id} (n = {len(models)})" for models, reference in listed)
     yield Figure(
         name=f"{experiment.name}-seeds",
@@ -77,48 +58,7 @@ def seed_figures(experiment: Experiment) -> Iterator[Figure]:
             "0) within its bar could be one more seed. Rows that are trained alike, as the regular ones, share their "
             "seeds. PASS: pass_paper."
         ),
-        alternative=f"Points around a line at 0, the published number. {_in_words(labels, strips)}",
-        content=Strips(labels, tuple(strips)),
-        draw="bangbench.paper.seeds:draw_seeds",
+        alternative=f"Points around a line at 0, the published number. {strips_in_words(labels, strips, places)}",
+        content=Strips(labels, tuple(strips), "measured minus published", differences=True),
+        draw="bangbench.reporting.seeds:draw_strips",
     )
-
-
-def _in_words(labels: tuple[str, ...], strips: list[Strip]) -> str:
-    told = []
-    for strip, (_, places, *_) in zip(strips, _QUANTITIES, strict=True):
-        each = [
-            f"{label} {', '.join(number(value, places) for value in values)}"
-            for label, values in zip(labels, strip.values, strict=True)
-            if values
-        ]
-        told.append(f"{strip.title}: {'; '.join(each)}.")
-    return " ".join(told)
-
-
-def draw_seeds(content: Strips) -> Drawing:
-    """Draw a panel a number, with a row for each published one."""
-    from bangbench.reporting.draw import new_drawing
-
-    drawing = new_drawing(PAGE, 1.1 + 0.3 * len(content.labels))
-    panels = drawing.subplots(1, len(content.strips), sharey=True)
-    for axes, strip in zip(panels, content.strips, strict=True):
-        _draw_strip(axes, strip)
-    panels[0].set_yticks(range(len(content.labels)), content.labels)
-    panels[0].set_ylim(len(content.labels) - 0.5, -0.5)
-    drawing.supxlabel("measured minus published", fontsize=10)
-    return drawing
-
-
-def _draw_strip(axes: Axes, strip: Strip) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.axvline(0.0, color=BLACK, linewidth=1.2)
-    for row, (values, interval) in enumerate(zip(strip.values, strip.intervals, strict=True)):
-        if interval is not None:
-            axes.barh(row, interval[1] - interval[0], 0.5, interval[0], color="#c8c8c8", zorder=1.5)
-        axes.plot(values, [row] * len(values), "o", color=COLOURS[0], markersize=5, alpha=0.75, markeredgecolor="white")
-    farthest = max((abs(value) for values in strip.values for value in values), default=0.0) or 1.0
-    axes.set_xlim(-1.25 * farthest, 1.25 * farthest)
-    axes.set_title(strip.title)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.tick_params(axis="x", labelsize=8)

@@ -8,9 +8,10 @@ import numpy as np
 
 from bangbench.core.statistics import t_interval
 from bangbench.paper.published import PublishedAttack, RowReference, published, published_label, published_row
-from bangbench.reporting.attack_tables import independent, rate_show, recipes
+from bangbench.reporting.attack_tables import rate_show
 from bangbench.reporting.experiments import UNMASKED, Experiment, ModelResults
 from bangbench.reporting.frames import Frames, Values, attack_values, claim_values
+from bangbench.reporting.seeds import independent, recipes
 from bangbench.reporting.table import (
     KIND,
     LABEL,

@@ -1,17 +1,10 @@
-"""Tables of what attacks and noise did: the bench's own columns, masked against unmasked, noise, several seeds."""
+"""Tables of what attacks did: the bench's own columns, and masked against unmasked."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-import numpy as np
-
-from bangbench.core.spec import fingerprint_of
-from bangbench.core.statistics import t_interval
 from bangbench.reporting.experiments import (
-    NOT_AUDITED,
     UNMASKED,
     Experiment,
     ModelResults,
@@ -21,17 +14,14 @@ from bangbench.reporting.frames import Frames, Values, claim_values, measured, r
 from bangbench.reporting.table import (
     KIND,
     RATE_GAP,
-    Cell,
     Column,
     Show,
     Table,
     attack_title,
     audit_notes,
     decimals,
-    interval_text,
     joined,
     make_table,
-    mean_and_std,
     number,
     real,
     spread,
@@ -39,7 +29,6 @@ from bangbench.reporting.table import (
     whole,
     words,
 )
-from bangbench.store.records import ModelCard
 
 #: How many times larger the median L_inf has to be.
 _MEDIAN_FACTOR = 1.25
@@ -225,121 +214,3 @@ def _detail(attack: str, pair: _Pair) -> str:
     if attack == "fgs":
         return f", {number(pair[1]['blank_percent'], 2)} % of gradients blank"
     return f", median L∞ {_beside_twin(pair, _MEDIAN)}" if attack == "hc1" else ""
-
-
-#: Settings in which trainings of one recipe may differ (the seed, and what changes no step), and those as asked for.
-_FREE = {"seed", "stages", "threads", "data", "input_scale", "mean", "std"}
-#: What each model of a recipe has for itself.
-_OWN_FIELDS = {"name", "seed", "weights_sha256", "behaviour"}
-_SEED_NUMBERS = (
-    ("accuracy", "accuracy_percent", "_percent"),
-    ("rate", "rate_percent", "_percent"),
-    ("linf", "linf_mean_grey_levels", "_grey_levels"),
-    ("pass_paper", "pass_paper_mean", ""),
-)
-
-
-def seed_table(experiment: Experiment, frames: Frames) -> Table | None:
-    """Return mean, standard deviation and t interval over seeds, per recipe and attack; None without two seeds."""
-    rows, compared = [], []
-    for alike in map(independent, recipes(experiment.models)):
-        for attack in attacks_run(alike):
-            having = [model for model in alike if attack in model.attacks]
-            if len(having) > 1:
-                compared.append((attack, having))
-                rows.append(_seed_row(experiment, attack, having))
-    fewest = min((len(models) for _, models in compared), default=0)
-    two = (
-        "With two seeds the t interval reaches 12.7 standard errors, which are 9 standard deviations, to both sides: "
-        "it says little more than that two seeds are too few."
-    )
-    return make_table(
-        f"{experiment.name}-seeds",
-        f"{experiment.title}; the same recipe with several seeds",
-        rows,
-        (
-            words("Models"),
-            words("Attack"),
-            *([words("Audit", "audit_verdict")] if experiment.audited else []),
-            whole("Seeds"),
-            _over_seeds("Accuracy (%)", "accuracy", "_percent", 2),
-            _over_seeds("Rate (%)", "rate", "_percent", 2),
-            _over_seeds("L∞", "linf", "_grey_levels", 2),
-            _over_seeds("PASS (paper)", "pass_paper", "", 4),
-        ),
-        (
-            "Mean ± standard deviation (n - 1) over seeds, n as in the column Seeds, and the mean's 95 % t interval in "
-            "brackets. Each seed gives one number: its accuracy, its rate (percent of its correct images), its mean L∞ "
-            "(grey levels) and mean PASS (paper) over its flipped images; empty where some seed has none, and without "
-            "an interval where all seeds give the same number.",
-            "One recipe: the same net, training images, method and settings of the training, as the model.json of each "
-            "says, with different seeds and different weights; models without one are left out.",
-            "The spread covers training with another seed on the same test images; an interval is not cut off at 0 or "
-            "100 %.",
-            *([two] if fewest == 2 else []),
-            *audit_notes(
-                experiment, (attack for attack, _ in compared), (model for _, models in compared for model in models)
-            ),
-        ),
-    )
-
-
-def recipes(models: Iterable[ModelResults]) -> list[list[ModelResults]]:
-    """Return the models trained alike but for their seed, recipe by recipe; those of which that is known."""
-    found: dict[str, list[ModelResults]] = defaultdict(list)
-    for model in models:
-        if model.card is not None:
-            found[_recipe(model.card)].append(model)
-    return list(found.values())
-
-
-def independent(alike: Iterable[ModelResults]) -> list[ModelResults]:
-    """Return those of one recipe that tell something new: the first of every seed and of every set of weights."""
-    found: list[ModelResults] = []
-    for model in alike:
-        weights = {other.model.weights_sha256 for other in found} - {None}
-        seeds = {other.model.seed for other in found}
-        if model.model.seed not in seeds and model.model.weights_sha256 not in weights:
-            found.append(model)
-    return found
-
-
-def _recipe(card: ModelCard) -> str:
-    """Return what models trained alike have in common: all that their cards say but what is left to them."""
-    settings = {name: value for name, value in card.spec.items() if name not in _FREE}
-    return fingerprint_of(
-        [settings, card.model.model_dump(mode="json", exclude=_OWN_FIELDS), card.train_data.fingerprint]
-    )
-
-
-def _seed_row(experiment: Experiment, attack: str, models: Sequence[ModelResults]) -> Values:
-    verdicts = {model.id: model.verdict(attack) for model in models}
-    audited = [f"{name} {verdict}" for name, verdict in verdicts.items() if verdict != NOT_AUDITED]
-    if audited and len(audited) < len(models):
-        audited.append(f"{len(models) - len(audited)} {NOT_AUDITED}")
-    alike = set(verdicts.values())
-    row: dict[str, Any] = {
-        "models": ", ".join(verdicts),
-        "data": experiment.data.name,
-        "attack": attack,
-        "audit_verdict": alike.pop() if len(alike) == 1 else ", ".join(audited),
-        "seeds": len(models),
-    }
-    for stem, field, unit in _SEED_NUMBERS:
-        found = [measured(model, attack)[field] for model in models]
-        estimate = t_interval(np.array(found, dtype=np.float64)) if None not in found else None
-        row |= dict(zip(_seed_fields(stem, unit), estimate or (None,) * 4, strict=True))
-    return row
-
-
-def _seed_fields(stem: str, unit: str) -> tuple[str, ...]:
-    deviation = "_points" if unit == "_percent" else unit
-    return f"{stem}_mean{unit}", f"{stem}_sd{deviation}", f"{stem}_low{unit}", f"{stem}_high{unit}"
-
-
-def _over_seeds(header: str, stem: str, unit: str, places: int) -> Column:
-    def show(cell: Cell) -> str:
-        shown = mean_and_std(places)(cell[:2])
-        return shown if None in cell else f"{shown} {interval_text((cell[2], cell[3]), places)}"
-
-    return Column(header, _seed_fields(stem, unit), show, terminal=stem != "pass_paper")

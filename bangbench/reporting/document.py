@@ -36,7 +36,7 @@ TABLES = (
     "bangbench.reporting.audit_tables:budget_table",
     "bangbench.reporting.robustness:robustness_table",
     "bangbench.reporting.pairs:pair_table",
-    "bangbench.reporting.attack_tables:seed_table",
+    "bangbench.reporting.seeds:seed_table",
     "bangbench.paper.claims:claim_table",
 )
 
@@ -46,6 +46,7 @@ FIGURES = (
     "bangbench.reporting.curves:audit_figures",
     "bangbench.reporting.curves:margin_figures",
     "bangbench.reporting.curves:robustness_figures",
+    "bangbench.reporting.seeds:seed_figures",
     "bangbench.reporting.curves:similarity_figures",
     "bangbench.paper.figures:noise_figures",
     "bangbench.reporting.noise:noise_figures",

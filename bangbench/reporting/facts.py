@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from bangbench.core.provenance import Provenance
-from bangbench.reporting.attack_tables import independent, recipes
 from bangbench.reporting.experiments import Experiment, noise_title
 from bangbench.reporting.frames import OVERALL, Frames, records_of
 from bangbench.reporting.noise import draws_text
+from bangbench.reporting.seeds import independent, recipes
 from bangbench.reporting.table import Table, how_to_audit, left_out_notes, make_table, real, whole, words
 from bangbench.store.layout import AUDIT
 

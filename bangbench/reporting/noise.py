@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from bangbench.core.statistics import t_interval_ends
-from bangbench.reporting.attack_tables import rate_show, recipes
+from bangbench.reporting.attack_tables import rate_show
 from bangbench.reporting.collect import FoundNoise
 from bangbench.reporting.experiments import Experiment, last_stage, natural_key, noise_title, short_name
 from bangbench.reporting.figure import Chart, Figure, Panel, Series
 from bangbench.reporting.frames import Frames, records_of
+from bangbench.reporting.seeds import recipes
 from bangbench.reporting.table import (
     SIGMA,
     Cell,

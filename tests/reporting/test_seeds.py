@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from bangbench.reporting.attack_tables import independent, recipes, seed_table
+from bangbench.reporting.draw import draw
+from bangbench.reporting.seeds import independent, recipes, seed_figures, seed_table
 from bangbench.store.records import (
     LinfSummary,
     ModelCard,
@@ -190,3 +191,53 @@ def test_a_number_that_one_seed_lacks_is_left_empty(records):
     assert column(table, "linf_mean_grey_levels") == [None]
     assert printed(table, "L∞") == ["–"]  # noqa: RUF001  # an en dash
     assert column(table, "rate_mean_percent") != [None]
+
+
+@pytest.fixture
+def audited(records):
+    """Return an experiment with three seeds of one recipe, of 1,000 images 500, 520 and 540 robust within 76."""
+    for seed in range(3):
+        trained(records, f"t/{seed}", seed)
+        model = {"seed": seed, "weights_sha256": f"{seed:02x}" * 32, "method": "regular", "method_settings": {}}
+        budgets = (records.held(26, 190), records.held(76, 490 - 20 * seed))
+        records.audit(f"t/{seed}", **model, budgets=budgets)
+    return records.experiment()
+
+
+def test_the_worst_case_of_seeds_audited_alike_stands_before_their_attacks(records, audited):
+    table = table_of(records)
+
+    assert column(table, "attack") == ["worst case, 26 (0.1)", "worst case, 76 (0.3)", "fgs"]
+    assert column(table, "robust_mean_percent") == [80.0, pytest.approx(52.0), None]
+    assert column(table, "robust_sd_points") == [0.0, pytest.approx(2.0), None]
+    assert printed(table, "Robust (%)")[1] == "52.00 ± 2.00 [47.03, 56.97]"
+
+
+def test_an_audit_of_fewer_images_does_not_stand_among_the_seeds(records, audited):
+    model = {"seed": 2, "weights_sha256": "02" * 32, "method": "regular", "method_settings": {}}
+    records.audit("t/2", **model, images=100, correct=99, budgets=(records.held(76, 40, 100, 99),))
+
+    table = table_of(records)
+
+    assert column(table, "models")[:2] == ["0, 1", "0, 1"]
+    assert column(table, "robust_mean_percent")[1] == pytest.approx(51.0)
+
+
+def test_every_seed_s_robust_accuracy_is_a_point(audited):
+    (figure,) = seed_figures(audited)
+    clean, near, far = figure.content.strips
+
+    assert figure.content.labels == ("0 (n = 3)",)
+    assert (clean.title, near.title, far.title) == ("clean", "robust, 26 (0.1)", "robust, 76 (0.3)")
+    assert far.values == ((50.0, 52.0, 54.0),)
+    assert far.intervals[0] == pytest.approx((47.03, 56.97), abs=0.01)
+    assert near.intervals == (None,)  # all seeds alike: nothing is known of their spread
+    panel = draw(figure).axes[2]
+    assert sorted(panel.lines[0].get_xdata()) == [50.0, 52.0, 54.0]
+
+
+def test_without_two_audited_seeds_there_is_no_figure(records):
+    trained(records, "t/0", 0)
+    trained(records, "t/1", 1)
+
+    assert list(seed_figures(records.experiment())) == []
