@@ -15,6 +15,7 @@ from bangbench.attacks.expected import confirmed
 from bangbench.core.errors import UsageError
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import image_gradient
+from bangbench.nets.predict import misclassified
 
 
 class Ball(NamedTuple):
@@ -165,7 +166,7 @@ class BallSearch:
         """
         self.forwards += len(rows)
         labels = self.ball.labels[rows]
-        flipped = (logits.argmax(1) != labels) & ~logits.isnan().any(1)
+        flipped = misclassified(logits, labels)
         flipped = confirmed(self.classifier, current, labels, flipped, self.batch_size)
         if bool(flipped.any()):
             self.adversarial[rows[flipped]] = current[flipped]

@@ -13,12 +13,12 @@ from torch import Tensor
 from bangbench.attacks.base import Attack, Means
 from bangbench.attacks.judged import Judged, run_attack
 from bangbench.attacks.rows import nullable
-from bangbench.core.seeds import derive_seed, torch_default_seed, torch_generator
+from bangbench.core.seeds import default_seeds, derive_seed, torch_generator
 from bangbench.metrics.distances import l2, linf
 from bangbench.metrics.pass_score import PassPool
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import true_logits, without_true_class
-from bangbench.nets.predict import logits_of
+from bangbench.nets.predict import answered, logits_of
 
 
 class Target(NamedTuple):
@@ -46,9 +46,9 @@ def attack_chunk(target: Target, images: NDArray[np.uint8], labels: NDArray[np.i
     started = time.perf_counter()
     device = target.classifier.device
     pixels, truth = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
-    with torch_default_seed(derive_seed(target.seed, "clean", first), device):
+    with default_seeds(derive_seed(target.seed, "clean", first), device):
         logits = logits_of(target.classifier, pixels, target.batch_size)
-    attacked = logits.argmax(1) == truth
+    attacked = answered(logits, truth)
     judged = _judged(target, pixels[attacked].float(), truth[attacked], first)
     columns = _clean_columns(first, logits, truth, attacked)
     columns |= _attacked_columns(columns["attacked"], judged)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bangbench.core.seeds import derive_seed, torch_default_seed
+from bangbench.core.seeds import default_seeds, derive_seed
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.predict import logits_of
+from bangbench.nets.predict import logits_of, misclassified
 
 #: Passes whose mean an attack follows, and passes of their own, one by one, by which an image is judged.
 PASSES, JUDGING_PASSES = 8, 32
@@ -23,7 +23,7 @@ def expected(classifier: Classifier, images: Tensor, seed: int, batch_size: int)
     """
     if classifier.draws > 1 or not len(images):
         return classifier
-    with torch_default_seed(derive_seed(seed, "attack", "two passes"), images.device):
+    with default_seeds(derive_seed(seed, "attack", "two passes"), images.device):
         first, second = (logits_of(classifier, images[:_COMPARED], batch_size) for _ in range(2))
     apart = (first - second).abs().amax(1)
     spread = first.amax(1) - first.amin(1)
@@ -44,12 +44,17 @@ def expected_answers(
 ) -> tuple[Tensor, Tensor | None]:
     """Return predictions int64 (N,) of images (N, C, H, W), and the share of passes with another class than the label.
 
-    The share, float32 (N,) in [0, 1], is None for a classifier that does not average; its one pass tells all.
+    The share, float32 (N,) in [0, 1], is None for a classifier that does not average; its one pass tells all. An
+    answer with NaN in it is taken for the label: it is no attack's success.
     """
+    if not len(images):  # which not every net takes
+        return labels, None if classifier.draws == 1 else labels.float()
     if classifier.draws == 1:
-        return logits_of(classifier, images, batch_size).argmax(1), None
-    chances = _chances(classifier, images, batch_size)
-    return chances.mean(0).argmax(1), (chances.argmax(2) != labels).float().mean(0)
+        answers, share = logits_of(classifier, images, batch_size), None
+    else:
+        chances = _chances(classifier, images, batch_size)
+        answers, share = chances.mean(0), (chances.argmax(2) != labels).float().mean(0)
+    return torch.where(misclassified(answers, labels), answers.argmax(1), labels), share
 
 
 @torch.no_grad()

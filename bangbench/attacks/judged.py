@@ -11,7 +11,7 @@ from torch import Tensor
 from bangbench.attacks.ball import smallest_budget
 from bangbench.attacks.base import Attack, Flips, Means, checked
 from bangbench.attacks.expected import expected_answers
-from bangbench.core.seeds import derive_seed, torch_default_seed
+from bangbench.core.seeds import default_seeds, derive_seed
 from bangbench.nets.classifier import Classifier
 
 
@@ -51,7 +51,7 @@ def run_attack(
     torch's default generators, which a net's own random layers draw from. Raises `BenchError`, naming the attack, for
     a result that is not what `Attack.run` promises.
     """
-    with torch_default_seed(derive_seed(seed, "attack", name), images.device):
+    with default_seeds(derive_seed(seed, "attack", name), images.device):
         if attack.bounded:
             flips = smallest_budget(attack, name, classifier, images, labels, budgets, means)
         else:

@@ -11,7 +11,7 @@ from bangbench.attacks.base import Direction
 from bangbench.attacks.expected import confirmed
 from bangbench.attacks.grids import Grid
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.predict import batch_size_for
+from bangbench.nets.predict import batch_size_for, misclassified
 
 
 class OnLine(NamedTuple):
@@ -128,7 +128,7 @@ class _Search:
             own = scale if scale.shape[1] == 1 else scale[:, part]
             candidates = perturb(active.images[part], active.steps[part], own)
             flat, labels = candidates.flatten(0, 1), active.labels[part].repeat(len(steps))
-            found = self.classifier(flat).argmax(1) != labels
+            found = misclassified(self.classifier(flat), labels)
             found = confirmed(self.classifier, flat, labels, found, self.batch_size)
             flipped.append(found.view(len(steps), -1))
         self.forwards += len(steps) * len(active.rows)

@@ -210,11 +210,12 @@ def _converged(subject: Subject, evidence: Evidence) -> Check:
         tried = min(surviving, DOUBLED_IMAGES)
         shares[budget] = 100.0 * len(fallen) / subject.correct * (surviving / tried if tried else 1.0)
         texts.append(f"{len(fallen)} of the first {tried} of {surviving} that survive everything within {budget}")
-    share, more = max(shares.values()), sum(len(fallen) for fallen in evidence.doubled.values())
-    outcome: Outcome = "suspect" if share > UNCONVERGED else "note" if more else "passed"
+    share, most = max(shares.values()), max(len(fallen) for fallen in evidence.doubled.values())
+    alarming = share > UNCONVERGED and most > _CHANCE_FINDS
+    outcome: Outcome = "suspect" if alarming else "note" if most else "passed"
     sentence = (
         f"Auto-PGD with {DOUBLED.iterations} steps flips {'; '.join(texts)} grey levels (for all of them, at most "
-        f"{share:.2f} % of the correct ones; alarm above {UNCONVERGED:.0f} %)."
+        f"{share:.2f} % of the correct ones; alarm above {UNCONVERGED:.0f} % and {_CHANCE_FINDS} images)."
     )
     numbers: dict[str, float | None] = {f"flipped_{budget}": value for budget, value in shares.items()}
     rows = torch.unique(torch.cat(list(evidence.doubled.values())))

@@ -24,7 +24,7 @@ from bangbench.auditing.settled import settled
 from bangbench.auditing.subject import Subject
 from bangbench.auditing.vanishing import vanishing
 from bangbench.auditing.verdict import Counted, summarise
-from bangbench.core.seeds import derive_seed, torch_default_seed
+from bangbench.core.seeds import default_seeds, derive_seed
 from bangbench.store.audits import AuditSummary, Check
 
 #: What keeps gradient attacks from running at all, and what makes them chase the mean of several passes.
@@ -123,14 +123,14 @@ def averaged_subject(subject: Subject, passes: int) -> Subject:
     """Return a subject whose model's logits are the mean of so many passes, attacked on what the mean gets right."""
     if passes == subject.classifier.draws:
         return subject
-    with torch_default_seed(derive_seed(subject.seed, "audit", "clean"), subject.pixels.device):
+    with default_seeds(derive_seed(subject.seed, "audit", "clean"), subject.pixels.device):
         return subject.again(subject.classifier.with_draws(passes))
 
 
 def computed(inquiry: Inquiry, part: Part) -> Arrays:
     """Compute one part; layers that draw random numbers draw the same ones wherever it is computed."""
     subject = inquiry.subjects.audited
-    with torch_default_seed(derive_seed(subject.seed, "audit", *map(str, part)), subject.pixels.device):
+    with default_seeds(derive_seed(subject.seed, "audit", *map(str, part)), subject.pixels.device):
         return compute(part, inquiry.subjects, inquiry.orders)
 
 
@@ -139,10 +139,10 @@ def conclude(
 ) -> Examination:
     """Run what needs the survivors of everything, compare, and judge; begin: the clock when the audit began."""
     subject = inquiry.subjects.audited
-    with torch_default_seed(derive_seed(subject.seed, "audit", "gather"), subject.pixels.device):
+    with default_seeds(derive_seed(subject.seed, "audit", "gather"), subject.pixels.device):
         evidence, forwards, others = _gather(inquiry, found, no_transfer)
         own = settled(inquiry.checks, others, evidence)
-        checks = [*own, *others, *hygiene(subject, evidence.battery, method)]
+        checks = [*own, *others, *hygiene(subject, evidence.lines, evidence.battery, method)]
     counted = Counted(forwards, time.perf_counter() - begin)
     summary = summarise(subject, evidence, checks, inquiry.orders.strength, counted)
     return Examination(summary, audit_table(subject, evidence), schema_of(evidence))

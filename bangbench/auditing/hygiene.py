@@ -9,7 +9,8 @@ import torch
 
 from bangbench.attacks.ball import batched_logits
 from bangbench.auditing.battery import Battery, Flags
-from bangbench.auditing.claims import FEWEST_IMAGES, all_claims, ball_attacks
+from bangbench.auditing.claims import FEWEST_IMAGES, all_claims, ball_attacks, line_attacks
+from bangbench.auditing.masking import LineRun
 from bangbench.auditing.subject import Subject, found
 from bangbench.core.errors import BenchError
 from bangbench.core.seeds import torch_generator
@@ -31,10 +32,10 @@ _WIDE_INTERVAL, _FAILED_ALIGNMENTS = 10.0, 10.0
 _OTHER_BATCH = 97
 
 
-def hygiene(subject: Subject, battery: Battery, method: str | None) -> list[Check]:
+def hygiene(subject: Subject, lines: Mapping[str, LineRun], battery: Battery, method: str | None) -> list[Check]:
     """Return the checks of the group; method: how the model was trained, None where that is not known."""
     return [
-        _success_lost(subject, battery),
+        _success_lost(subject, lines, battery),
         _budget_violated(subject, battery),
         _denominators(subject, battery),
         _few_classes(subject),
@@ -44,27 +45,34 @@ def hygiene(subject: Subject, battery: Battery, method: str | None) -> list[Chec
     ]
 
 
-def _success_lost(subject: Subject, battery: Battery) -> Check:
-    shown = {name: run.lost for name, run in battery.items()}
+def _success_lost(subject: Subject, lines: Mapping[str, LineRun], battery: Battery) -> Check:
+    shown = {(name, 255): run.lost for name, run in lines.items()} | {key: run.lost for key, run in battery.items()}
     fine = "Every success, the first one of each image, was confirmed by a forward pass on the stored uint8 image."
-    return _none_shown(
-        subject, "success-lost", shown, "successes that are none when the stored image is read back", fine
-    )
+    what = "successes that are none when the stored image is read back"
+    return _none_shown(subject, "success-lost", shown, what, fine, (*line_attacks(), *ball_attacks()))
 
 
 def _budget_violated(subject: Subject, battery: Battery) -> Check:
     shown = {name: run.outside for name, run in battery.items()}
     fine = "Every adversarial image is inside its budget and 0..255, in whole grey levels, recomputed in float64."
-    return _none_shown(subject, "budget-violated", shown, "images that break the budget, which are not counted", fine)
+    what = "images that break the budget, which are not counted"
+    return _none_shown(subject, "budget-violated", shown, what, fine, ball_attacks())
 
 
-def _none_shown(subject: Subject, code: str, shown: Mapping[tuple[str, int], Flags], what: str, fine: str) -> Check:
-    """Return a check that no attack of the battery fails by showing an image; `what` the images are, if there are."""
+def _none_shown(
+    subject: Subject,
+    code: str,
+    shown: Mapping[tuple[str, int], Flags],
+    what: str,
+    fine: str,
+    claims: tuple[str, ...],
+) -> Check:
+    """Return a check on `claims` that no attack fails by showing an image; `what` the images are, if there are."""
     names = tuple(dict.fromkeys(name for (name, _), flags in shown.items() if flags.any()))
     flags: Flags = np.logical_or.reduce([np.zeros(subject.correct, dtype=np.bool_), *shown.values()])
     rows = subject.rows.cpu()[torch.from_numpy(flags)]
     if not names:
-        return found(code, "passed", fine, ball_attacks(), rows=rows)
+        return found(code, "passed", fine, claims, rows=rows)
     return found(code, "suspect", f"{', '.join(names)}: {len(rows)} {what}.", names, rows=rows)
 
 

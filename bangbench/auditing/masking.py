@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bangbench.attacks.base import Attack, Direction, Means, make_attack
+from bangbench.attacks.expected import expected_answers
 from bangbench.attacks.judged import run_attack
 from bangbench.attacks.line import LineAttack
 from bangbench.auditing.changed import changed
@@ -46,10 +47,14 @@ _SCALED_MARGIN = 5.0
 
 
 class LineRun(NamedTuple):
-    """An attack along a line on the correct images: bool (M,), L_inf float64 (M,), infinite where not flipped."""
+    """An attack along a line on the correct images: bool (M,), L_inf float64 (M,), infinite where not flipped.
+
+    lost: bool (M,), the attack counted a success that is none.
+    """
 
     flipped: NDArray[np.bool_]
     linf: NDArray[np.float64]
+    lost: NDArray[np.bool_]
     blank: int
     forwards: int
 
@@ -72,12 +77,12 @@ class LineRun(NamedTuple):
     @staticmethod
     def joined(parts: Sequence[LineRun]) -> LineRun:
         """Return the run over all images from those over their parts, in order."""
-        flipped, linf = (np.concatenate(values) for values in zip(*(part[:2] for part in parts), strict=True))
-        return LineRun(flipped, linf, sum(part.blank for part in parts), sum(part.forwards for part in parts))
+        flipped, linf, lost = (np.concatenate(values) for values in zip(*(part[:3] for part in parts), strict=True))
+        return LineRun(flipped, linf, lost, sum(part.blank for part in parts), sum(part.forwards for part in parts))
 
     def first(self, count: int) -> LineRun:
         """Return the same for the first `count` images."""
-        return LineRun(self.flipped[:count], self.linf[:count], self.blank, self.forwards)
+        return LineRun(self.flipped[:count], self.linf[:count], self.lost[:count], self.blank, self.forwards)
 
 
 def line_run(subject: Subject, name: str, variant: str | None = None, twin: LineRun | None = None) -> LineRun:
@@ -98,9 +103,9 @@ def line_run(subject: Subject, name: str, variant: str | None = None, twin: Line
     masked = _twin_of(name).directions(followed, images.to(precision), labels, subject.batch_size)
     differs = (direction.tensor != masked.tensor).flatten(1).any(1) | (direction.blank != masked.blank)
     own = _search(subject, attack, images[differs], labels[differs], direction.rows(differs))
-    flipped, linf, rows = twin.flipped.copy(), twin.linf.copy(), differs.cpu().numpy()
-    flipped[rows], linf[rows] = own.flipped, own.linf
-    return LineRun(flipped, linf, int(direction.blank.sum()), own.forwards)
+    flipped, linf, lost, rows = twin.flipped.copy(), twin.linf.copy(), twin.lost.copy(), differs.cpu().numpy()
+    flipped[rows], linf[rows], lost[rows] = own.flipped, own.linf, own.lost
+    return LineRun(flipped, linf, lost, int(direction.blank.sum()), own.forwards)
 
 
 def _twin_of(name: str) -> LineAttack:
@@ -117,7 +122,8 @@ def _unbounded_run(subject: Subject, name: str, attack: Attack) -> LineRun:
     means = Means(torch_generator(subject.seed, "audit", name), subject.batch_size)
     judged = run_attack(attack, name, subject.classifier, images, labels, means, subject.seed)
     linf = torch.where(judged.flipped, judged.linf, torch.inf).cpu().numpy()
-    return LineRun(judged.flipped.cpu().numpy(), linf, int(judged.flips.blank.sum()), judged.forwards)
+    lost = judged.lost.cpu().numpy()
+    return LineRun(judged.flipped.cpu().numpy(), linf, lost, int(judged.flips.blank.sum()), judged.forwards)
 
 
 def _search(subject: Subject, attack: LineAttack, images: Tensor, labels: Tensor, direction: Direction) -> LineRun:
@@ -125,8 +131,11 @@ def _search(subject: Subject, attack: LineAttack, images: Tensor, labels: Tensor
     direction = Direction(direction.tensor.float(), direction.blank, direction.gradient_max.float())
     flips = attack.along(subject.classifier, images, labels, direction, subject.batch_size)
     moved = (flips.adversarial.double() - images.double()).abs().flatten(1).amax(1)
-    distance = torch.where(flips.found, moved, torch.inf)
-    return LineRun(flips.found.cpu().numpy(), distance.cpu().numpy(), int(direction.blank.sum()), flips.forwards)
+    predictions, _ = expected_answers(subject.classifier, flips.adversarial, labels, subject.batch_size)
+    other = predictions != labels
+    flipped, lost = (rows.cpu().numpy() for rows in (flips.found & other, flips.found & ~other))
+    distance = np.where(flipped, moved.cpu().numpy(), np.inf)
+    return LineRun(flipped, distance, lost, int(direction.blank.sum()), flips.forwards + len(images))
 
 
 class Lines(NamedTuple):

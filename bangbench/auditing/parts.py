@@ -107,7 +107,8 @@ def runs_of(arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, LineRun], dic
             battery[name, int(budget)] = BallRun(flipped, lost, outside, tried, int(arrays[f"{what}/forwards"]))
         else:
             counts = (int(arrays[f"{what}/{field}"]) for field in ("blank", "forwards"))
-            lines[name] = LineRun(arrays[f"{what}/flipped"], arrays[f"{what}/linf"], *counts)
+            flipped, linf, lost = (arrays[f"{what}/{field}"] for field in ("flipped", "linf", "lost"))
+            lines[name] = LineRun(flipped, linf, lost, *counts)
     return lines, battery
 
 

@@ -12,12 +12,12 @@ from bangbench.auditing.probe import ModelError, finite_rows, percent, right_ans
 from bangbench.auditing.subject import Subject, found
 from bangbench.core.seeds import torch_generator
 from bangbench.core.statistics import mcnemar
-from bangbench.store.audits import Check
+from bangbench.store.audits import Check, Outcome
 
 #: Accuracy has to lie above chance by this share of the way to 100 %, or be twice as high as chance, ...
 _KNOWS, _TIMES = 0.1, 2.0
-#: ...and chance would reach it as rarely as this.
-_CHANCE = 0.01
+#: ...and chance would reach it as rarely as this. A guess is what it may be where it reaches so much that often.
+_CHANCE, _GUESSED = 0.01, 0.05
 #: Predictions are constant where so many go to one class, and so many more than the labels do.
 _ONE_CLASS, _MORE = 0.95, 0.1
 #: Differences of so few rounding steps of the logits are none.
@@ -38,13 +38,26 @@ def chance_accuracy(subject: Subject) -> Check:
     limit = min(guess + _KNOWS * (1.0 - guess), _TIMES * guess)
     if count == 0 or limit >= 1.0 or limit**count >= _CHANCE:
         return found("chance-accuracy", "not-run", f"{count} images are too few to tell an accuracy from chance")
-    p = float(binomtest(correct, count, limit, alternative="greater").pvalue)
+    p = _reached(correct, count, limit)
     evidence = (
         f"accuracy {100.0 * correct / count:.1f} % on {count} images, where a guess gets {100.0 * guess:.1f} %; if "
         f"{100.0 * limit:.1f} % were all it can do, so many would be right with a probability of {p:.2g}"
     )
     numbers: dict[str, float | None] = {"accuracy": 100.0 * correct / count, "guess": 100.0 * guess, "p": p}
-    return found("chance-accuracy", "passed" if p < _CHANCE else "suspect", evidence, numbers=numbers)
+    outcome: Outcome = "passed" if p < _CHANCE else "inconclusive"
+    if p >= _CHANCE and (_reached(correct, count, guess) >= _GUESSED or _most(correct, count) <= limit):
+        outcome = "suspect"
+    return found("chance-accuracy", outcome, evidence, numbers=numbers)
+
+
+def _reached(correct: int, count: int, chance: float) -> float:
+    """Return how probable so many right answers or more are of one who is right with a probability of `chance`."""
+    return float(binomtest(correct, count, chance, alternative="greater").pvalue)
+
+
+def _most(correct: int, count: int) -> float:
+    """Return the upper end of the one-sided 95 % interval (Clopper and Pearson's) of the probability to be right."""
+    return float(binomtest(correct, count, alternative="less").proportion_ci(0.95).high)
 
 
 def constant_predictions(subject: Subject) -> Check:

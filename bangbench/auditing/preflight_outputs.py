@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bangbench.auditing.probe import ModelError, finite_rows, forward, rounding_step, spread
 from bangbench.auditing.subject import Subject, found
-from bangbench.core.seeds import derive_seed, torch_default_seed, torch_generator
+from bangbench.core.seeds import default_seeds, derive_seed, torch_generator
 from bangbench.nets.classifier import Classifier
 from bangbench.store.audits import Check
 
@@ -137,10 +135,7 @@ def depends_on_history(subject: Subject) -> Check:
 
 def _seeded(subject: Subject, images: Tensor) -> Tensor:
     """Return the logits (N, K) of a forward pass for which all global generators are set to the same state."""
-    seed = derive_seed(subject.seed, "audit", "depends-on-history")
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    with torch_default_seed(seed, images.device):
+    with default_seeds(derive_seed(subject.seed, "audit", "depends-on-history"), images.device):
         return forward(subject.classifier, images, subject.batch_size)
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bangbench.attacks.ball import batched_logits, gradients_and_logits
 from bangbench.auditing.subject import Subject
 from bangbench.core.errors import OutOfMemoryError
-from bangbench.core.seeds import derive_seed, torch_default_seed
+from bangbench.core.seeds import default_seeds, derive_seed
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.gradients import cross_entropy, margin
+from bangbench.nets.predict import left_as_found
 
 
 class ModelError(Exception):
@@ -26,31 +25,10 @@ class ModelError(Exception):
 
 @contextmanager
 def untouched(subject: Subject) -> Iterator[None]:
-    """Put the model's modes and buffers and all global random states back afterwards; torch's is seeded inside."""
-    modes = {module: module.training for module in subject.classifier.modules()}
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in modes
-        for name, buffer in module.named_buffers(recurse=False)
-    ]
-    states = random.getstate(), np.random.get_state()
-    try:
-        with torch_default_seed(derive_seed(subject.seed, "audit", "forward"), subject.pixels.device):
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        _restore(modes, buffers)
-
-
-def _restore(modes: dict[nn.Module, bool], buffers: list[tuple[nn.Module, str, Tensor, Tensor]]) -> None:
-    for module, training in modes.items():
-        module.training = training
-    for module, name, buffer, content in buffers:
-        if not torch.equal(buffer, content):
-            with torch.inference_mode(buffer.is_inference()):
-                buffer.copy_(content)
-        module._buffers[name] = buffer
+    """Put the model's modes and buffers and all global random states back afterwards; these are seeded inside."""
+    seed = derive_seed(subject.seed, "audit", "forward")
+    with left_as_found(subject.classifier), default_seeds(seed, subject.pixels.device):
+        yield
 
 
 def finite_rows(subject: Subject, limit: int | None = None) -> Tensor:

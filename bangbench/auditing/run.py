@@ -27,7 +27,7 @@ from bangbench.core.executor_choice import placed
 from bangbench.core.locks import folder_lock
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
-from bangbench.core.seeds import derive_seed, torch_default_seed
+from bangbench.core.seeds import default_seeds, derive_seed
 from bangbench.core.shares import Share, Work, processes_for, share_out
 from bangbench.core.spec import fingerprint_of
 from bangbench.nets.models import Model
@@ -154,7 +154,7 @@ def _audit_plan(plan: Plan, path: Path, progress: Progress) -> AuditRecord:
 def _subject(plan: Plan, model: Model) -> Subject:
     opened, device = plan.opened, plan.opened.device
     pixels, labels = to_device(opened.data.images, device), to_device(opened.data.labels, device)
-    with torch_default_seed(derive_seed(plan.spec.seed, "audit", "clean"), device):
+    with default_seeds(derive_seed(plan.spec.seed, "audit", "clean"), device):
         return make_subject(model.classifier, pixels, labels, opened.batch_size, plan.spec.seed)
 
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bangbench.core.errors import OutOfMemoryError, UsageError
 
@@ -46,18 +46,46 @@ def exact_arithmetic() -> None:
 
     A user's net may have switched some of it on when it was imported: called again once a net is built.
     """
+    for place, name, exact in _switches():
+        setattr(place, name, exact)
+
+
+@contextmanager
+def exact_arithmetic_inside() -> Iterator[None]:
+    """Compute with `exact_arithmetic` inside the block, and put every switch back after it."""
+    before = [(place, name, getattr(place, name)) for place, name, _ in _switches()]
+    try:
+        exact_arithmetic()
+        yield
+    finally:
+        for place, name, value in before:
+            setattr(place, name, value)
+
+
+def _switches() -> list[tuple[Any, str, object]]:
+    """Return every switch of torch's as its owner, its name, and the value with which arithmetic is exact."""
     import torch
 
     backends = torch.backends
-    backends.cuda.matmul.allow_tf32 = False
-    backends.cudnn.allow_tf32 = False
-    backends.cudnn.deterministic, backends.cudnn.benchmark = True, False
+    older = [(backends.cuda.matmul, "allow_tf32", False), (backends.cudnn, "allow_tf32", False)]
+    repeated = [(backends.cudnn, "deterministic", True), (backends.cudnn, "benchmark", False)]
     # newer versions of torch have a switch for every kind of operation, on processors as well
-    for backend in (backends.cuda, backends.cudnn, getattr(backends, "mkldnn", None)):
-        for kind in ("matmul", "conv", "rnn"):
-            switch = getattr(backend, kind, None)
-            if switch is not None and hasattr(switch, "fp32_precision"):
-                switch.fp32_precision = "ieee"
+    newer = [
+        (switch, "fp32_precision", "ieee")
+        for backend in (backends.cuda, backends.cudnn, getattr(backends, "mkldnn", None))
+        for kind in ("matmul", "conv", "rnn")
+        if hasattr(switch := getattr(backend, kind, None), "fp32_precision")
+    ]
+    return [*(each for each in older if _can_be_read(*each[:2])), *repeated, *newer]
+
+
+def _can_be_read(owner: Any, name: str) -> bool:
+    """Tell whether a switch has a value: torch refuses the older ones to those who have used the newer."""
+    try:
+        getattr(owner, name)
+    except RuntimeError:
+        return False
+    return True
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -25,14 +26,22 @@ def torch_generator(seed: int, *purpose: str | int) -> torch.Generator:
 
 
 @contextmanager
-def torch_default_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's default generators inside the block and restore them after it.
+def default_seeds(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the default generators of torch, Python and NumPy inside the block and restore them after it.
 
-    Layers draw their dropout masks from the default generator and take no other, a user's own layers among them.
+    Layers draw their dropout masks from the default generator and take no other, a user's own layers among them, which
+    may as well draw from Python's or NumPy's.
     """
+    import numpy as np
     import torch
 
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
+    before = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])

@@ -25,7 +25,7 @@ from bangbench.auditing.subject import make_subject
 from bangbench.core.device import cpu_threads, describe_device
 from bangbench.core.errors import UsageError
 from bangbench.core.provenance import collect_provenance
-from bangbench.core.seeds import derive_seed, torch_default_seed
+from bangbench.core.seeds import default_seeds, derive_seed
 from bangbench.core.spec import fingerprint_of, make_settings
 from bangbench.data.dataset import data_info
 from bangbench.interface.describe import HERE, described_by
@@ -228,7 +228,7 @@ def _audited(
 def _examined(subject: Subject, batch: Batch, spec: AuditSpec) -> Examined:
     """Return the model on its images as an audit looks at it."""
     pixels, labels = torch.from_numpy(batch.pixels).to(subject.device), torch.from_numpy(batch.labels)
-    with torch_default_seed(derive_seed(spec.seed, "audit", "clean"), subject.device):
+    with default_seeds(derive_seed(spec.seed, "audit", "clean"), subject.device):
         size = spec.batch_size or batch_size_for(subject.device, batch.pixels[:1].size)
         return make_subject(subject.classifier, pixels, labels.to(subject.device), size, spec.seed)
 

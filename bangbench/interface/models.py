@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,14 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bangbench.core.device import choose_device
+from bangbench.core.device import choose_device, exact_arithmetic_inside
 from bangbench.core.errors import UsageError
+from bangbench.core.seeds import default_seeds
 from bangbench.interface.inputs import Batch
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.identity import behaviour_of
 from bangbench.nets.models import open_model, state_fingerprint
 from bangbench.nets.norms import check_preprocessing, doubtful, twice
 from bangbench.nets.outputs import PLAIN, WRAP, logits_in
+from bangbench.nets.predict import left_as_found
 from bangbench.store.layout import CARD, LOG
 from bangbench.store.records import ModelCard, ModelInfo, Preprocessing, read_record
 
@@ -111,25 +112,16 @@ def borrowed(model: nn.Module | Model, batch: Batch, own: Preprocessing | None, 
     own: how grey levels become its input; None: images in [0, 1]. Raises `UsageError` for what is no model, or takes
     other images, or gives no logits of at least as many classes as there are labels.
     """
-    if isinstance(model, Model | Classifier):
-        if own is not None:
-            raise UsageError("input_scale, mean and std: a model of the bench has its own; leave them out")
-        classifier = model.classifier if isinstance(model, Model) else model
-    elif isinstance(model, nn.Module):
-        check_preprocessing(own or Preprocessing(), batch.pixels.shape[1])
-        classifier = Classifier(_Logits(model), own or Preprocessing())
-    else:
-        raise UsageError(
-            f"model: expected a torch.nn.Module, found {_type(model)}; wrap it in a Module whose forward "
-            "takes images (N, C, H, W)"
-        )
-    net = classifier.net
     with ExitStack() as stack:
-        stack.enter_context(_left_alone(net))
+        # before anything is made: a classifier switches inexact arithmetic off, and tensors have the default type
+        for kept in (exact_arithmetic_inside(), torch.inference_mode(False), _single_precision()):
+            stack.enter_context(kept)
+        classifier = _classifier(model, batch, own)
+        net = classifier.net
+        stack.enter_context(_left_alone(classifier))
         device = next((value.device for value in (*net.parameters(), *net.buffers())), torch.device("cpu"))
-        stack.enter_context(_random_state(device))
-        classifier.eval()
-        for buffer in ("mean", "std"):
+        stack.enter_context(default_seeds(0, device))
+        for buffer in ("mean", "std", "_where"):
             setattr(classifier, buffer, None if (value := getattr(classifier, buffer)) is None else value.to(device))
         classes, output = _probe(classifier, batch, device)
         info = model.info if isinstance(model, Model) else None
@@ -137,6 +129,20 @@ def borrowed(model: nn.Module | Model, batch: Batch, own: Preprocessing | None, 
         taken = None if output == PLAIN else f"the logits are {output}"
         notes = tuple(note for note in (taken, _doubt(own or Preprocessing(), net)) if note is not None)
         yield Subject(known, classifier, info, notes, classes, device)
+
+
+def _classifier(model: object, batch: Batch, own: Preprocessing | None) -> Classifier:
+    if isinstance(model, Model | Classifier):
+        if own is not None:
+            raise UsageError("input_scale, mean and std: a model of the bench has its own; leave them out")
+        return model.classifier if isinstance(model, Model) else model
+    if isinstance(model, nn.Module):
+        check_preprocessing(own or Preprocessing(), batch.pixels.shape[1])
+        return Classifier(_Logits(model), own or Preprocessing())
+    raise UsageError(
+        f"model: expected a torch.nn.Module, found {_type(model)}; wrap it in a Module whose forward "
+        "takes images (N, C, H, W)"
+    )
 
 
 def _doubt(own: Preprocessing, net: nn.Module) -> str | None:
@@ -196,36 +202,36 @@ def _values(given: Any) -> tuple[float, ...] | None:
 
 
 @contextmanager
-def _left_alone(net: nn.Module) -> Iterator[None]:
-    """Freeze a net in eval mode, and put back every module's mode and every parameter's requires_grad and gradient."""
-    modes = [(module, module.training) for module in net.modules()]
-    grads = [(value, value.requires_grad, value.grad) for value in net.parameters()]
-    try:
-        net.eval()
-        for value, _, _ in grads:
-            value.requires_grad_(False)
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for value, requires_grad, grad in grads:
-            value.requires_grad_(requires_grad)
-            value.grad = grad
+def _left_alone(classifier: Classifier) -> Iterator[None]:
+    """Put a net into eval mode and freeze it; put back modes, buffers, and what parameters have of gradients.
+
+    A program that was exported or frozen refuses to be told of modes, and stays in the one that it was made in.
+    """
+    grads = [(value, value.requires_grad, value.grad) for value in classifier.parameters()]
+    with left_as_found(classifier):
+        try:
+            for module in classifier.modules():
+                module.training = False
+            with suppress(NotImplementedError, AttributeError):
+                classifier.net.eval()  # which a net of one's own may do otherwise
+            for value, _, _ in grads:
+                value.requires_grad_(False)
+            yield
+        finally:
+            for value, requires_grad, grad in grads:
+                value.requires_grad_(requires_grad)
+                value.grad = grad
 
 
 @contextmanager
-def _random_state(device: torch.device) -> Iterator[None]:
-    """Put back all random generators that a net may draw from, and the arithmetic that measurements need."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = random.getstate(), np.random.get_state(), matmul.allow_tf32, cudnn.allow_tf32
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        try:
-            matmul.allow_tf32 = cudnn.allow_tf32 = False
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-            matmul.allow_tf32, cudnn.allow_tf32 = before[2:]
+def _single_precision() -> Iterator[None]:
+    """Make float32 the type of new tensors inside the block, whatever it is outside."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _type(value: object) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from bangbench.core.errors import BenchError, UsageError
-from bangbench.core.seeds import derive_seed, torch_default_seed
+from bangbench.core.seeds import default_seeds, derive_seed
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.definition import NetDefinition, SolverSettings
 from bangbench.nets.loaders import load
@@ -72,7 +72,7 @@ def _user_build(name: str) -> Callable[[tuple[int, int, int], int, torch.Generat
     def build(input_shape: tuple[int, int, int], classes: int, generator: torch.Generator) -> nn.Module:
         known = {"input_shape": input_shape, "classes": classes, "num_classes": classes}
         accepted = {key: value for key, value in known.items() if key in inspect.signature(factory).parameters}
-        with torch_default_seed(generator.initial_seed(), torch.device("cpu")):
+        with default_seeds(generator.initial_seed(), torch.device("cpu")):
             net = _call_factory(factory, accepted, name)
         if not isinstance(net, nn.Module):
             raise BenchError(

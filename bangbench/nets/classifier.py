@@ -25,8 +25,9 @@ class Classifier(nn.Module):
     channel, or a whole mean image.
 
     draws: the number of passes that a prediction averages, more than 1 for a net that is random in eval mode. The
-    logits are then log(mean of softmax): whatever asks for logits, votes or gradients in eval mode gets those of the
-    averaged prediction (expectation over transformation, Athalye et al. 2018, section 4).
+    logits are then log(mean of softmax), at the level of the single passes' logits, whose signs some attacks look at:
+    whatever asks for logits, votes or gradients in eval mode gets those of the averaged prediction (expectation over
+    transformation, Athalye et al. 2018, section 4).
     """
 
     mean: Tensor | None
@@ -76,10 +77,12 @@ class Classifier(nn.Module):
         return other
 
     def _averaged(self, images: Tensor) -> Tensor:
-        logarithms = torch.stack([self._logits(images).log_softmax(1) for _ in range(self.draws)])
-        return logarithms.logsumexp(0) - math.log(self.draws)
+        passes = torch.stack([self._logits(images) for _ in range(self.draws)])
+        level = passes.detach().logsumexp(2, keepdim=True).mean(0)
+        return passes.log_softmax(2).logsumexp(0) - math.log(self.draws) + level
 
     def _logits(self, images: Tensor) -> Tensor:
+        single = images.dtype == torch.float32
         if self.channels_last:
             images = _lie_channels_last(images)
         if self.input_scale != 1.0:
@@ -88,10 +91,13 @@ class Classifier(nn.Module):
             images = images - self.mean
         if self.std is not None:
             images = images / self.std
+        if self.input_scale == 1.0 and self.mean is None and self.std is None:
+            images = images.clone()  # a net may change its input in place, and these are the caller's
         output = self.net(images)
         if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] == 1:
             output, self.output = logits_in(output)
-        return output
+        # attacks step in float32; a float64 copy of a net may answer in float32 and is to be seen to
+        return output.float() if single and isinstance(output, Tensor) and output.is_floating_point() else output
 
 
 def _lie_channels_last(images: Tensor) -> Tensor:

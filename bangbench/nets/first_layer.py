@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.grad import conv2d_input
 
 from bangbench.core.compiled import compiled
 
@@ -71,6 +72,9 @@ class _FirstConvolution(torch.autograd.Function):
             return None, None, None, None
         (weight,) = ctx.saved_tensors
         kappa, (count, channels, height, width) = gradients[0], ctx.shape
+        if torch.is_grad_enabled():  # a gradient that is to be differentiated itself
+            images = conv2d_input(ctx.shape, weight, kappa, padding=ctx.padding)  # type: ignore[no-untyped-call]
+            return images, None, None, None
         rows, columns = kappa.shape[2:]
         # (channels * kernel, outputs) times (outputs, N * rows * columns)
         products = weight.flatten(1).t() @ kappa.transpose(0, 1).reshape(weight.shape[0], -1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bangbench.core.seeds import derive_seed, torch_default_seed
+from bangbench.core.seeds import default_seeds, derive_seed
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.references import PROGRAMS, loader_of
 from bangbench.nets.registry import NETS
@@ -55,7 +55,7 @@ def behaviour_of(classifier: Classifier, input_shape: tuple[int, int, int]) -> s
     images = torch.nn.functional.interpolate(coarse, size=input_shape[1:], mode="bilinear")
     images[1::2] = (images[1::2] + torch.rand(images[1::2].shape, generator=generator, dtype=torch.float64)) / 2.0
     images = (255.0 * images).round().float()
-    with torch_default_seed(derive_seed(0, "behaviour"), device):
+    with default_seeds(derive_seed(0, "behaviour"), device):
         logits = _precise_logits(classifier, images.to(device))
         if not torch.equal(logits, _precise_logits(classifier, images.to(device))):
             return "random"

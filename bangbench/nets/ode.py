@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bangbench.core.errors import BenchError
-from bangbench.core.seeds import torch_default_seed
+from bangbench.core.seeds import default_seeds
 from bangbench.nets.definition import NetDefinition, SolverSettings
 from bangbench.store.records import Preprocessing
 
@@ -115,13 +115,13 @@ def around(block: nn.Module, shape: tuple[int, int, int], classes: int) -> nn.Se
 
 def build_odenet(shape: tuple[int, int, int], classes: int, generator: torch.Generator) -> nn.Sequential:
     """Return an ODENet for images (C, H, W)."""
-    with torch_default_seed(generator.initial_seed(), torch.device("cpu")):
+    with default_seeds(generator.initial_seed(), torch.device("cpu")):
         return around(OdeBlock(Dynamics(timed=True)), shape, classes)
 
 
 def build_control(shape: tuple[int, int, int], classes: int, generator: torch.Generator) -> nn.Sequential:
     """Return the net with a residual block in place of the ODE."""
-    with torch_default_seed(generator.initial_seed(), torch.device("cpu")):
+    with default_seeds(generator.initial_seed(), torch.device("cpu")):
         return around(ResidualBlock(), shape, classes)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from bangbench.nets.classifier import Classifier
 
@@ -41,11 +41,42 @@ def predict(classifier: Classifier, images: Tensor, batch_size: int | None = Non
     return logits_of(classifier, images, batch_size).argmax(1)
 
 
+def answered(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return where the label (N,) has the largest of the logits (N, K); NaN is no answer at all."""
+    return (logits.argmax(1) == labels) & ~logits.isnan().any(1)
+
+
+def misclassified(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return where another class than the label (N,) has the largest of the logits (N, K); NaN is no answer at all."""
+    return (logits.argmax(1) != labels) & ~logits.isnan().any(1)
+
+
 def accuracy_percent(classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int | None = None) -> float:
     """Return the percentage of images (N, C, H, W) classified as `labels` (N,), the classifier in eval mode."""
     with evaluated(classifier):
         correct = int((predict(classifier, images, batch_size) == labels).sum())
     return 100.0 * correct / len(labels)
+
+
+@contextmanager
+def left_as_found(net: nn.Module) -> Iterator[None]:
+    """Put the mode and the buffers of every module back after the block; a frozen program has no mode."""
+    modes = {module: module.training for module in net.modules() if hasattr(module, "training")}
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in net.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        for module, name, buffer, content in buffers:
+            if not torch.equal(buffer, content):
+                with torch.inference_mode(buffer.is_inference()):
+                    buffer.copy_(content)
+            module._buffers[name] = buffer
 
 
 @contextmanager

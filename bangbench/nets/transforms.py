@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bangbench.core.registry import load_object
-from bangbench.core.seeds import derive_seed, torch_default_seed, torch_generator
+from bangbench.core.seeds import default_seeds, derive_seed, torch_generator
 from bangbench.store.records import ModelInfo
 
 #: Methods lie above nets; they are loaded only for a model whose card says that its method changed the net.
@@ -36,7 +36,7 @@ def transformed(
     Layers that draw initial weights from torch's default generator do so from a seeded one here.
     """
     generator = torch_generator(seed or 0, "transform")
-    with torch_default_seed(derive_seed(seed or 0, "transform", "layers"), torch.device("cpu")):
+    with default_seeds(derive_seed(seed or 0, "transform", "layers"), torch.device("cpu")):
         return method.transform(net, shape, classes, generator)
 
 

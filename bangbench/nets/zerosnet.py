@@ -13,7 +13,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from bangbench.core.seeds import torch_default_seed
+from bangbench.core.seeds import default_seeds
 from bangbench.nets.definition import NetDefinition, SolverSettings
 from bangbench.nets.ode import CHANNELS, head, norm, stem
 from bangbench.store.records import Preprocessing
@@ -48,7 +48,7 @@ def _block() -> nn.Sequential:
 
 def build_zerosnet(shape: tuple[int, int, int], classes: int, generator: torch.Generator) -> nn.Sequential:
     """Return a zero-stable net for images (C, H, W)."""
-    with torch_default_seed(generator.initial_seed(), torch.device("cpu")):
+    with default_seeds(generator.initial_seed(), torch.device("cpu")):
         features = Multistep([_block() for _ in range(_BLOCKS)])
         last = OrderedDict[str, nn.Module](norm3=norm(), relu3=nn.ReLU())
         return nn.Sequential(OrderedDict(**stem(shape), multistep=features, **last, **head(classes)))

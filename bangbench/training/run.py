@@ -14,7 +14,7 @@ from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.locks import folder_lock
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
-from bangbench.core.seeds import derive_seed, torch_default_seed
+from bangbench.core.seeds import default_seeds, derive_seed
 from bangbench.core.spec import Overwrite, fingerprint_of
 from bangbench.data.dataset import Dataset, data_info
 from bangbench.data.sources import open_source
@@ -82,7 +82,7 @@ def train(spec: TrainSpec, progress: Progress = SILENT) -> ModelCard:
         if finished is not None:
             return finished
         check_writable(folder)
-        with cpu_threads(spec.threads), torch_default_seed(derive_seed(spec.seed, "layers"), device):
+        with cpu_threads(spec.threads), default_seeds(derive_seed(spec.seed, "layers"), device):
             return _train_plan(plan, folder, device, progress)
 
 

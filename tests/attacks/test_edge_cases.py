@@ -165,3 +165,28 @@ def test_images_without_any_moving_pixel_end_the_search_at_once(tools, two_class
     assert not flips.found.any()
     assert flips.forwards == len(pixels)
     assert flips.adversarial.numpy().tolist() == case.images.tolist()
+
+
+class NaNAway(nn.Module):
+    """A linear net of 4 classes that answers with NaN wherever the image is no longer the grey one it knows."""
+
+    def forward(self, images):
+        away = ((images.flatten(1) - 100 / 255).abs().amax(1) > 20 / 255)[:, None]
+        logits = torch.stack([images.flatten(1)[:, place] for place in range(4)], 1) + torch.tensor([0, 0.5, 0, 0])
+        return torch.where(away, torch.nan, logits)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "pgd", "square"])
+def test_no_answer_is_no_success(name, tools):
+    images = np.full((3, 1, 6, 6), 100, dtype=np.uint8)
+    budgets = () if name in NAMES else (200,)
+    target = Target(tools.wrap(NaNAway(), 255.0), make_attack(name), name, 8, None, budgets=budgets)
+    columns = attack_chunk(target, images, np.ones(3, dtype=np.int64), 0)
+    assert columns["attacked"].all()
+    assert not columns["flipped"].any()
+
+
+def test_an_image_without_an_answer_is_not_correct(tools):
+    images = np.full((3, 1, 6, 6), 200, dtype=np.uint8)  # for which all logits are NaN, of which torch takes the first
+    target = Target(tools.wrap(NaNAway(), 255.0), make_attack("fgs"), "fgs", 8, None)
+    assert not attack_chunk(target, images, np.zeros(3, dtype=np.int64), 0)["attacked"].any()

@@ -90,7 +90,7 @@ def flags(count: int, rows: Iterable[int]) -> Flags:
 def line(linf: Iterable[float], blank: int = 0) -> LineRun:
     """Return an attack along a line that flips images at these distances; infinite: not at all."""
     distances = np.array(list(linf), dtype=np.float64)
-    return LineRun(np.isfinite(distances), distances, blank, len(distances))
+    return LineRun(np.isfinite(distances), distances, flags(len(distances), []), blank, len(distances))
 
 
 def line_at(distance: float, flipped: int, count: int, blank: int = 0) -> LineRun:

@@ -394,3 +394,11 @@ def test_a_model_that_is_never_right_raises_nothing():
     checks = consistency(empty, evidence_of({}, {}, (5, 10), **more))
     assert {check.outcome for check in checks} <= {"not-run", "passed"}
     assert np.array([check.count or 0 for check in checks]).sum() == 0
+
+
+def test_two_more_images_are_no_alarm_about_convergence_however_few_there_are():
+    found = [
+        judge(count=40, more={"doubled": {10: torch.arange(more)}, "surviving": {10: 20}})["not-converged"].outcome
+        for more in (2, 3)
+    ]
+    assert found == ["note", "suspect"]

@@ -17,8 +17,11 @@ from bangbench.attacks.line import LineAttack, usable_direction
 from bangbench.attacks.registry import ATTACKS
 from bangbench.attacks.square import Square
 from bangbench.auditing import battery as battery_module
+from bangbench.auditing import masking as masking_module
 from bangbench.auditing.battery import Orders, run_battery
 from bangbench.auditing.examine import examine
+from bangbench.auditing.hygiene import hygiene
+from bangbench.auditing.masking import line_run
 from bangbench.auditing.run import audit
 from bangbench.auditing.spec import AuditSpec
 from bangbench.auditing.subject import make_subject
@@ -70,6 +73,29 @@ class Brightens(LineAttack):
 
     def direction(self, classifier, images, labels):
         return usable_direction(torch.ones_like(images), torch.ones_like(images))
+
+
+class Claims(Brightens):
+    """Claims every image, and moves none by more than a grey level."""
+
+    def along(self, classifier, images, labels, direction, batch_size=None):
+        flips = super().along(classifier, images, labels, direction, batch_size)
+        everything = torch.ones_like(flips.found)
+        return flips._replace(adversarial=(images + 1).clamp(0, 255).to(torch.uint8), found=everything)
+
+
+def test_an_attack_along_a_line_is_not_taken_at_its_word(monkeypatch, images):
+    subject = subject_on(images)
+    with monkeypatch.context() as patch:
+        patch.setattr(masking_module, "make_attack", lambda name: Claims())
+        run = line_run(subject, "brightens")
+    honest = line_run(subject, "fgs")
+    assert (run.flipped.sum(), run.lost.sum()) == (0, subject.correct)
+    assert np.isinf(run.linf).all()
+    check = next(check for check in hygiene(subject, {"theirs": run}, {}, None) if check.code == "success-lost")
+    assert (check.outcome, check.claims, check.count) == ("suspect", ("theirs",), subject.correct)
+    assert honest.flipped.any()
+    assert not honest.lost.any()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bangbench.auditing.claims import all_claims, ball_attacks
+from bangbench.auditing.claims import all_claims, ball_attacks, line_attacks
 from bangbench.auditing.hygiene import hygiene
 from bangbench.auditing.reasons import REASONS
 from bangbench.training.methods.base import Regular, attacks_shown
@@ -25,8 +25,8 @@ ball, by_code, classifier_of, counted, duels, flags, subject_of = (
 PixelLogits, Then = SCENES["PixelLogits"], SCENES["Then"]
 
 
-def judge(subject: Any, battery: Any = None, method: str | None = None) -> Any:
-    return by_code(hygiene(subject, battery or {}, method))
+def judge(subject: Any, battery: Any = None, method: str | None = None, lines: Any = None) -> Any:
+    return by_code(hygiene(subject, lines or {}, battery or {}, method))
 
 
 def test_a_clean_evaluation_passes_in_the_order_of_the_reasons(digits):
@@ -53,7 +53,7 @@ def test_a_success_that_is_none_is_told_with_attack_and_image():
     assert check.claims == ("square",)
     assert check.evidence == "Square: 2 successes that are none when the stored image is read back."
     kept = judge(subject, {("pgd", 5): ball(flags(4, [0]))})["success-lost"]
-    assert (kept.outcome, kept.claims, kept.count) == ("passed", ball_attacks(), 0)
+    assert (kept.outcome, kept.claims, kept.count) == ("passed", (*line_attacks(), *ball_attacks()), 0)
 
 
 def test_an_image_outside_its_budget_is_told_with_attack_and_image():

@@ -265,3 +265,19 @@ def test_batches_that_differ_by_rounding_alone_are_counted_and_the_gradients_che
     assert "rounding, in the last digits of 60 of 60 images" in batch.evidence
     assert {checks[code].outcome for code in ("wrong-gradient", "shattered-gradient", "rough-loss")} == {"passed"}
     assert batch_dependent(tools.subject(nets.linear)).numbers["moved"] == 0.0
+
+
+def half_right(tools: Any, right: int, count: int) -> Any:
+    """Return the check of a net of two classes that gets so many of `count` images right."""
+    labels = torch.arange(count) % 2
+    shown = torch.where(torch.arange(count) < right, labels, 1 - labels)
+    images = (200 * torch.nn.functional.one_hot(shown, 2)).to(torch.uint8).view(count, 1, 1, 2)
+    return chance_accuracy(tools.subject(nn.Flatten(), images=images, labels=labels))
+
+
+def test_few_images_that_a_guess_hardly_explains_are_inconclusive(tools: Any) -> None:
+    outcomes = [half_right(tools, right, 30).outcome for right in (15, 19, 20, 23, 24)]
+    # a guess gets 19 or more of 30 right with 10 %, 20 with 4.9 %; 55 % gets 23 or more with 1.1 %, 24 with 0.4 %
+    assert outcomes == ["suspect", "suspect", "inconclusive", "inconclusive", "passed"]
+    # of many images a guess is told apart from an accuracy that is just as poor
+    assert half_right(tools, 525, 1000).outcome == "suspect"

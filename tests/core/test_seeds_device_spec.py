@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from bangbench.attacks.spec import AttackSpec
 from bangbench.core.device import available_cores, choose_device, cpu_threads, describe_device
 from bangbench.core.errors import OutOfMemoryError, UsageError
-from bangbench.core.seeds import derive_seed, torch_default_seed, torch_generator
+from bangbench.core.seeds import default_seeds, derive_seed, torch_generator
 from bangbench.core.spec import Spec, fingerprint_of
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.predict import batch_size_for
@@ -47,7 +47,7 @@ def test_the_default_generator_is_seeded_inside_the_block_and_restored_after_it(
     before = torch.get_rng_state()
     draws = []
     for _ in range(2):
-        with torch_default_seed(5, torch.device("cpu")):
+        with default_seeds(5, torch.device("cpu")):
             draws.append(torch.rand(4))
     assert torch.equal(draws[0], draws[1])
     assert torch.equal(before, torch.get_rng_state())
@@ -55,7 +55,7 @@ def test_the_default_generator_is_seeded_inside_the_block_and_restored_after_it(
 
 def test_the_default_generator_is_restored_after_an_error() -> None:
     before = torch.get_rng_state()
-    with pytest.raises(KeyboardInterrupt), torch_default_seed(5, torch.device("cpu")):
+    with pytest.raises(KeyboardInterrupt), default_seeds(5, torch.device("cpu")):
         torch.rand(4)
         raise KeyboardInterrupt
     assert torch.equal(before, torch.get_rng_state())

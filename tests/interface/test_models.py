@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import warnings
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +14,10 @@ from torch import nn
 
 import bangbench as bb
 from bangbench.core.errors import UsageError
+from bangbench.interface.inputs import read_batch
+from bangbench.interface.models import borrowed
 from bangbench.store.audits import VERDICTS
+from bangbench.store.records import Preprocessing
 
 QUICK = {"budget": "8/255", "strength": "quick", "progress": False}
 
@@ -151,3 +156,85 @@ def test_a_model_that_gets_next_to_nothing_right_is_asked_about_its_images(stead
     assert not any("otherwise" in note for note in bb.audit(steady, images[:10], labels[:10], **QUICK).notes)
     found = bb.audit(steady, images[:10], (labels[:10] + 1) % 10, **QUICK)
     assert any("the model takes its images otherwise; see mean=, std=" in note for note in found.notes)
+
+
+class Counting(nn.Module):
+    """Counts its calls in a buffer, and draws noise from NumPy's generator."""
+
+    def __init__(self, net: nn.Module, noise: float = 0.0) -> None:
+        super().__init__()
+        self.net, self.noise = net, noise
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, images):
+        self.calls += 1
+        drawn = torch.from_numpy(np.random.normal(0.0, 1.0, tuple(images.shape))).to(images)
+        return self.net(images + self.noise * drawn)
+
+
+def switches():
+    cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
+    return cuda.matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
+
+
+@contextmanager
+def set_otherwise():
+    """Set what a user may have set, and put it back."""
+    cuda, cudnn, before = torch.backends.cuda, torch.backends.cudnn, switches()
+    cuda.matmul.allow_tf32 = cudnn.allow_tf32 = cudnn.benchmark = True
+    cudnn.deterministic = False
+    try:
+        yield
+    finally:
+        cuda.matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
+
+
+def test_buffers_and_the_arithmetic_are_left_as_they_were(model, images, labels):
+    net = Counting(model)
+    with set_otherwise():
+        before = switches()
+        bb.attack(net, images, labels, "fgs", progress=False)
+        assert switches() == before == (True, True, True, False)
+    assert net.calls == 0
+
+
+def test_a_net_that_draws_from_numpy_is_seeded(model, images, labels):
+    found = []
+    for state in (1, 2):
+        np.random.seed(state)
+        found.append(bb.attack(Counting(model, 0.05), images, labels, "uniform-noise", budget="0.1", progress=False))
+    assert torch.equal(torch.as_tensor(found[0].adversarial), torch.as_tensor(found[1].adversarial))
+
+
+@contextmanager
+def double_by_default():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("around", [double_by_default, torch.inference_mode], ids=["float64", "inference"])
+@pytest.mark.parametrize("attack", ["fgs", "pgd", "apgd", "square"])
+def test_what_holds_around_a_call_does_not_reach_into_it(model, images, labels, around, attack):
+    options = {} if attack == "fgs" else {"budget": "8/255"}
+    expected = bb.attack(model, images, labels, attack, progress=False, **options)
+    with around():
+        found = bb.attack(model, images, labels, attack, progress=False, **options)
+    np.testing.assert_array_equal(found.success, expected.success)
+
+
+def test_a_frozen_program_has_no_mode_and_is_attacked_all_the_same(model, images, labels):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript by torch
+        frozen = torch.jit.freeze(torch.jit.trace(model.eval(), images[:8]))
+    expected = bb.attack(model, images, labels, "fgs", progress=False)
+    np.testing.assert_array_equal(bb.attack(frozen, images, labels, "fgs", progress=False).success, expected.success)
+
+
+def test_images_are_sent_where_the_net_is(model, images, labels):
+    with borrowed(
+        model.to("meta"), read_batch(images, labels), Preprocessing(mean=(0.5,), std=(0.5,)), None
+    ) as subject:
+        assert subject.device.type == subject.classifier.device.type == subject.classifier.mean.device.type == "meta"

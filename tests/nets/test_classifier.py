@@ -173,3 +173,40 @@ def test_in_training_a_batch_is_what_it_is():
     for count in (1, 7, 8):
         assert len(classifier.train()(levels(count))) == count
     assert sizes == [1, 7, 8]
+
+
+class InPlace(nn.Module):
+    """Normalises its input in place, as many a script does."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        images -= 3.0
+        return images.flatten(1)[:, :4]
+
+
+def test_a_net_that_changes_its_input_does_not_change_the_caller_s_images():
+    images = levels(count=BATCH_MULTIPLE)
+    logits = Classifier(InPlace(), Preprocessing(input_scale=1.0)).eval()(images)
+    assert torch.equal(images, levels(count=BATCH_MULTIPLE))
+    assert torch.equal(logits, images.flatten(1)[:, :4] - 3.0)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+def test_logits_of_float32_images_are_float32(kind: torch.dtype):
+    class Other(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.flatten(1)[:, :4].to(kind)
+
+    classifier = Classifier(Other(), Preprocessing()).eval()
+    assert classifier(levels()).dtype == torch.float32
+    assert classifier(levels().double()).dtype == kind
+
+
+def test_averaged_logits_lie_where_those_of_the_single_passes_do():
+    class Shifted(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.flatten(1)[:, :4] + 0.1 * torch.randn(len(images), 4) + 30.0
+
+    classifier = Classifier(Shifted(), Preprocessing(), draws=8).eval()
+    single = classifier.with_draws(1)(levels())
+    assert torch.allclose(classifier(levels()), single, atol=0.6)
+    assert bool((single > 29.0).all())

@@ -111,3 +111,16 @@ def test_a_layer_that_a_method_has_changed_is_left_alone():
     with quick_image_gradients(classifier.net, images_of()):
         assert "forward" in classifier.net[0].__dict__
     assert "forward" not in classifier.net[0].__dict__
+
+
+def test_a_gradient_that_is_differentiated_itself_is_left_to_autograd():
+    layer = nn.Conv2d(1, 6, 5, padding=2).requires_grad_(False)
+    net = nn.Sequential(layer)
+
+    def curvature(quick):
+        images = (images_of() / 255).requires_grad_()
+        with quick_image_gradients(net, images) if quick else torch.enable_grad():
+            slope = torch.autograd.grad(net(images).pow(3).sum(), images, create_graph=True)[0]
+            return torch.autograd.grad(slope.pow(2).sum(), images)[0]
+
+    torch.testing.assert_close(curvature(True), curvature(False))

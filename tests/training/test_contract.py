@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from bangbench.attacks.base import Means, checked, make_attack
 from bangbench.core.errors import BenchError
-from bangbench.core.seeds import torch_default_seed
+from bangbench.core.seeds import default_seeds
 from bangbench.data.digits import Digits
 from bangbench.nets.definition import NetDefinition, SolverSettings
 from bangbench.nets.models import open_model
@@ -94,7 +94,7 @@ def small_net(shape, classes: int, generator: torch.Generator) -> nn.Sequential:
     """Return a net of two convolutions and two linear layers, LeNet but for its size."""
     channels, height, width = shape
     features = 8 * ((height - 4) // 3 // 4) * ((width - 4) // 3 // 4)
-    with torch_default_seed(generator.initial_seed(), CPU):
+    with default_seeds(generator.initial_seed(), CPU):
         return nn.Sequential(
             OrderedDict(
                 conv1=nn.Conv2d(channels, 4, 5, stride=3),
@@ -130,7 +130,7 @@ def options_of(name: str) -> tuple[str, ...]:
 
 
 def seeded_logits(classifier, images: Tensor) -> Tensor:
-    with torch_default_seed(3, CPU):
+    with default_seeds(3, CPU):
         return logits_of(classifier, images)
 
 
@@ -183,7 +183,7 @@ def test_a_method_that_uses_every_hook(theirs, spec_of, tmp_path):
     assert opened.draws == 5
     images = torch.from_numpy(Digits(Path()).load("test").images[:8]).float()
     one = opened.with_draws(1)
-    with torch_default_seed(3, CPU):
+    with default_seeds(3, CPU):
         passes = torch.stack([logits_of(one, images).softmax(1) for _ in range(5)])
     assert not torch.equal(passes[0], passes[1])
     torch.testing.assert_close(seeded_logits(opened, images).exp(), passes.mean(0))
@@ -206,10 +206,10 @@ def test_gradients_of_a_random_net_are_those_of_the_averaged_prediction(theirs, 
     classifier = open_model("T", tmp_path, CPU).classifier
     data = Digits(Path()).load("test")
     images, labels = torch.from_numpy(data.images[:8]).float().requires_grad_(), torch.from_numpy(data.labels[:8])
-    with torch_default_seed(3, CPU):
+    with default_seeds(3, CPU):
         (given,) = torch.autograd.grad(cross_entropy(classifier(images), labels), images)
     one = classifier.with_draws(1)
-    with torch_default_seed(3, CPU):
+    with default_seeds(3, CPU):
         chances = torch.stack([one(images).softmax(1) for _ in range(5)]).mean(0)
     (by_hand,) = torch.autograd.grad(-chances.gather(1, labels[:, None]).log().mean(), images)
     torch.testing.assert_close(given, by_hand, rtol=1e-4, atol=1e-8)
