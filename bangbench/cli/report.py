@@ -8,7 +8,7 @@ import typer
 
 from bangbench.cli.options import command
 from bangbench.cli.output import Output, complain
-from bangbench.reporting.spec import ReportSpec
+from bangbench.reporting import ReportSpec
 
 if TYPE_CHECKING:
     from bangbench.reporting.run import ReportResult

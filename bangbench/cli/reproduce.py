@@ -13,7 +13,7 @@ from bangbench.cli.options import command
 from bangbench.cli.output import Output
 from bangbench.cli.report import show_report
 from bangbench.recipes.spec import ReproduceSpec
-from bangbench.reporting.spec import ReportSpec
+from bangbench.reporting import ReportSpec
 
 if TYPE_CHECKING:
     from rich.table import Table

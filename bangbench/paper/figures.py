@@ -1,4 +1,4 @@
-"""The paper's figures 2 to 5: BANG's beta and epsilon, and Gaussian noise over the course of training."""
+"""The paper's figures 2 to 5: beta and epsilon, noise over the course of training; every seed beside its numbers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bangbench.core.statistics import Numbers, wilson_interval
-from bangbench.paper.published import figure_of, published_label
-from bangbench.reporting.collect import FoundNoise
-from bangbench.reporting.experiments import Experiment, ModelResults, noise_title, short_name
+from bangbench.core.statistics import Numbers, prediction_interval, wilson_interval
+from bangbench.paper.claims import trainings
+from bangbench.paper.published import PublishedRow, figure_of, is_published_data, published_label
+from bangbench.reporting.collect import FoundNoise, short_name
+from bangbench.reporting.experiments import Experiment, ModelResults
 from bangbench.reporting.figure import COLUMN, DIVERGING, PAGE, SEQUENTIAL, Figure
-from bangbench.reporting.noise import (
-    evolutions_to_draw,
-    noise_counts,
-    noise_definition,
-    noise_in_words,
-    noise_verdicts,
-)
+from bangbench.reporting.frames import measured
+from bangbench.reporting.noise import evolutions_to_draw, noise_counts, noise_definition, noise_in_words, noise_verdicts
+from bangbench.reporting.seeds import Strip, Strips, strips_in_words
 from bangbench.reporting.table import SIGMA, number, verdicts_in_words
 
 if TYPE_CHECKING:
@@ -65,7 +62,7 @@ def _surfaces(experiment: Experiment, found: FoundNoise) -> Figure:
     return Figure(
         name=f"{found.name.replace('/', '-')}-noise",
         section="noise",
-        title=f"Gaussian noise during training: {noise_title(found)}",
+        title=f"Gaussian noise during training: {found.title}",
         caption=(
             f"{noise_definition(found)} over the iterations of training and {SIGMA}: {names[0]}, {names[1]}, and "
             f"{names[0]} minus {names[1]} in percentage points, above 0 where {names[1]} is flipped less. "
@@ -143,20 +140,22 @@ class Quantity(NamedTuple):
 _Value = Callable[[ModelResults], float | None]
 
 
-def _rate(model: ModelResults) -> float | None:
-    summary = model.summary("fgs")
-    return None if summary is None else summary.rate
+def _of(attack: str, field: str) -> _Value:
+    return lambda model: measured(model, attack).get(field)
 
 
-def _score(model: ModelResults) -> float | None:
-    summary = model.summary("hc1")
-    return None if summary is None else summary.pass_paper.mean
-
-
-_QUANTITIES: tuple[tuple[str, str, int, _Value], ...] = (
-    ("accuracy", "accuracy (%)", 2, lambda model: model.accuracy),
-    ("FGS rate", "FGS rate (%)", 2, _rate),
-    ("HC1 PASS", "HC1 PASS (mean)", 3, _score),
+_ACCURACY: _Value = lambda model: model.accuracy  # noqa: E731
+_QUANTITIES = (
+    ("accuracy", "accuracy (%)", 2, _ACCURACY),
+    ("FGS rate", "FGS rate (%)", 2, _of("fgs", "rate_percent")),
+    ("HC1 PASS", "HC1 PASS (mean)", 3, _of("hc1", "pass_paper_mean")),
+)
+_Paper = Callable[[PublishedRow], float]
+_DIFFERENCES: tuple[tuple[str, int, _Value, _Paper], ...] = (
+    ("accuracy (points)", 2, _ACCURACY, lambda row: row.accuracy),
+    ("FGS rate (points)", 2, _of("fgs", "rate_percent"), lambda row: row.fgs.rate),
+    ("HC1 rate (points)", 2, _of("hc1", "rate_percent"), lambda row: row.hc1.rate),
+    ("HC1 PASS", 4, _of("hc1", "pass_paper_mean"), lambda row: row.hc1.pass_paper[0]),
 )
 
 
@@ -282,3 +281,34 @@ def draw_settings(quantities: Sequence[Quantity]) -> Drawing:
         axes.margins(0.2)
     row[0].set_ylabel("ε")
     return drawing
+
+
+def seed_figures(experiment: Experiment) -> Iterator[Figure]:
+    """Yield every seed of every published row beside the published numbers, where some row has several."""
+    listed = [each for each in trainings(experiment) if is_published_data(experiment.data, each[1].dataset)]
+    if max((len(models) for models, _ in listed), default=0) < 2:
+        return
+    strips = []
+    for title, _, ours, published in _DIFFERENCES:
+        values = tuple(
+            tuple(value - published(reference.row) for model in models if (value := ours(model)) is not None)
+            for models, reference in listed
+        )
+        strips.append(Strip(title, values, tuple(prediction_interval(np.array(each)) for each in values)))
+    places = [decimals for _, decimals, *_ in _DIFFERENCES]
+    labels = tuple(f"{reference.row.id} (n = {len(models)})" for models, reference in listed)
+    yield Figure(
+        name=f"{experiment.name}-seeds",
+        section="claims",
+        title="Every seed beside the published numbers",
+        caption=(
+            f"Measured minus published, each training on {experiment.data.name} ({experiment.data.images:,} test "
+            "images) as a point; n: seeds. Grey bars: the 95 % prediction interval of one more training, where there "
+            "are several; they may leave the figure, and with two seeds nearly all do. A published number (the line at "
+            "0) within its bar could be one more seed. Rows that are trained alike, as the regular ones, share their "
+            "seeds. PASS: pass_paper."
+        ),
+        alternative=f"Points around a line at 0, the published number. {strips_in_words(labels, strips, places)}",
+        content=Strips(labels, tuple(strips), "measured minus published", differences=True),
+        draw="bangbench.reporting.seeds:draw_strips",
+    )

@@ -10,8 +10,8 @@ import numpy as np
 
 from bangbench.core.statistics import rank_correlation
 from bangbench.paper.published import RowReference, published_label, published_settings
-from bangbench.reporting.collect import FoundGrid
-from bangbench.reporting.experiments import Experiment, short_name
+from bangbench.reporting.collect import FoundGrid, short_name
+from bangbench.reporting.experiments import Experiment
 from bangbench.reporting.frames import Frames, Values
 from bangbench.reporting.table import KIND, LABEL, SIGMA, Table, interval_text, make_table, number, real, whole, words
 from bangbench.store.cells import CellRecord

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bangbench.core.statistics import t_interval
-from bangbench.paper.published import PublishedAttack, RowReference, published, published_label, published_row
+from bangbench.paper.published import RowReference, published, published_label, published_row
 from bangbench.reporting.attack_tables import rate_show
 from bangbench.reporting.experiments import UNMASKED, Experiment, ModelResults
-from bangbench.reporting.frames import Frames, Values, attack_values, claim_values
+from bangbench.reporting.frames import Frames, Values, claim_values, measured
 from bangbench.reporting.seeds import independent, recipes
 from bangbench.reporting.table import (
     KIND,
@@ -22,8 +22,8 @@ from bangbench.reporting.table import (
     if_doubted,
     make_table,
     real,
+    shown,
     spread,
-    value_and_interval,
     words,
 )
 from bangbench.store.audits import PREDICTIONS
@@ -52,12 +52,12 @@ def paper_table(experiment: Experiment, frames: Frames) -> Table | None:
         rows += _mean(experiment, models)
         if reference is not None:
             rows.append(_published(experiment, models[0], reference))
-    seeds = any(row["source"] == "seeds" for row in rows)
+    seeds, show = any(row["source"] == "seeds" for row in rows), rate_show(experiment)
     columns = [
         _with_seeds(column, places, seeds)
         for attack in ATTACKS
         for places, column in (
-            (2, _rate(experiment, attack)),
+            (2, Column(f"{attack.upper()} rate (%)", (f"{attack}_rate_percent", f"{attack}_audit_verdict"), show)),
             (4, spread(f"{attack.upper()} PASS", f"{attack}_pass_paper", 4)),
             (2, spread(f"{attack.upper()} L∞", f"{attack}_linf", 2, "_grey_levels")),
         )
@@ -82,20 +82,19 @@ def paper_table(experiment: Experiment, frames: Frames) -> Table | None:
             f"the authors' code; PASS by its written definition stands in {experiment.name}-bench.",
             *_published_notes(experiment, pairs),
             *([_SEEDS_NOTE] if seeds else []),
-            *_unmasked_note(rows),
+            *([_UNMASKED_NOTE] if any(row[KIND] == "unmasked" for row in rows) else []),
             *audit_notes(experiment, (PREDICTIONS, *ATTACKS)),
         ),
     )
 
 
-def _rate(experiment: Experiment, attack: str) -> Column:
-    fields = f"{attack}_rate_percent", f"{attack}_audit_verdict"
-    return Column(f"{attack.upper()} rate (%)", fields, rate_show(experiment))
-
-
 _SEEDS_NOTE = (
     "Mean of n seeds: over trainings that differ in nothing but the seed, with the mean's 95 % t interval in brackets, "
     "which is left out where all give the same number."
+)
+_UNMASKED_NOTE = (
+    "Unmasked: the same attack where nothing holds it back, in place of the masked rate above it; without PASS where "
+    "it is from the audit, which looks at fewer images."
 )
 
 
@@ -130,8 +129,7 @@ def _with_seeds(column: Column, places: int, seeds: bool) -> Column:
         return column
 
     def show(cell: Cell) -> str:
-        shown = (cell[0], *cell[-2:])
-        return column.show(cell[:-2]) if cell[-1] is None else value_and_interval(places)(shown)
+        return column.show(cell[:-2]) if cell[-1] is None else shown(places, " [{}, {}]")((cell[0], *cell[-2:]))
 
     return column._replace(fields=(*column.fields, *_ends(column.fields[0])), show=show)
 
@@ -141,14 +139,6 @@ def _ends(field: str) -> tuple[str, str]:
     unit = next((unit for unit in ("_percent", "_grey_levels") if field.endswith(unit)), "")
     stem = field.removesuffix(unit)
     return f"{stem}_low{unit}", f"{stem}_high{unit}"
-
-
-def _unmasked_note(rows: Sequence[Values]) -> list[str]:
-    told = (
-        "Unmasked: the same attack where nothing holds it back, in place of the masked rate above it; without PASS "
-        "where it is from the audit, which looks at fewer images."
-    )
-    return [told] if any(row[KIND] == "unmasked" for row in rows) else []
 
 
 def _row(experiment: Experiment, model: ModelResults, source: str, **values: object) -> Values:
@@ -166,13 +156,8 @@ def _measured(experiment: Experiment, model: ModelResults) -> Values:
     values: Values = {name: model.model.method_number(name) for name in ("beta", "epsilon")}
     values |= {"accuracy_percent": model.accuracy, "predictions_audit_verdict": model.verdict(PREDICTIONS)}
     for attack in ATTACKS:
-        if attack in model.attacks:
-            values |= _of_attack(attack, _values(model, attack))
+        values |= _of_attack(attack, measured(model, attack))
     return _row(experiment, model, "measured", **values)
-
-
-def _values(model: ModelResults, attack: str) -> Values:
-    return attack_values(model.attacks[attack].summary) | {"audit_verdict": model.verdict(attack)}
 
 
 def _unmasked(experiment: Experiment, model: ModelResults) -> list[Values]:
@@ -181,34 +166,23 @@ def _unmasked(experiment: Experiment, model: ModelResults) -> list[Values]:
     The numbers of the twin are those measured, or else the audit's, which have no PASS.
     """
     values: Values = {}
-    masked = [attack for attack in ATTACKS if model.is_masked(attack) and attack in model.attacks]
-    for attack in ATTACKS:
+    masked = [attack for attack in ATTACKS if model.is_masked(attack)]
+    for attack in masked:
         twin, claim = f"{attack}{UNMASKED}", model.claim(f"{attack}{UNMASKED}")
-        if model.is_masked(attack) and twin in model.attacks:
-            values |= _of_attack(attack, _values(model, twin))
-        elif model.is_masked(attack) and claim is not None:
-            values |= _of_attack(attack, claim_values(claim))
-    return [_row(experiment, model, "unmasked", **values, **{LABEL: "unmasked"})] if masked else []
+        values |= _of_attack(attack, measured(model, twin) or ({} if claim is None else claim_values(claim)))
+    row = _row(experiment, model, "unmasked", **values, **{LABEL: "unmasked"})
+    return [row] if any(attack in model.attacks for attack in masked) else []
 
 
 def _published(experiment: Experiment, model: ModelResults, reference: RowReference) -> Values:
     row = reference.row
     values: Values = {"beta": row.beta, "epsilon": row.epsilon, "accuracy_percent": row.accuracy}
     for attack, printed in zip(ATTACKS, (row.fgs, row.hc1), strict=True):
-        values |= _of_attack(attack, _printed(printed))
+        numbers = (printed.rate, None, *printed.pass_paper, *printed.linf)
+        values |= _of_attack(attack, dict(zip(_FIELDS, numbers, strict=True)))
     label = published_label(experiment.data, reference.dataset)
     found = _row(experiment, model, "published", **values, **{LABEL: label})
     return found | {"model": f"{reference.table}/{row.id}", "data": reference.dataset}
-
-
-def _printed(attack: PublishedAttack) -> Values:
-    return {
-        "rate_percent": attack.rate,
-        "pass_paper_mean": attack.pass_paper[0],
-        "pass_paper_std": attack.pass_paper[1],
-        "linf_mean_grey_levels": attack.linf[0],
-        "linf_std_grey_levels": attack.linf[1],
-    }
 
 
 def _published_notes(experiment: Experiment, pairs: Reproduced) -> tuple[str, ...]:

@@ -20,8 +20,8 @@ from bangbench.recipes.planned import Planned, grid_record, plan_recipe
 from bangbench.recipes.recipe import load_recipe
 from bangbench.recipes.spec import ReproduceSpec
 from bangbench.recipes.tasks import Failure, Task, TaskResult, try_task
+from bangbench.reporting import ReportSpec
 from bangbench.reporting.run import ReportResult, report
-from bangbench.reporting.spec import ReportSpec
 from bangbench.store.audits import AuditRecord
 from bangbench.store.cells import CellRecord, GridRecord, read_cells, write_grid
 from bangbench.store.plans import keep_plan

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bangbench.reporting.experiments import (
-    UNMASKED,
-    Experiment,
-    ModelResults,
-    attacks_run,
-)
+from bangbench.reporting.experiments import UNMASKED, Experiment, ModelResults, attacks_run
 from bangbench.reporting.frames import Frames, Values, claim_values, measured, records_of
 from bangbench.reporting.table import (
     KIND,
@@ -19,11 +14,11 @@ from bangbench.reporting.table import (
     Table,
     attack_title,
     audit_notes,
-    decimals,
     joined,
     make_table,
     number,
     real,
+    shown,
     spread,
     value_and_verdict,
     whole,
@@ -108,7 +103,7 @@ def _twin(model: ModelResults, attack: str) -> Values | None:
 
 def rate_show(experiment: Experiment, places: int = 2) -> Show:
     """Return what shows (rate, ..., verdict): the verdict only where some model of the experiment is audited."""
-    return value_and_verdict(places) if experiment.audited else decimals(places)
+    return value_and_verdict(places) if experiment.audited else shown(places)
 
 
 def masking_table(experiment: Experiment, frames: Frames) -> Table | None:

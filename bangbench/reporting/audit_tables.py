@@ -11,7 +11,7 @@ import pandas as pd
 
 from bangbench.auditing.reasons import SOURCES
 from bangbench.reporting.experiments import LEVELS, MASKED, NOT_AUDITED, UNMASKED, Experiment, ModelResults
-from bangbench.reporting.frames import OVERALL, Frames, Values, records_of
+from bangbench.reporting.frames import OVERALL, Frames, Values, interval_fields, records_of
 from bangbench.reporting.table import (
     VERDICT_WORDS,
     Column,
@@ -149,7 +149,7 @@ def budget_table(experiment: Experiment, frames: Frames) -> Table | None:
             row |= {"data": experiment.data.name, "attack": line}
             for model in models:
                 values = (found.get(model.name, {}).get(rate) for rate in _ROBUST)
-                row |= dict(zip(_budget_fields(model), values, strict=True))
+                row |= dict(zip(interval_fields(model.id, "_percent"), values, strict=True))
             rows.append(row)
     return make_table(
         f"{experiment.name}-budgets",
@@ -158,7 +158,7 @@ def budget_table(experiment: Experiment, frames: Frames) -> Table | None:
         (
             Column("Budget", ("budget_grey_levels",), lambda cell: budget_text(float(cell[0] or 0)), left=True),
             words("Attack"),
-            *(real(f"{_with_strength(model)} (%)", _budget_fields(model), 2) for model in models),
+            *(real(f"{_with_strength(model)} (%)", interval_fields(model.id, "_percent"), 2) for model in models),
         ),
         (
             "Budget: L∞ in grey levels, in brackets as a share of the range 0 to 255. Percent of the correct images "
@@ -180,10 +180,6 @@ def _claims(rows: Iterable[Values]) -> dict[str, None]:
 def _with_strength(model: ModelResults) -> str:
     """Return a model's name, marked where its audit was a quick one."""
     return f"{model.id}, quick" if model.audited and model.audited.strength == "quick" else model.id
-
-
-def _budget_fields(model: ModelResults) -> tuple[str, str, str]:
-    return f"{model.id}_percent", f"{model.id}_low_percent", f"{model.id}_high_percent"
 
 
 def passed_alike(summaries: Iterable[AuditSummary]) -> dict[tuple[str, str], int]:

@@ -26,6 +26,7 @@ from bangbench.store.records import (
     ModelInfo,
     NoiseRecord,
     NoiseSummary,
+    Record,
     find_record,
     read_record,
 )
@@ -37,6 +38,16 @@ _LOG_FIELDS = ("iteration", "loss", "rate", "training_accuracy", "test_accuracy"
 _IMAGE_FIELDS = ("index", "attacked", "flipped", "linf", "pass", "margin", "true_logit")
 #: Percentage points by which rounding may move a record's percentages from those of its counts.
 _TOLERANCE = 1e-6
+
+
+def folder_of(name: str) -> str:
+    """Return the folder part of a name: table1 for table1/R0, nothing for R0."""
+    return name.rpartition("/")[0]
+
+
+def short_name(name: str) -> str:
+    """Return a name without its folder: R0 for table1/R0."""
+    return name.rpartition("/")[2]
 
 
 class FoundAttack(NamedTuple):
@@ -69,6 +80,19 @@ class FoundNoise(NamedTuple):
     def percent(self) -> NDArray[np.float64] | None:
         """Return the flipped draws of each image in percent, (models, stages, sigmas, images)."""
         return None if self.flipped is None else 100.0 * self.flipped / cell_draws(self.summary)[..., np.newaxis]
+
+    @property
+    def title(self) -> str:
+        """Return the models as a table names them: R0 vs B1; with folders where these differ."""
+        names = [info.name for info in self.record.models]
+        alike = len({folder_of(name) for name in names}) == 1
+        return " vs ".join(map(short_name, names) if alike else names)
+
+    @property
+    def last_stage(self) -> int | None:
+        """Return the iteration of the last stage; None where it is not known, as for imported weights."""
+        unknown = self.summary.stages == (0,) and self.record.models[0].iterations is None
+        return None if unknown else self.summary.stages[-1]
 
 
 class FoundAudit(NamedTuple):
@@ -230,51 +254,34 @@ def _is_among(found: FoundNoise, models: tuple[str, ...]) -> bool:
 
 def _records(files: Iterable[tuple[str, Path]], problems: list[str]) -> Iterator[_Found]:
     """Yield the content of every record that can be used; what is wrong with the others is added to `problems`."""
-    readers: dict[str, Callable[[str, list[str], Path], _Found]] = {
-        "noise.json": _read_noise,
-        f"{AUDIT}.json": _read_audit,
-    }
     for name, path in files:
-        read: Callable[[Path], _Found] = partial(readers.get(path.name, _read_attack), name, problems)
+        read: Callable[[Path], _Found] = partial(_read, name, problems)
         found: _Found | None = attempt(path, read, problems)
         if found is not None:
             yield found
 
 
-def _read_attack(name: str, problems: list[str], path: Path) -> FoundAttack | Unfinished:
-    record = read_record(path, AttackRecord)
-    if record.attack != path.stem:
+def _read(name: str, problems: list[str], path: Path) -> _Found:
+    kinds: dict[str, type[Record]] = {"noise.json": NoiseRecord, f"{AUDIT}.json": AuditRecord}
+    record, rows = read_record(path, kinds.get(path.name, AttackRecord)), path.with_suffix(".parquet")
+    if isinstance(record, AttackRecord) and record.attack != path.stem:
         raise BenchError(f"{path}: expected the record of {path.stem}, found {record.attack}; was it renamed?")
-    if record.status == "started":
-        return Unfinished(name, record.attack, record.data)
-    if record.summary is None:
-        raise _no_summary(path)
-    summary = record.summary
-    images = attempt(path.with_suffix(".parquet"), lambda rows: read_images(rows, summary), problems)
-    examples = attempt(examples_file(path), read_examples, problems)
-    return FoundAttack(name, path, record, summary, images, examples)
-
-
-def _read_noise(name: str, problems: list[str], path: Path) -> FoundNoise | Unfinished:
-    record = read_record(path, NoiseRecord)
-    if record.status == "started":
-        return Unfinished(name, "noise", record.data)
-    if record.summary is None:
-        raise _no_summary(path)
-    summary = record.summary
-    _check_surfaces(path, summary)
-    flipped = attempt(path.with_suffix(".parquet"), lambda rows: _read_counts(rows, summary), problems)
-    return FoundNoise(name, path, record, summary, flipped)
-
-
-def _read_audit(name: str, problems: list[str], path: Path) -> FoundAudit | Unfinished:
-    record = read_record(path, AuditRecord)
-    if record.status == "started":
-        return Unfinished(name, AUDIT, record.data)
-    if record.summary is None:
-        raise _no_summary(path)
-    _check_counts(path, record.summary)
-    return FoundAudit(name, path, record, record.summary)
+    match record:
+        case AttackRecord(status="started") | NoiseRecord(status="started") | AuditRecord(status="started"):
+            return Unfinished(name, path.stem, record.data)
+        case AttackRecord(summary=AttackSummary() as attacked):
+            images = attempt(rows, lambda rows: read_images(rows, attacked), problems)
+            examples = attempt(examples_file(path), read_examples, problems)
+            return FoundAttack(name, path, record, attacked, images, examples)
+        case NoiseRecord(summary=NoiseSummary() as noise):
+            _check_surfaces(path, noise)
+            return FoundNoise(
+                name, path, record, noise, attempt(rows, lambda rows: _read_counts(rows, noise), problems)
+            )
+        case AuditRecord(summary=AuditSummary() as audited):
+            _check_counts(path, audited)
+            return FoundAudit(name, path, record, audited)
+    raise BenchError(f"{path}: the run is marked done but has no summary; measure it again")
 
 
 def _of_models(names: Iterable[str], read: Callable[[str], Content | None], problems: list[str]) -> dict[str, Content]:
@@ -359,7 +366,3 @@ def _check_surfaces(path: Path, summary: NoiseSummary) -> None:
                 f"{path}: expected percentages for {shape[0]} stages x {shape[1]} sigmas (1 x 1 at least), found "
                 "another number of them; measure it again"
             )
-
-
-def _no_summary(path: Path) -> BenchError:
-    return BenchError(f"{path}: the run is marked done but has no summary; measure it again")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bangbench.reporting.audit_tables import BADGES, COLLAPSED, Standing, standings
 from bangbench.reporting.experiments import Experiment
 from bangbench.reporting.figure import COLOURS, PAGE, Figure
-from bangbench.reporting.frames import Frames, Values, records_of
+from bangbench.reporting.frames import Frames, Values, interval_fields, records_of
 from bangbench.reporting.table import (
     SIGMA,
     VERDICT_WORDS,
@@ -48,7 +48,7 @@ def defence_table(experiment: Experiment, frames: Frames) -> Table | None:
     listed = standings(experiment, frames)
     known = {row["model"]: row for row in records_of(frames.models)}
     budgets = sorted({budget for item in listed for budget in item.robust})
-    costs, robust = costs_of_a_step(experiment), [f"robust_at_{budget}_grey_levels" for budget in budgets]
+    costs = costs_of_a_step(experiment)
     return make_table(
         f"{experiment.name}-defences",
         f"{experiment.title}; every defence in one row",
@@ -63,10 +63,7 @@ def defence_table(experiment: Experiment, frames: Frames) -> Table | None:
             words("Paper", terminal=False),
             Column("Year", ("year",), lambda cell: str(cell[0]) if cell[0] else text((None,)), terminal=False),
             real("Clean (%)", "clean_percent", 1),
-            *(
-                real(f"Robust at {budget} (%)", (f"{stem}_percent", f"{stem}_low_percent", f"{stem}_high_percent"), 1)
-                for budget, stem in zip(budgets, robust, strict=True)
-            ),
+            *(real(f"Robust at {budget} (%)", _robust_fields(budget), 1) for budget in budgets),
             real("FGS alone (%)", "fgs_alone_percent", 1),
             Column(f"Noise flips (%), at {SIGMA}", ("noise_flipped_percent", "noise_sigma_grey_levels"), _show_noise),
             Column("Verdict", ("audit_verdict", "strength"), _show_verdict, left=True),
@@ -96,15 +93,18 @@ def _defence(experiment: Experiment, item: Standing, known: Values, budgets: Seq
     row |= {field: known[field] for field in ("method", "method_settings", "paper", "year")}
     row["clean_percent"] = item.clean
     for budget in budgets:
-        stem = f"robust_at_{budget}_grey_levels"
         value, low, high = item.robust[budget][:3] if budget in item.robust else (None, None, None)
-        row |= {f"{stem}_percent": value, f"{stem}_low_percent": low, f"{stem}_high_percent": high}
+        row |= dict(zip(_robust_fields(budget), (value, low, high), strict=True))
     sigma, flipped = item.noise or (None, None)
     row |= {"fgs_alone_percent": item.fgs, "noise_sigma_grey_levels": sigma, "noise_flipped_percent": flipped}
     row |= {"audit_verdict": item.verdict, "strength": item.strength, "reasons": known["reasons"]}
     images, seconds, forwards = (getattr(item.model.audited, name, None) for name in ("images", "seconds", "forwards"))
     row |= {"images": images, "training_seconds": known["training_seconds"]}
     return row | {"audit_seconds": seconds, "audit_forwards": forwards}
+
+
+def _robust_fields(budget: int) -> tuple[str, str, str]:
+    return interval_fields(f"robust_at_{budget}_grey_levels", "_percent")
 
 
 def _show_noise(cell: Cell) -> str:

@@ -26,7 +26,7 @@ from bangbench.store.records import DataInfo, ModelInfo
 #: In the order in which a report shows them; each is called with an experiment and its frames.
 TABLES = (
     "bangbench.reporting.defences:defence_table",
-    "bangbench.paper.defences:defence_claims",
+    "bangbench.paper.published:defence_claims",
     "bangbench.paper.tables:paper_table",
     "bangbench.paper.grid:grid_table",
     "bangbench.reporting.audit_tables:verdict_table",
@@ -52,7 +52,7 @@ FIGURES = (
     "bangbench.reporting.noise:noise_figures",
     "bangbench.reporting.pictures:example_figures",
     "bangbench.paper.figures:settings_figures",
-    "bangbench.paper.seeds:seed_figures",
+    "bangbench.paper.figures:seed_figures",
     "bangbench.paper.grid_figures:grid_figures",
     "bangbench.reporting.curves:training_figures",
 )
@@ -97,8 +97,6 @@ def figures_of(experiment: Experiment) -> Iterator[Figure]:
 #: Raised whenever a field changes its name or meaning, or is gone.
 DOCUMENT_SCHEMA: Literal[1] = 1
 
-JsonValue = float | int | str | None
-
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -110,7 +108,7 @@ class TableDocument(_Part):
     name: str = Field(description="Stem of the table's files.")
     title: str
     notes: tuple[str, ...] = Field(description="What the numbers mean, in sentences.")
-    rows: tuple[dict[str, JsonValue], ...] = Field(
+    rows: tuple[dict[str, Value], ...] = Field(
         description="One object per row, by CSV header. null: not measured or not defined; 'inf': infinite."
     )
 
@@ -218,7 +216,7 @@ def _figure(figure: Figure, files: tuple[str, ...]) -> FigureDocument:
     return FigureDocument(**described, files=files)
 
 
-def _json_value(value: Value) -> JsonValue:
+def _json_value(value: Value) -> Value:
     if isinstance(value, float) and math.isinf(value):
         return "inf" if value > 0 else "-inf"
     return value

@@ -9,7 +9,17 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from bangbench.reporting.collect import Collected, FoundAttack, FoundAudit, FoundGrid, FoundNoise, Unfinished, card_of
+from bangbench.reporting.collect import (
+    Collected,
+    FoundAttack,
+    FoundAudit,
+    FoundGrid,
+    FoundNoise,
+    Unfinished,
+    card_of,
+    folder_of,
+    short_name,
+)
 from bangbench.store.audits import VERDICTS, AuditSummary, ClaimVerdict
 from bangbench.store.examples import Examples
 from bangbench.store.layout import AUDIT
@@ -211,16 +221,6 @@ def attacks_run(models: Iterable[ModelResults]) -> list[str]:
     return list(dict.fromkeys(name for model in models for name in model.attack_names))
 
 
-def folder_of(name: str) -> str:
-    """Return the folder part of a name: table1 for table1/R0, nothing for R0."""
-    return name.rpartition("/")[0]
-
-
-def short_name(name: str) -> str:
-    """Return a name without its folder: R0 for table1/R0."""
-    return name.rpartition("/")[2]
-
-
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """Return a sort key in which B2 comes before B10."""
     return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"([0-9]+)", name))
@@ -235,19 +235,6 @@ def worst_of(verdicts: Iterable[str]) -> str:
 def is_same_data(first: DataInfo, second: DataInfo) -> bool:
     """Tell whether two runs used one data set, though perhaps not as many images of it."""
     return (first.source, first.name) == (second.source, second.name)
-
-
-def noise_title(found: FoundNoise) -> str:
-    """Return the models of a noise evolution as a table names them: R0 vs B1; with folders where these differ."""
-    names = [info.name for info in found.record.models]
-    alike = len({folder_of(name) for name in names}) == 1
-    return " vs ".join(map(short_name, names) if alike else names)
-
-
-def last_stage(found: FoundNoise) -> int | None:
-    """Return the iteration of the last stage; None where it is not known, as for imported weights."""
-    unknown = found.summary.stages == (0,) and found.record.models[0].iterations is None
-    return None if unknown else found.summary.stages[-1]
 
 
 def _part(name: str, info: DataInfo, parts: dict[_Key, _Part]) -> _Part:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from bangbench.core.provenance import Provenance
-from bangbench.reporting.experiments import Experiment, noise_title
+from bangbench.reporting.experiments import Experiment
 from bangbench.reporting.frames import OVERALL, Frames, records_of
 from bangbench.reporting.noise import draws_text
 from bangbench.reporting.seeds import independent, recipes
@@ -45,8 +45,7 @@ def runs_of(experiment: Experiment) -> list[Run]:
             record = model.audit.record
             measured.append(Run(model.name, shown[model.name], AUDIT, record.spec, record.provenance))
     noise = [
-        Run(found.name, noise_title(found), "noise", found.record.spec, found.record.provenance)
-        for found in experiment.noise
+        Run(found.name, found.title, "noise", found.record.spec, found.record.provenance) for found in experiment.noise
     ]
     cells = [Run(found.name, found.name, "cells", record.spec, record.provenance)
              for found in [experiment.grid] if found is not None for record in found.cells.values()]  # fmt: skip
@@ -81,7 +80,7 @@ def models_table(experiment: Experiment, frames: Frames) -> Table | None:
         hashed = None if row["weights_sha256"] is None else row["weights_sha256"][:_HASH_DIGITS]
         rows.append(row | {"model": shown[row["model"]], "weights": hashed, "environment": ", ".join(used) or None})
     noise = [
-        f"Noise evolution of {noise_title(found)}: {found.summary.images:,} images, {draws_text(found.summary)}, "
+        f"Noise evolution of {found.title}: {found.summary.images:,} images, {draws_text(found.summary)}, "
         f"{len(found.summary.stages)} x {len(found.summary.sigmas)} stages and noise strengths, "
         f"{found.summary.seconds:,.1f} s."
         for found in experiment.noise

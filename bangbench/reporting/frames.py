@@ -1,13 +1,10 @@
-"""The records under results/ as tidy pandas frames: one row per measurement, units in the names of the columns.
-
-What is not measured or not defined is NaN, NA or None. A column's meaning stands in `COLUMNS`.
-"""
+"""The records under results/ as tidy pandas frames, one row per measurement; what is missing is NaN, NA or None."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,23 +13,124 @@ import pandas as pd
 
 from bangbench.auditing.reasons import REASONS
 from bangbench.core.errors import BenchError
+from bangbench.core.statistics import Interval
 from bangbench.reporting.collect import cell_draws, collect
-from bangbench.reporting.columns import COLUMNS, OUTCOMES
-from bangbench.reporting.experiments import (
-    NOT_AUDITED,
-    Experiment,
-    ModelResults,
-    group_records,
-    last_stage,
-    noise_title,
-)
+from bangbench.reporting.experiments import NOT_AUDITED, Experiment, ModelResults, group_records
 from bangbench.store.audits import PREDICTIONS, WORST_CASE, AuditSummary, BudgetRates, Check, ClaimVerdict
 from bangbench.store.headline import robust_accuracy
 from bangbench.store.records import AttackSummary
 
 Values = dict[str, Any]
-
 OVERALL = "overall"
+OUTCOMES = ("masked", "suspect", "inconclusive", "note", "not-run", "passed")
+
+_TEXT, _WHOLE, _REAL = "object", "Int64", "float64"
+_KEYS = {
+    "experiment": (_TEXT, "stem of the experiment's files: the folder of its models"),
+    "id": (_TEXT, "name of the model without its folder"),
+    "model": (_TEXT, "name of the model under models/ and results/"),
+    "data": (_TEXT, "name of the data set"),
+}
+
+#: Every column of every frame: its dtype and what it means.
+COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
+    "models": {
+        **_KEYS,
+        "images": (_WHOLE, "test images of the experiment"),
+        "net": (_TEXT, "architecture"),
+        "method": (_TEXT, "training method, None where the weights were made elsewhere"),
+        "method_settings": (_TEXT, "settings of the method, such as 'beta 1, epsilon 0.815'"),
+        "paper": (_TEXT, "where the method is from, as the model's card says"),
+        "year": (_WHOLE, "year of that paper"),
+        "beta": (_REAL, "BANG's beta"),
+        "epsilon": (_REAL, "BANG's epsilon"),
+        "parameters": (_WHOLE, "number of weights"),
+        "seed": (_WHOLE, "seed of the training"),
+        "iterations": (_WHOLE, "steps of the training"),
+        "trained_on": (_TEXT, "data set of the training"),
+        "weights_sha256": (_TEXT, "hash of the weights"),
+        "training_seconds": (_REAL, "wall-clock time of the training"),
+        "accuracy_percent": (_REAL, "clean accuracy, over the images of the attacks or else of the audit"),
+        "audit_verdict": (_TEXT, "sound, inconclusive, suspect, masked, or not audited"),
+        "reasons": (_TEXT, "reason codes of the verdict"),
+        "strength": (_TEXT, "how hard the audit tried: quick, standard ...; None in audits of earlier versions"),
+    },
+    "attacks": {
+        **_KEYS,
+        "attack": (_TEXT, "name of the attack"),
+        "images": (_WHOLE, "test images"),
+        "correct": (_WHOLE, "those classified correctly, all of which are attacked"),
+        "flipped": (_WHOLE, "those that the attack made misclassified"),
+        "accuracy_percent": (_REAL, "clean accuracy"),
+        "rate_percent": (_REAL, "flipped in percent of the correct"),
+        "rate_low_percent": (_REAL, "lower end of its 95 % Wilson interval"),
+        "rate_high_percent": (_REAL, "upper end"),
+        "audit_verdict": (_TEXT, "the audit's verdict on this rate"),
+        "blank_percent": (_REAL, "correct images that give the attack no direction, in percent"),
+        "linf_mean_grey_levels": (_REAL, "mean L_inf over the flipped images"),
+        "linf_std_grey_levels": (_REAL, "its population standard deviation"),
+        "linf_median_censored_grey_levels": (_REAL, "median over the correct images, those never flipped infinite"),
+        "pass_mean": (_REAL, "PASS by its written definition, over the flipped images"),
+        "pass_std": (_REAL, "its standard deviation"),
+        "pass_paper_mean": (_REAL, "PASS as matched to the paper's Table 1"),
+        "pass_paper_std": (_REAL, "its standard deviation"),
+        "ssim_unaligned_mean": (_REAL, "SSIM without alignment"),
+        "ssim_unaligned_std": (_REAL, "its standard deviation"),
+        "ecc_failures_definition": (_WHOLE, "pairs whose alignment failed (PASS by definition)"),
+        "ecc_failures_paper": (_WHOLE, "the same for PASS (paper)"),
+        "unverified": (_WHOLE, "flips not confirmed by predicting the stored image again"),
+        "forwards": (_WHOLE, "forward passes"),
+        "seconds": (_REAL, "wall-clock time, PASS included"),
+    },
+    "audits": {
+        **_KEYS,
+        "images": (_WHOLE, "test images of the audit"),
+        "correct": (_WHOLE, "those classified correctly"),
+        "claim": (_TEXT, "overall, predictions, an attack, or worst-case"),
+        "audit_verdict": (_TEXT, "the verdict on the claim; None for an attack within a budget but the largest"),
+        "reasons": (_TEXT, "reason codes"),
+        "budget_grey_levels": (_REAL, "L_inf budget, NaN for a claim without one"),
+        "flipped": (_WHOLE, "images flipped within the budget"),
+        "tried": (_WHOLE, "images the attack was given, where those were only what the others had left"),
+        "rate_percent": (_REAL, "flipped in percent of the correct; accuracy for predictions"),
+        "rate_low_percent": (_REAL, "lower end of the 95 % Wilson interval, for the worst case"),
+        "rate_high_percent": (_REAL, "upper end"),
+        "robust_accuracy_percent": (_REAL, "correct and unflipped in percent of all images, for the worst case"),
+        "robust_low_percent": (_REAL, "lower end of its 95 % Wilson interval"),
+        "robust_high_percent": (_REAL, "upper end"),
+        "linf_mean_grey_levels": (_REAL, "mean L_inf over the images flipped along a line"),
+        "linf_std_grey_levels": (_REAL, "its population standard deviation"),
+        "strength": (_TEXT, "how hard the audit tried"),
+        "seconds": (_REAL, "wall-clock time of the whole audit"),
+        "forwards": (_WHOLE, "forward passes of the whole audit"),
+    },
+    "checks": {
+        **_KEYS,
+        "code": (_TEXT, "reason code"),
+        "outcome": (_TEXT, f"one of {', '.join(OUTCOMES)}"),
+        "claims": (_TEXT, "claims that the outcome concerns, empty: all"),
+        "evidence": (_TEXT, "a sentence with the numbers"),
+        "meaning": (_TEXT, "what it means"),
+        "advice": (_TEXT, "what to do"),
+        "sources": (_TEXT, "where the check comes from"),
+        "images_count": (_WHOLE, "images that show it"),
+        "images_first": (_TEXT, "places of the first of them in the test split"),
+    },
+    "noise": {
+        **_KEYS,
+        "evolution": (_TEXT, "the models beside each other, such as 'R0 vs B1'"),
+        "reference": (_TEXT, "name of the first of these models"),
+        "images": (_WHOLE, "images that all the models classify correctly at all stages"),
+        "stage": (_WHOLE, "iteration of the training, NA where it is not known"),
+        "is_last": ("bool", "whether it is the last stage"),
+        "sigma_grey_levels": (_REAL, "standard deviation of the noise"),
+        "draws": (_WHOLE, "noisy copies of each image"),
+        "flipped_percent": (_REAL, "copies not classified as the image's class"),
+        "low_percent": (_REAL, "lower end of its interval, where drawing may stop at a precision"),
+        "high_percent": (_REAL, "upper end"),
+        "audit_verdict": (_TEXT, "the audit's verdict on the model's predictions"),
+    },
+}
 
 
 class Frames(NamedTuple):
@@ -91,11 +189,10 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _frame(name: str, rows: Iterable[Values]) -> pd.DataFrame:
-    columns = COLUMNS[name]
-    listed = list(rows)
+def _frame(name: str, rows: Sequence[Values]) -> pd.DataFrame:
+    columns = COLUMNS[name].items()
     return pd.DataFrame(
-        {column: pd.Series([row.get(column) for row in listed], dtype=dtype) for column, (dtype, _) in columns.items()}
+        {column: pd.Series([row.get(column) for row in rows], dtype=dtype) for column, (dtype, _) in columns}
     )
 
 
@@ -106,6 +203,16 @@ def _keys(experiment: Experiment, model: ModelResults) -> Values:
 def _same(record: object, *names: str) -> Values:
     """Return what a record and a frame call by the same names."""
     return {name: getattr(record, name) for name in names}
+
+
+def interval_fields(stem: str, unit: str) -> tuple[str, str, str]:
+    """Return the columns of a number and of the ends of its interval."""
+    return f"{stem}{unit}", f"{stem}_low{unit}", f"{stem}_high{unit}"
+
+
+def with_interval(stem: str, unit: str, value: float | None, interval: Interval | None) -> Values:
+    """Return a number and the ends of its interval, by their columns."""
+    return dict(zip(interval_fields(stem, unit), (value, *(interval or (None, None))), strict=True))
 
 
 def _models(experiment: Experiment) -> Iterator[Values]:
@@ -163,22 +270,19 @@ def measured(model: ModelResults, attack: str) -> Values:
 
 def attack_values(summary: AttackSummary) -> Values:
     """Return the numbers of an attack, by the columns of the frame of attacks."""
-    low, high = summary.rate_interval or (None, None)
     moments = {
         "linf": (summary.linf, "_grey_levels"),
         "pass": (summary.pass_definition, ""),
         "pass_paper": (summary.pass_paper, ""),
         "ssim_unaligned": (summary.unaligned, ""),
     }
-    never = math.inf if summary.correct else None  # the median of images most of which never flip
-    median = summary.linf.median_censored if summary.correct else None
+    median = summary.linf.median_censored
+    median = math.inf if median is None else median  # of images most of which never flip
     values = _same(summary, "images", "correct", "flipped", "unverified", "forwards", "seconds") | {
         "accuracy_percent": summary.accuracy,
-        "rate_percent": summary.rate,
-        "rate_low_percent": low,
-        "rate_high_percent": high,
+        **with_interval("rate", "_percent", summary.rate, summary.rate_interval),
         "blank_percent": summary.blank,
-        "linf_median_censored_grey_levels": never if median is None else median,
+        "linf_median_censored_grey_levels": median if summary.correct else None,
     }
     for name, (found, unit) in moments.items():
         values |= {f"{name}_mean{unit}": found.mean, f"{name}_std{unit}": found.std}
@@ -218,31 +322,24 @@ def _within(summary: AuditSummary, rates: BudgetRates) -> Iterator[Values]:
         tried = rates.tried.get(attack)
         rate = 100.0 * count / summary.correct if summary.correct and tried is None else None
         yield {"claim": attack, "flipped": count, "tried": tried, "rate_percent": rate}
-    low, high = rates.rate_interval or (None, None)
-    robust = robust_accuracy(summary, rates)
+    robust = ("robust_accuracy_percent", "robust_low_percent", "robust_high_percent")
     yield {
         "claim": WORST_CASE,
         "flipped": rates.worst_case,
-        "rate_percent": rates.rate,
-        "rate_low_percent": low,
-        "rate_high_percent": high,
-        "robust_accuracy_percent": robust.value,
-        "robust_low_percent": robust.low,
-        "robust_high_percent": robust.high,
+        **with_interval("rate", "_percent", rates.rate, rates.rate_interval),
+        **dict(zip(robust, robust_accuracy(summary, rates), strict=False)),
     }
 
 
-def _ordered(claims: Iterable[ClaimVerdict]) -> list[ClaimVerdict]:
+def _ordered(claims: Sequence[ClaimVerdict]) -> list[ClaimVerdict]:
     """Return the claims in their order, but the predictions first and the worst case last, twins side by side."""
-    listed = list(claims)
-    names = [claim.claim for claim in listed]
+    names = [claim.claim for claim in claims]
 
-    def key(claim: ClaimVerdict) -> tuple[int, int, bool]:
-        stem = claim.claim.removesuffix("-unmasked")
-        part = 0 if claim.claim == PREDICTIONS else 2 if claim.claim == WORST_CASE else 1
-        return part, names.index(stem if stem in names else claim.claim), stem != claim.claim
+    def key(claim: ClaimVerdict) -> tuple[bool, bool, int, bool]:
+        name, stem = claim.claim, claim.claim.removesuffix("-unmasked")
+        return name != PREDICTIONS, name == WORST_CASE, names.index(stem if stem in names else name), stem != name
 
-    return sorted(listed, key=key)
+    return sorted(claims, key=key)
 
 
 def worst_first(summary: AuditSummary) -> list[Check]:
@@ -250,19 +347,14 @@ def worst_first(summary: AuditSummary) -> list[Check]:
     return sorted(summary.checks, key=lambda check: OUTCOMES.index(check.outcome))
 
 
-def sources_of(code: str) -> tuple[str, ...]:
-    """Return the keys of the sources of a check; none for one that this version does not know."""
-    reason = REASONS.get(code)
-    return () if reason is None else reason.sources
-
-
 def _checks(experiment: Experiment) -> Iterator[Values]:
     for model, summary in experiment.audits:
         for check in worst_first(summary):
+            reason = REASONS.get(check.code)  # None: of another version
             yield _keys(experiment, model) | {
                 **_same(check, "code", "outcome", "evidence", "meaning", "advice"),
                 "claims": ", ".join(check.claims) or None,
-                "sources": "; ".join(sources_of(check.code)) or None,
+                "sources": "; ".join(reason.sources if reason else ()) or None,
                 "images_count": check.count,
                 "images_first": " ".join(map(str, check.images)) or None,
             }
@@ -277,10 +369,10 @@ def _noise(experiment: Experiment) -> Iterator[Values]:
             interval = summary.flipped_interval
             low, high = (None, None) if interval is None else interval[place][stage][column]
             yield _keys(experiment, model) | {
-                "evolution": noise_title(found),
+                "evolution": found.title,
                 "reference": record.models[0].name,
                 "images": summary.images,
-                "stage": None if last_stage(found) is None else summary.stages[stage],
+                "stage": None if found.last_stage is None else summary.stages[stage],
                 "is_last": stage == len(summary.stages) - 1,
                 "sigma_grey_levels": float(summary.sigmas[column]),
                 "draws": int(draws[place, stage, column]),

@@ -8,8 +8,8 @@ import numpy as np
 
 from bangbench.core.statistics import t_interval_ends
 from bangbench.reporting.attack_tables import rate_show
-from bangbench.reporting.collect import FoundNoise
-from bangbench.reporting.experiments import Experiment, last_stage, natural_key, noise_title, short_name
+from bangbench.reporting.collect import FoundNoise, short_name
+from bangbench.reporting.experiments import Experiment, natural_key
 from bangbench.reporting.figure import Chart, Figure, Panel, Series
 from bangbench.reporting.frames import Frames, records_of
 from bangbench.reporting.seeds import recipes
@@ -117,7 +117,7 @@ def arithmetic_note(summary: NoiseSummary) -> str:
 
 
 def _noise_notes(found: FoundNoise) -> Iterator[str]:
-    summary, models, stage = found.summary, noise_title(found), last_stage(found)
+    summary, models, stage = found.summary, found.title, found.last_stage
     count = len(summary.stages)
     where = "the final models" if stage is None else f"one stage, at iteration {stage:,}"
     where = f"{count} stages, the last at iteration {stage:,}" if count > 1 else where
@@ -168,7 +168,7 @@ def noise_figures(experiment: Experiment) -> Iterator[Figure]:
         yield Figure(
             name=f"{found.name.replace('/', '-')}-noise-lines",
             section="noise",
-            title=f"Gaussian noise: {noise_title(found)}",
+            title=f"Gaussian noise: {found.title}",
             caption=(
                 f"{noise_definition(found)} {over}. {noise_counts(found)} {_noise_intervals(found)} "
                 f"{noise_verdicts(experiment, found)}"
@@ -227,7 +227,7 @@ def chosen_sigmas(found: FoundNoise) -> list[int]:
 
 
 def _stage(found: FoundNoise, place: int) -> str:
-    return "the final models" if last_stage(found) is None else f"at iteration {found.summary.stages[place]:,}"
+    return "the final models" if found.last_stage is None else f"at iteration {found.summary.stages[place]:,}"
 
 
 def _noise_panel(found: FoundNoise, sigma: int | None) -> Panel:

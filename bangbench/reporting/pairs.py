@@ -22,7 +22,7 @@ from bangbench.core.statistics import (
 )
 from bangbench.reporting.attack_tables import masking_sentences
 from bangbench.reporting.experiments import Experiment, ModelResults
-from bangbench.reporting.frames import Frames, Values
+from bangbench.reporting.frames import Frames, Values, interval_fields, with_interval
 from bangbench.reporting.robustness import attacks_with_images, distances
 from bangbench.reporting.table import (
     MISSING,
@@ -34,7 +34,7 @@ from bangbench.reporting.table import (
     make_table,
     number,
     real,
-    value_and_interval,
+    shown,
     value_and_verdict,
     whole,
     words,
@@ -153,21 +153,15 @@ def _rates(first: Flags, second: Flags) -> Values:
     row: Values = {}
     for which, flags in (("first", first), ("second", second)):
         count, images = int(flags.sum()), len(flags)
-        low, high = wilson_interval(count, images) or (None, None)
-        row[f"{which}_rate_percent"] = 100.0 * count / images if images else None
-        row |= {f"{which}_rate_low_percent": low, f"{which}_rate_high_percent": high}
+        rate = 100.0 * count / images if images else None
+        row |= with_interval(f"{which}_rate", "_percent", rate, wilson_interval(count, images))
     row |= _estimate("difference", paired_rate_difference(first, second), "_points")
     p_value = mcnemar(int((first & ~second).sum()), int((second & ~first).sum()))
     return row | {"mcnemar_p": p_value if len(first) else None}
 
 
-def _fields(stem: str, unit: str) -> tuple[str, str, str]:
-    return f"{stem}{unit}", f"{stem}_low{unit}", f"{stem}_high{unit}"
-
-
 def _estimate(stem: str, estimate: Estimate | None, unit: str) -> Values:
-    low, high = (None, None) if estimate is None or estimate.interval is None else estimate.interval
-    return dict(zip(_fields(stem, unit), (None if estimate is None else estimate.value, low, high), strict=True))
+    return with_interval(stem, unit, *(estimate or (None, None)))
 
 
 def _paired(*images: pd.DataFrame) -> Values:
@@ -212,7 +206,7 @@ def pair_table(experiment: Experiment, frames: Frames) -> Table | None:
 def comparison_table(experiment: Experiment, comparisons: Sequence[Comparison], chosen: str = "") -> Table | None:
     """Return one row per pair and attack; chosen: a note on which pairs there are."""
     rows = [_row(comparison, attack) for comparison in comparisons for attack in comparison.attacks]
-    show = value_and_verdict(2) if experiment.audited else lambda cell: number(cell[0], 2)
+    show = value_and_verdict(2) if experiment.audited else shown(2)
     return make_table(
         f"{experiment.name}-pairs",
         f"{experiment.title}; pairs of models on common images",
@@ -223,15 +217,15 @@ def comparison_table(experiment: Experiment, comparisons: Sequence[Comparison], 
             whole("Images"),
             *(Column(f"{which.title()} rate (%)", (f"{which}_rate_percent", f"{which}_audit_verdict"), show)
               for which in ("first", "second")),
-            real("Difference (points)", _fields("difference", "_points"), 2),
+            real("Difference (points)", interval_fields("difference", "_points"), 2),
             Column("p", ("mcnemar_p",), lambda cell: MISSING if cell[0] is None else p_text(float(cell[0]))),
             whole("Both flipped", "both_flipped"),
             real("First L∞", "first_linf_mean_grey_levels", 2, terminal=False),
             real("Second L∞", "second_linf_mean_grey_levels", 2, terminal=False),
-            real("L∞ difference", _fields("linf_difference", "_grey_levels"), 2),
+            real("L∞ difference", interval_fields("linf_difference", "_grey_levels"), 2),
             real("First PASS", "first_pass_mean", 4, terminal=False),
             real("Second PASS", "second_pass_mean", 4, terminal=False),
-            real("PASS difference", _fields("pass_difference", ""), 4, terminal=False),
+            real("PASS difference", interval_fields("pass_difference", ""), 4, terminal=False),
             real("First median L∞", "first_linf_median_censored_grey_levels", 2, terminal=False),
             real("Second median L∞", "second_linf_median_censored_grey_levels", 2, terminal=False),
         ),
@@ -260,9 +254,12 @@ def _row(comparison: Comparison, attack: str) -> Values:
 
 def _accuracy_note(comparisons: Sequence[Comparison]) -> str:
     """Return the accuracies of each pair over all images, correctly classified or not."""
-    show, told = value_and_interval(2), []
+    show, told = shown(2, " [{}, {}]"), []
     for each in comparisons:
-        rates, difference = each.accuracy, tuple(each.accuracy[field] for field in _fields("difference", "_points"))
+        rates, difference = (
+            each.accuracy,
+            tuple(each.accuracy[field] for field in interval_fields("difference", "_points")),
+        )
         if difference[0] is not None:
             both = f"{number(rates['first_rate_percent'], 2)} and {number(rates['second_rate_percent'], 2)} %"
             told.append(f"{each.title} {both}, difference {show(difference)} points, p {p_text(rates['mcnemar_p'])}")
@@ -308,7 +305,7 @@ def _rate_sentence(comparison: Comparison, attack: str) -> str:
 
 def _told(row: Values, names: tuple[str, str], what: str) -> str:
     """Return which of two rates is higher; none where the interval includes zero or the exact test does not agree."""
-    value, low, high = (row[field] for field in _fields("difference", "_points"))
+    value, low, high = (row[field] for field in interval_fields("difference", "_points"))
     if value is None:
         return "no difference can be told"
     p_value = f"p = {p_text(row['mcnemar_p'])}".replace("= <", "< ")

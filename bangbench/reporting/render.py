@@ -203,14 +203,11 @@ def _html_difference(table: Table, measured: list[Cell], published: list[Cell]) 
 def _difference_cell(column: Column, measured: Cell, published: Cell) -> str:
     """Return the difference of the first values, with as many decimals as the column shows."""
     first, second = measured[0], published[0]
-    if set(column.fields) & _GIVEN or not _is_number(first) or not _is_number(second):
+    numbers = isinstance(first, int | float) and isinstance(second, int | float)
+    if set(column.fields) & _GIVEN or not numbers:
         return f"<td{_classes(column)}></td>"
     difference = float(first or 0) - float(second or 0)
     shown = column.show((abs(difference), *(None,) * (len(measured) - 1)))
     sign = "" if not any(digit in shown for digit in "123456789") else "+" if difference > 0 else "-"
     value = f' data-value="{difference:.10g}"'
     return f"<td{_classes(column, value)}{value}>{sign}{escape(shown)}</td>"
-
-
-def _is_number(value: Value) -> bool:
-    return isinstance(value, (int, float))

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from bangbench.core.statistics import Numbers, wilson_interval
 from bangbench.reporting.experiments import NOT_AUDITED, Experiment, ModelResults, worst_of
-from bangbench.reporting.frames import Frames, Values
-from bangbench.reporting.table import Column, Table, audit_notes, decimals, make_table, whole, words
+from bangbench.reporting.frames import Frames, Values, with_interval
+from bangbench.reporting.table import Column, Table, audit_notes, make_table, shown, whole, words
 from bangbench.store.audits import VERDICTS
 from bangbench.store.audits import WORST_CASE as WORST_CASE_CLAIM
 
@@ -159,11 +159,8 @@ def robustness_table(experiment: Experiment, frames: Frames) -> Table | None:
             words("Attack"),
             *([words("Audit", "audit_verdict")] if experiment.audited else []),
             whole("Images"),
-            Column("Clean (%)", ("accuracy_percent",), decimals(2)),
-            *(
-                Column(f"At {budget} (%)", (f"robust_at_{budget}_grey_levels_percent",), decimals(2))
-                for budget in budgets
-            ),
+            Column("Clean (%)", ("accuracy_percent",), shown(2)),
+            *(Column(f"At {budget} (%)", (f"robust_at_{budget}_grey_levels_percent",), shown(2)) for budget in budgets),
         ),
         (
             "Robust accuracy at a budget: percent of all test images that are classified correctly and not flipped "
@@ -194,6 +191,5 @@ def _row(experiment: Experiment, item: RobustModel, attack: str, held: Held, bud
     }
     for budget, accuracy in zip((0, *budgets), held.accuracy((0, *budgets)), strict=True):
         stem = f"robust_at_{budget}_grey_levels" if budget else "accuracy"
-        low, high = held.interval(budget)
-        row |= {f"{stem}_percent": float(accuracy), f"{stem}_low_percent": low, f"{stem}_high_percent": high}
+        row |= with_interval(stem, "_percent", float(accuracy), held.interval(budget))
     return row

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from bangbench.core.errors import BenchError
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.registry import load_object
+from bangbench.reporting import ReportSpec
 from bangbench.reporting.audit_tables import Standing, standings
 from bangbench.reporting.collect import collect
 from bangbench.reporting.document import Reported, WrittenFigure, figures_of, tables_of, to_json
@@ -21,7 +22,6 @@ from bangbench.reporting.frames import frames_of
 from bangbench.reporting.page import PageContent, build_page
 from bangbench.reporting.pairs import Comparison, compare_named
 from bangbench.reporting.render import RENDERERS
-from bangbench.reporting.spec import ReportSpec
 from bangbench.reporting.table import Table
 from bangbench.store.files import check_writable, write_text
 from bangbench.store.layout import REPORT_DOCUMENT

@@ -19,10 +19,9 @@ from bangbench.reporting.table import (
     Table,
     audit_notes,
     budget_text,
-    interval_text,
     make_table,
-    mean_and_std,
     number,
+    shown,
     whole,
     words,
 )
@@ -223,8 +222,7 @@ def _seed_fields(stem: str) -> tuple[str, ...]:
 
 def _over_seeds(header: str, stem: str, places: int) -> Column:
     def show(cell: Cell) -> str:
-        shown = mean_and_std(places)(cell[:2])
-        return shown if None in cell else f"{shown} {interval_text((cell[2], cell[3]), places)}"
+        return shown(places, " ± {}")(cell[:2]) if None in cell else shown(places, " ± {} [{}, {}]")(cell)
 
     return Column(header, _seed_fields(stem), show, terminal=stem != "pass_paper")
 

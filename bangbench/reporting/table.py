@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bangbench.reporting.experiments import LEVELS, NOT_AUDITED, Experiment, ModelResults, short_name
+from bangbench.reporting.collect import short_name
+from bangbench.reporting.experiments import LEVELS, NOT_AUDITED, Experiment, ModelResults
 from bangbench.reporting.frames import plain
 from bangbench.store.audits import PREDICTIONS, VERDICTS, WORST_CASE, AuditSummary
 
@@ -109,12 +110,12 @@ def whole(header: str, field: str = "", **options: Any) -> Column:
 def real(header: str, fields: str | tuple[str, ...], places: int, **options: Any) -> Column:
     """Return a column of numbers with so many decimals; of three, the others are the ends of an interval."""
     listed = (fields,) if isinstance(fields, str) else fields
-    return Column(header, listed, decimals(places) if len(listed) == 1 else value_and_interval(places), **options)
+    return Column(header, listed, shown(places, "" if len(listed) == 1 else " [{}, {}]"), **options)
 
 
 def spread(header: str, stem: str, places: int, unit: str = "", **options: Any) -> Column:
     """Return a column of means and standard deviations."""
-    return Column(header, (f"{stem}_mean{unit}", f"{stem}_std{unit}"), mean_and_std(places), **options)
+    return Column(header, (f"{stem}_mean{unit}", f"{stem}_std{unit}"), shown(places, " ± {}"), **options)
 
 
 def text(cell: Cell) -> str:
@@ -125,29 +126,12 @@ def text(cell: Cell) -> str:
     return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
-def decimals(places: int) -> Show:
-    """Return a function that shows one number with so many decimals."""
-    return lambda cell: number(cell[0], places)
-
-
-def mean_and_std(places: int) -> Show:
-    """Return a function that shows (mean, standard deviation) as ``40.56 ± 15.74``."""
-
-    def show(cell: Cell) -> str:
-        mean, std = cell
-        return number(mean, places) if None in cell else f"{number(mean, places)} ± {number(std, places)}"
-
-    return show
-
-
-def value_and_interval(places: int) -> Show:
-    """Return a function that shows (value, low, high, ...) as ``1.68 [1.45, 1.95]``."""
-
-    def show(cell: Cell) -> str:
-        value, low, high = cell[:3]
-        return number(value, places) + ("" if None in cell[:3] else f" {interval_text((low, high), places)}")
-
-    return show
+def shown(places: int, others: str = "") -> Show:
+    """Return a function that shows a number and, where nothing of a cell is missing, its others: `` ± {}``."""
+    return lambda cell: (
+        number(cell[0], places)
+        + ("" if None in cell else others.format(*(number(value, places) for value in cell[1:])))
+    )
 
 
 def value_and_verdict(places: int) -> Show:
@@ -164,7 +148,7 @@ def value_and_verdict(places: int) -> Show:
 
 def if_doubted(places: int) -> Show:
     """Return a function that shows (number, verdict): the verdict only where it is a bad one."""
-    judged, bare = value_and_verdict(places), decimals(places)
+    judged, bare = value_and_verdict(places), shown(places)
     return lambda cell: judged(cell) if cell[-1] in ("inconclusive", "suspect", "masked") else bare(cell)
 
 

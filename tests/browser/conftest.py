@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from bangbench.reporting import ReportSpec
 from bangbench.reporting.run import report
-from bangbench.reporting.spec import ReportSpec
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 SWITCHES = (

@@ -31,8 +31,8 @@ from bangbench.cli.main import main as bangbench_program
 from bangbench.core.progress import Progress
 from bangbench.nets.trust import remember_code
 from bangbench.recipes import run as recipes
+from bangbench.reporting import ReportSpec
 from bangbench.reporting.run import ReportResult, report
-from bangbench.reporting.spec import ReportSpec
 from bangbench.training.methods.registry import METHODS
 from bangbench.training.registry import SOLVERS
 

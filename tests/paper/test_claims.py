@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from bangbench.core.statistics import newcombe_interval, prediction_interval, welch_interval
-from bangbench.paper.agreement import claims
-from bangbench.paper.claims import claim_table
+from bangbench.paper.claims import claim_table, claims
 from bangbench.reporting.frames import frames_of
 from bangbench.reporting.noise import evolutions_to_draw
 from bangbench.reporting.render import RENDERERS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bangbench.core.statistics import newcombe_interval
-from bangbench.paper.defences import defence_claims
+from bangbench.paper.published import defence_claims
 
 
 def judged(records):

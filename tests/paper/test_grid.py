@@ -13,11 +13,11 @@ from scipy.stats import spearmanr
 from bangbench.core.errors import UsageError
 from bangbench.paper.grid import counted, grid_table, what_it_shows
 from bangbench.paper.grid_figures import grid_figures
+from bangbench.reporting import ReportSpec
 from bangbench.reporting.document import figures_of
 from bangbench.reporting.draw import draw
 from bangbench.reporting.frames import read
 from bangbench.reporting.run import find, report
-from bangbench.reporting.spec import ReportSpec
 from bangbench.store.cells import CellNoise, CellRecord, GridCell, GridRecord, cell_path, write_grid
 from bangbench.store.records import Moments, write_record
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bangbench.reporting import document
+from bangbench.reporting import ReportSpec, document
 from bangbench.reporting.run import report
-from bangbench.reporting.spec import ReportSpec
 
 
 def test_a_report_without_the_papers_builders_has_everything_else(records, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bangbench.core.statistics import prediction_interval
-from bangbench.paper.seeds import seed_figures
+from bangbench.paper.figures import seed_figures
 from bangbench.reporting.draw import draw
 
 

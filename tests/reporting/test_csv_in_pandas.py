@@ -7,8 +7,8 @@ import math
 import pandas as pd
 import pytest
 
+from bangbench.reporting import ReportSpec
 from bangbench.reporting.run import report
-from bangbench.reporting.spec import ReportSpec
 
 
 @pytest.fixture

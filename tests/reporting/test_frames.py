@@ -10,8 +10,7 @@ import pytest
 
 from bangbench.core.errors import BenchError, UsageError
 from bangbench.core.statistics import wilson_interval
-from bangbench.reporting.columns import COLUMNS
-from bangbench.reporting.frames import read
+from bangbench.reporting.frames import COLUMNS, read
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
+from bangbench.reporting import ReportSpec
 from bangbench.reporting.run import report
-from bangbench.reporting.spec import ReportSpec
 
 pytestmark = [
     pytest.mark.latex,

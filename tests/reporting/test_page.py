@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from bangbench.reporting import ReportSpec
 from bangbench.reporting.facts import limits, models_table
 from bangbench.reporting.frames import frames_of
 from bangbench.reporting.render import to_csv
 from bangbench.reporting.run import report
-from bangbench.reporting.spec import ReportSpec
 
 ATTACKS = ("fgs", "fgs-unmasked", "hc1")
 

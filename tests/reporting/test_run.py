@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from bangbench.core.errors import BenchError, UsageError
+from bangbench.reporting import ReportSpec
 from bangbench.reporting.run import check_claims, find, report
-from bangbench.reporting.spec import ReportSpec
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_nothing_imports_matplotlib_where_nothing_is_drawn(measured):
     report(ReportSpec(root=measured.root, format=("html",)))
     code = (
         "import sys; from pathlib import Path; from bangbench.reporting.run import report; "
-        "from bangbench.reporting.spec import ReportSpec; "
+        "from bangbench.reporting import ReportSpec; "
         "report(ReportSpec(root=Path('.'), format=('html',))); sys.exit('matplotlib' in sys.modules)"
     )
 
