@@ -40,7 +40,7 @@ def open_with_images(spec: ModelSpec) -> Opened:
     """
     device = choose_device(spec.device)
     given = given_by(spec)
-    check_own(given, models_in(spec))
+    check_own(given, models_in(spec), spec.root)
     model = open_model(spec.model, spec.root, device, spec.data_dir, spec.data, given)
     text = spec.data or model.data
     if text is None:

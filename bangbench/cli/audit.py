@@ -107,10 +107,11 @@ def claims_table(summary: AuditSummary) -> Table:
     """Return one row per claim: rate in percent, L_inf in grey levels, verdict, reasons."""
     title = "What each number is worth; sound: it means what it says, be the model robust or not"
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="dim")
-    for header, justify in (("Claim", "left"), ("Rate %", "right"), ("L∞", "right")):
-        table.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("Claim", overflow="fold")
+    for header in ("Rate %", "L∞"):
+        table.add_column(header, justify="right", no_wrap=True)
     table.add_column("Verdict", no_wrap=True)
-    table.add_column("Reasons")
+    table.add_column("Reasons", overflow="fold", min_width=12)
     for claim in summary.claims:
         linf = "-" if claim.linf is None or claim.linf.mean is None else f"{claim.linf.mean:.1f}"
         verdict = Text(claim.verdict, style=_STYLES[claim.verdict])

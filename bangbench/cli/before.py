@@ -64,7 +64,7 @@ def check_card(spec: TrainSpec | ImportSpec) -> None:
 
 def _check_words(spec: ModelSpec | NoiseSpec, references: Sequence[str]) -> None:
     given = given_by(spec)
-    check_own(given, references)
+    check_own(given, references, spec.root)
     check_model(references[0], spec.root, given, spec.data)
     for other in references[1:]:
         check_model(other, spec.root, given._replace(weights=None), spec.data)

@@ -77,5 +77,5 @@ def add(app: typer.Typer) -> None:
         run_explain,
         arguments=("code",),
         without=tuple(Spec.model_fields),
-        example="bangbench explain masked-fgs",
+        example="bangbench explain fgs-masked",
     )

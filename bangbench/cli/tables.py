@@ -33,29 +33,41 @@ def print_standings(found: Sequence[tuple[Experiment, list[Standing]]], console:
     for experiment, listed in found:
         shown = listed[: max(left, 1)]
         left -= len(shown)
-        console.print(_standings(experiment, shown), width=_WIDTH)
+        console.print(_that_fits(experiment, shown, min(_WIDTH, console.width), console), width=_WIDTH)
         if len(shown) < len(listed):
             left_out = len(listed) - len(shown)
             more = "1 more model" if left_out == 1 else f"{left_out} more models"
             console.print(Text(f"{more} of {experiment.name}: --details", style="dim"))
 
 
-def _standings(experiment: Experiment, lines: Sequence[Standing]) -> RichTable:
+def _that_fits(experiment: Experiment, lines: Sequence[Standing], width: int, console: Console) -> RichTable:
+    """Return the widest table that a terminal shows whole: without intervals, then with less and less else."""
+    budgets = sorted({budget for line in lines for budget in line.robust})
+    kinds = [(budgets, True, True), (budgets, False, True), (budgets[-1:], False, True), (budgets[-1:], False, False)]
+    tables = [_standings(experiment, lines, *kind) for kind in kinds]
+    unlimited = console.options.update(width=_UNLIMITED)
+    return next((each for each in tables if console.measure(each, options=unlimited).maximum <= width), tables[-1])
+
+
+def _standings(
+    experiment: Experiment, lines: Sequence[Standing], budgets: Sequence[int], intervals: bool, others: bool
+) -> RichTable:
+    """Return one line a model; others: what FGS alone would have said, and noise."""
     from bangbench.reporting.audit_tables import BADGES
 
-    budgets = sorted({budget for line in lines for budget in line.robust})
-    noisy = any(line.noise for line in lines)
+    noisy = others and any(line.noise for line in lines)
     grid = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    grid.add_column(experiment.name, overflow="fold")
+    grid.add_column(experiment.name, overflow="fold", max_width=28)
     grid.add_column("numbers", no_wrap=True)
-    headers = ["clean %", *(f"robust %\nat {budget}/255" for budget in budgets), "FGS\nalone %"]
-    for header in [*headers, *([f"noise %\nat {SIGMA}"] if noisy else [])]:
+    headers = ["clean %", *(f"robust %\nat {budget}/255" for budget in budgets)]
+    for header in [*headers, *(["FGS\nalone %"] if others else []), *([f"noise %\nat {SIGMA}"] if noisy else [])]:
         grid.add_column(header, justify="right", no_wrap=True)
     for line in lines:
-        robust = [_robust(line, budget, with_interval=budget == budgets[-1]) for budget in budgets]
+        robust = [_robust(line, budget, with_interval=intervals and budget == budgets[-1]) for budget in budgets]
         noise = MISSING if line.noise is None else f"{line.noise[1]:.1f} ({line.noise[0]:g})"
         badge = Text(f"{BADGES[line.verdict]}{line.quick}", style=_STYLES.get(line.verdict, "dim"))
-        rest = [number(line.clean, 1), *robust, number(line.fgs, 1), *([noise] if noisy else [])]
+        alone = [number(line.fgs, 1)] if others else []
+        rest = [number(line.clean, 1), *robust, *alone, *([noise] if noisy else [])]
         grid.add_row(Text(line.model.id), badge, *rest)
     return grid
 

@@ -21,7 +21,7 @@ from bangbench.interface.describe import HERE, described_by
 from bangbench.interface.inputs import Batch, Images, Labels, read_batch
 from bangbench.interface.models import Model, Subject, borrowed, preprocessing
 from bangbench.interface.progress import bar
-from bangbench.nets.predict import batch_size_for, predict
+from bangbench.nets.predict import answered, batch_size_for, logits_of
 from bangbench.noise.cells import Outline, Stretch, count_cells, summarise
 from bangbench.noise.count import Counts, Noise, count_flips
 from bangbench.noise.count import Images as Chosen
@@ -144,8 +144,9 @@ def noise_eval(
         "seed": seed,
         "clip": clip,
     }
-    if not models:
-        raise UsageError("models: expected at least one, by its name, found none")
+    if not isinstance(models, Mapping) or not models:
+        found = "none" if isinstance(models, Mapping) else type(models).__name__
+        raise UsageError(f"models: expected at least one by its name, {{'name': model, ...}}, found {found}")
     spec = make_settings(
         "noise_eval",
         NoiseSpec,
@@ -166,7 +167,7 @@ def _counted(subjects: Sequence[Subject], batch: Batch, spec: NoiseSpec, progres
     if any(subject.device != device for subject in subjects):
         raise UsageError(f"models: expected all on {device}, found {', '.join(str(one.device) for one in subjects)}")
     classifiers = [subject.classifier for subject in subjects]
-    correct = np.stack([(predict(one, pixels, spec.batch_size) == labels).cpu().numpy() for one in classifiers])
+    correct = np.stack([answered(logits_of(one, pixels, spec.batch_size), labels).cpu().numpy() for one in classifiers])
     if not correct.all(axis=0).any():
         raise UsageError(
             "expected an image that all models classify correctly, found none; are the images as they take them?"

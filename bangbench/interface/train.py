@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from bangbench.core.errors import UsageError
 from bangbench.core.spec import make_settings
 from bangbench.interface.models import Model, load_model
 from bangbench.interface.progress import bar
+from bangbench.training.methods.registry import METHODS
 from bangbench.training.run import train as train_spec
 from bangbench.training.spec import TrainSpec
 
@@ -33,6 +36,9 @@ def train(
     """
     own = {key: value for key, value in settings.items() if key in TrainSpec.model_fields}
     others = tuple(f"{key}={value}" for key, value in settings.items() if key not in own)
+    for key in settings.keys() - own.keys() - METHODS.load(method).Settings.model_fields.keys():
+        if close := difflib.get_close_matches(key, TrainSpec.model_fields, n=1, cutoff=0.8):
+            raise UsageError(f"train has no setting '{key}'; did you mean '{close[0]}'?")
     given = {"net": net, "data": data, "method": method, **own, "option": (*own.get("option", ()), *others)}
     if name is not None:
         return _trained(Path(root or "."), name, given, progress)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from bangbench.core.errors import BenchError
 from bangbench.nets.classifier import Classifier
 from bangbench.nets.first_layer import quick_image_gradients
 
@@ -18,12 +19,18 @@ def image_gradient(
     """Return d(sum of objectives)/d(images), float32 (N, C, H, W), and the logits (N, K).
 
     objective: logits (N, K) -> one value per image (N,). The values are summed, never averaged: a factor 1/N could
-    itself underflow.
+    itself underflow. Raises `BenchError` where no gradient reaches the images at all.
     """
     variable = images.detach().clone().requires_grad_(True)
     with torch.enable_grad(), quick_image_gradients(classifier.net, variable):
         logits = classifier(variable)
-        (gradient,) = torch.autograd.grad(objective(logits).sum(), variable)
+        value = objective(logits).sum()
+        gradient = torch.autograd.grad(value, variable, allow_unused=True)[0] if value.requires_grad else None
+    if gradient is None:
+        raise BenchError(
+            "no gradient of the logits reaches the images: the model cuts it off. Attacks that follow gradients do not "
+            "work on it, others do (square, gaussian-noise); what that means: bangbench explain no-gradient"
+        )
     return gradient.contiguous(), logits.detach()
 
 

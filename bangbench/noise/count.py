@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bangbench.core.progress import SILENT, Progress
 from bangbench.nets.classifier import Classifier
+from bangbench.nets.predict import answered
 from bangbench.noise.arithmetic import computing_in
 from bangbench.noise.draws import draws
 from bangbench.noise.spec import Arithmetic
@@ -104,7 +105,7 @@ def _wrong(classifier: Classifier, noisy: Tensor, labels: Tensor, arithmetic: Ar
     """Return which noisy copies are not classified as their label, bool (B,)."""
     with computing_in(arithmetic, noisy.device):
         logits: Tensor = classifier(noisy)
-    return logits.argmax(1) != labels
+    return ~answered(logits, labels)
 
 
 def _add_noise(originals: Tensor, standard: Tensor, sigma: float, clip: bool, noisy: Tensor) -> None:

@@ -64,7 +64,7 @@ def make_plan(spec: NoiseSpec) -> Plan:
     device = choose_device(spec.device)
     check_arithmetic(spec.arithmetic, device)
     given = given_by(spec)
-    check_own(given, spec.models)
+    check_own(given, spec.models, spec.root)
     models = tuple(
         open_model(reference, spec.root, device, spec.data_dir, spec.data, given) for reference in spec.models
     )

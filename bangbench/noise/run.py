@@ -18,7 +18,7 @@ from bangbench.core.locks import folder_lock
 from bangbench.core.progress import SILENT, Progress
 from bangbench.core.provenance import collect_provenance
 from bangbench.nets.classifier import Classifier
-from bangbench.nets.predict import predict, to_device
+from bangbench.nets.predict import answered, logits_of, to_device
 from bangbench.noise.cells import Total, summarise
 from bangbench.noise.plan import Plan, make_plan
 from bangbench.noise.rounds import count_rounds, open_chunks
@@ -102,7 +102,8 @@ def _choose_images(plan: Plan, classifiers: Sequence[Classifier], progress: Prog
     progress.start("choosing images", len(classifiers), unit="stage")
     try:
         for place, classifier in enumerate(classifiers):
-            correct[place] = (predict(classifier, images, plan.spec.batch_size) == labels).cpu().numpy()
+            logits = logits_of(classifier, images, plan.spec.batch_size)
+            correct[place] = answered(logits, labels).cpu().numpy()
             progress.advance()
     finally:
         progress.finish()

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from bangbench.auditing.reasons import SOURCES
 from bangbench.reporting.experiments import LEVELS, MASKED, NOT_AUDITED, UNMASKED, Experiment, ModelResults
 from bangbench.reporting.frames import OVERALL, Frames, Values, interval_fields, records_of
+from bangbench.reporting.robustness import Held, linf_or_infinite
 from bangbench.reporting.table import (
     VERDICT_WORDS,
     Column,
@@ -200,8 +202,9 @@ class Standing(NamedTuple):
     """What a reader wants to know of a model first.
 
     clean: accuracy in percent; robust: under all attacks together by budget (grey levels), the smallest first, empty
-    without an audit; fgs: what FGS alone would have said, robust accuracy in percent within the largest budget, or else
-    the percent of all images that it does not flip at any distance; noise: (sigma, flipped percent) at the largest.
+    without an audit; fgs: what FGS alone would have said, robust accuracy in percent within the largest budget audited,
+    or where no model is audited the percent of all images that it does not flip at any distance; noise: (sigma,
+    flipped percent) at the largest.
     """
 
     model: ModelResults
@@ -230,6 +233,7 @@ def standings(experiment: Experiment, frames: Frames | None = None) -> list[Stan
     frames: of which the noise is shown, too.
     """
     last = None if frames is None else frames.noise[frames.noise["is_last"]]
+    largest = max((rates.budget for _, summary in experiment.audits for rates in summary.budgets), default=None)
     found = []
     for model in experiment.everyone:
         rows = [] if last is None else records_of(last[last["model"] == model.name])
@@ -245,7 +249,7 @@ def standings(experiment: Experiment, frames: Frames | None = None) -> list[Stan
                 strength=None if summary is None else summary.strength or "before strengths",
                 clean=clean,
                 robust=_robust(model),
-                fgs=_fgs_alone(model),
+                fgs=_fgs_alone(model, largest),
                 noise=None if loudest is None else (loudest["sigma_grey_levels"], loudest["flipped_percent"]),
             )
         )
@@ -295,11 +299,17 @@ def answer(lines: Sequence[Standing]) -> str:
     return f"{told}. {fooled.model.id} looks {fooled.fgs:.0f} % robust to FGS alone; under the worst case {what}."
 
 
-def _fgs_alone(model: ModelResults) -> float | None:
-    """Return the accuracy in percent that FGS alone would leave: within the largest budget, or else at any distance."""
+def _fgs_alone(model: ModelResults, budget: int | None) -> float | None:
+    """Return the accuracy in percent that FGS alone would leave within the largest budget audited.
+
+    budget: that of the other models, in grey levels; None where none is audited, and it is that at any distance.
+    """
     summary = model.audited
     largest = max(summary.budgets, key=lambda rates: rates.budget, default=None) if summary else None
     if summary is not None and largest is not None and "fgs" in largest.flipped and "fgs" not in largest.tried:
         return 100.0 * (summary.correct - largest.flipped["fgs"]) / summary.images
+    if budget is not None:
+        images = model.images("fgs")
+        return None if images is None else float(Held(np.sort(linf_or_infinite(images)), len(images)).accuracy(budget))
     measured = model.summary("fgs")
     return None if measured is None else 100.0 * (measured.correct - measured.flipped) / measured.images

@@ -76,8 +76,8 @@ def defence_table(experiment: Experiment, frames: Frames) -> Table | None:
         (
             "Robust: percent of all audited images that are correct and stay so under all attacks of the audit "
             "together within an L∞ budget (grey levels), with the 95 % Wilson interval; sorted by the largest budget. "
-            "FGS alone: what that attack by itself would have left there (at any distance where the model is not "
-            "audited); far above the robust accuracy, it is a vanished gradient.",
+            "FGS alone: what that attack by itself would have left within the largest budget (at any distance where no "
+            "model is audited); far above the robust accuracy, it is a vanished gradient.",
             f"Noise: percent of copies with Gaussian noise of the largest {SIGMA} tried (grey levels, in brackets) "
             f"that are flipped. Verdict: {VERDICT_WORDS}; (quick): the audit did not try hard; {COLLAPSED}: right "
             "hardly more often than by guessing.",

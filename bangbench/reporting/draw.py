@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 #: Dots per inch of PNG files, and of what is too heavy for the vector formats.
 _DPI, _VECTOR_DPI = 144, 200
 #: Colours of a palette, and how many of them are kept as they are.
-_COLOURS, _AS_THEY_ARE = 128, 48
+_COLOURS, _AS_THEY_ARE = 256, 96
 #: Fewer figures are drawn sooner than worker processes, which take seconds, are started.
 _IN_PROCESS = 6
 #: The text chunk of a PNG file that says what it was drawn from.
 _KEY = "bangbench"
 _PACKAGES = ("bangbench.reporting", "bangbench.paper")
 #: Modules whose code decides how a figure looks, by the beginning of their names.
-_DRAWING = ("draw", "figure", "figures", "grid_figures", "pictures", "robustness", "seeds")
+_DRAWING = ("defences", "draw", "figure", "figures", "grid_figures", "pictures", "robustness", "seeds")
 
 _SETTINGS: dict[Any, Any] = {
     "font.size": 10,
@@ -160,7 +160,7 @@ def save(drawing: Drawing, path: Path, notes: Mapping[str, str] | None = None) -
 
 
 def palette_png(picture: Image.Image, notes: Mapping[str, str]) -> bytes:
-    """Return a picture as a PNG with a palette: a third of the bytes, and the eye sees no difference.
+    """Return a picture as a PNG with a palette: less than half the bytes, and the eye sees no difference.
 
     The palette is made of the colours that occur most often, as they are, and of a choice from the others, in which
     each counts once: a rare one on a scale matters as much as the ground.

@@ -17,7 +17,7 @@ from bangbench.core.errors import BenchError, write_errors_explained
 from bangbench.core.locks import forget_left_lock, is_locked_here
 from bangbench.store.arrays import open_arrays
 from bangbench.store.files import write_bytes
-from bangbench.store.layout import CARD, RESUME
+from bangbench.store.layout import CARD, RESUME, WEIGHTS
 
 _DIGEST_BYTES = 32
 
@@ -35,6 +35,11 @@ def forget_parts(record: Path) -> None:
     elif is_locked_here(record.parent):
         shutil.rmtree(record.with_name(f".chunks-{record.stem}"), ignore_errors=True)
     forget_left_lock(record.parent)
+
+
+def is_empty_training(record: Path) -> bool:
+    """Tell whether a record is the card of a model of which nothing is kept, neither a snapshot nor weights."""
+    return record.name == CARD and not any(record.with_name(name).exists() for name in (RESUME, WEIGHTS))
 
 
 class Chunks:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bangbench.core.errors import BenchError
 from bangbench.core.spec import Overwrite, Spec
-from bangbench.store.chunks import forget_parts
+from bangbench.store.chunks import forget_parts, is_empty_training
 from bangbench.store.records import AnyRecord, find_record
 
 
@@ -34,7 +34,7 @@ def finished_record(
             return None
         forget_parts(path)
         return record
-    if may_replace_finished(overwrite) or (overwrite == "unfinished" and record.status == "started"):
+    if may_replace_finished(overwrite) or _is_nothing(path, record, overwrite):
         return None
     raise _in_the_way(path, record.spec, settings)
 
@@ -44,11 +44,16 @@ def check_in_the_way(path: Path, kind: type[AnyRecord], spec: Spec) -> None:
     if may_replace_finished(spec.overwrite):
         return
     record = find_record(path, kind)
-    if record is None or (spec.overwrite == "unfinished" and record.status == "started"):
+    if record is None or _is_nothing(path, record, spec.overwrite):
         return
     settings = spec.beside(record.spec)
     if settings != record.spec:
         raise _in_the_way(path, record.spec, settings)
+
+
+def _is_nothing(path: Path, record: AnyRecord, overwrite: Overwrite) -> bool:
+    """Return whether an unfinished record may be replaced: nothing is kept of the training, or it is to be."""
+    return record.status == "started" and (overwrite == "unfinished" or is_empty_training(path))
 
 
 def _in_the_way(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> BenchError:

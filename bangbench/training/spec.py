@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -85,9 +86,18 @@ class TrainSpec(Spec):
 
     def method_settings(self) -> dict[str, Any]:
         """Return the method's settings that were given."""
+        return self._named() | dict(item.split("=", 1) for item in self.option)
+
+    def _named(self) -> dict[str, Any]:
         named = {"beta": self.beta, "epsilon": self.epsilon, "ratio": self.ratio}
-        pairs = dict(item.split("=", 1) for item in self.option)
-        return {name: value for name, value in named.items() if value is not None} | pairs
+        return {name: value for name, value in named.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _check_given_once(self) -> Self:
+        names = Counter([*self._named(), *(item.partition("=")[0] for item in self.option)])
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise ValueError(f"{', '.join(twice)}: given more than once; leave all but one out")
+        return self
 
     @field_validator("option")
     @classmethod

@@ -204,3 +204,25 @@ def test_a_doubtful_std_is_noted_in_the_words_of_python(model, images, labels):
         assert "std 2 is beyond the scale" in repr(found)
         assert "--" not in repr(found)
     assert not bb.attack(model, images, labels, "fgs", std=0.5, limit=5, progress=False).notes
+
+
+class Silent(nn.Module):
+    """Answers every image with NaN."""
+
+    def forward(self, images):
+        return torch.full((len(images), 10), torch.nan)
+
+
+def test_no_answer_is_no_robustness_to_noise(images, labels):
+    with pytest.raises(UsageError, match="an image that all models classify correctly, found none"):
+        bb.noise_eval({"silent": Silent()}, images, labels, sigma=50, draws=2, progress=False)
+
+
+def test_models_have_names(model, images, labels):
+    with pytest.raises(UsageError, match=r"expected at least one by its name, .*, found list"):
+        bb.noise_eval([model], images, labels, progress=False)
+
+
+def test_a_setting_of_a_training_is_corrected():
+    with pytest.raises(UsageError, match="train has no setting 'iteratons'; did you mean 'iterations'"):
+        bb.train("lenet", data="digits", iteratons=5, progress=False)

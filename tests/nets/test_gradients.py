@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from bangbench.nets.gradients import class_powers, cross_entropy, loss_vanishes, unmasked_margin
+from bangbench.core.errors import BenchError
+from bangbench.nets.classifier import Classifier
+from bangbench.nets.gradients import class_powers, cross_entropy, image_gradient, loss_vanishes, unmasked_margin
+from bangbench.store.records import Preprocessing
 
 #: From hardly sure to so sure that the loss is 0; many classes and few.
 CASES = [(10, 1.0), (10, 6.0), (10, 12.0), (3, 10.0), (100, 4.0), (2, 16.0)]
@@ -138,7 +142,7 @@ import hashlib
 
 import torch
 
-from bangbench.nets.gradients import class_powers, cross_entropy, loss_vanishes, unmasked_margin
+from bangbench.nets.gradients import class_powers, cross_entropy, image_gradient, loss_vanishes, unmasked_margin
 
 
 def digest(folder):
@@ -165,3 +169,13 @@ def test_without_vector_instructions_every_bit_is_the_same(tmp_path):
     plain = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
     done = subprocess.run([sys.executable, "-c", there], env=plain, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == here["digest"](tmp_path)
+
+
+@pytest.mark.parametrize("cut", [lambda logits: logits.detach(), lambda logits: logits.round().long().float()])
+def test_a_model_that_lets_no_gradient_through_is_told(cut):
+    class Cut(nn.Module):
+        def forward(self, images):
+            return cut(images.flatten(1)[:, :3])
+
+    with pytest.raises(BenchError, match="no gradient of the logits reaches the images"):
+        image_gradient(Classifier(Cut(), Preprocessing()).eval(), torch.ones(2, 1, 4, 4), lambda logits: logits[:, 0])

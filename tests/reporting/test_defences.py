@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from bangbench.reporting.audit_tables import standings
@@ -29,11 +30,19 @@ def test_defences_are_sorted_by_what_holds_within_the_largest_budget(records):
     assert table.frame["id"].tolist() == ["good", "B1", "R0"]
     assert found.loc["good", "robust_at_16_grey_levels_percent"] == pytest.approx(49.0)
     assert found.loc["B1", "fgs_alone_percent"] == pytest.approx(97.0)
-    assert found.loc["R0", "fgs_alone_percent"] == pytest.approx(9.16)
+    assert np.isnan(found["fgs_alone_percent"].astype(float)["R0"])  # known at any distance only, as of nobody else
     assert found.loc["R0", "noise_flipped_percent"] == 24.0
     assert found.loc["R0", "audit_verdict"] == "not audited"
     verdicts = [cells[[column.header for column in table.columns].index("Verdict")] for _, cells in table.printed()]
     assert verdicts == ["sound (quick)", "masked", "not audited"]
+
+
+def test_fgs_alone_stands_on_one_scale_for_all_models(records):
+    records.images("t/R0", "fgs", [4.0, 12.0, 40.0, np.inf])
+    assert standings(records.experiment())[0].fgs == 25.0  # nobody is audited: at any distance
+    records.audit("t/B1", budgets=(records.held(8, 900, fgs=10), records.held(16, 990, fgs=20)))
+    found = {line.model.id: line.fgs for line in standings(records.experiment())}
+    assert found == {"B1": pytest.approx(97.0), "R0": 50.0}  # both within 16 grey levels
 
 
 def test_a_step_costs_so_many_of_the_regular_model_of_the_same_net(records):

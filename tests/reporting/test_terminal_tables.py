@@ -82,6 +82,18 @@ def test_brackets_are_text_and_not_markup(tables):
     assert "90.33 [89.73, 90.89]" in shown([named(tables, "table1-bench")], 160)
 
 
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_summary_is_whole_on_a_narrow_terminal(records, width):
+    records.attack("table1/R0", "fgs")
+    records.audit("table1/B1", budgets=(records.held(26, 500), records.held(76, 900)))
+    experiment, stream = records.experiment(), io.StringIO()
+    lines = standings(experiment, frames_of([experiment]))
+    print_standings([(experiment, lines)], Console(file=stream, width=width))
+    assert "…" not in stream.getvalue()
+    row = next(line for line in stream.getvalue().splitlines() if line.split()[:1] == ["B1"])
+    assert "9.0" in row  # robust within the largest budget
+
+
 def test_a_summary_is_one_line_a_model_on_one_screen(records):
     for number in range(40):
         records.attack(f"table1/m{number}", "fgs")

@@ -193,6 +193,15 @@ def test_a_record_of_other_settings_is_protected_and_the_difference_named(
         ask(stored, key="other", overwrite=overwrite, limit=20)
 
 
+def test_a_training_that_diverged_before_its_first_snapshot_may_be_done_otherwise(tmp_path: Path) -> None:
+    shared = {"schema": 1, "status": "started", "key": "k", "spec": SETTINGS, "provenance": PROVENANCE}
+    write_record(tmp_path / "model.json", ModelCard(**shared, model=MODEL, train_data=DATA))
+    assert finished_record(tmp_path / "model.json", ModelCard, "other", {}, False) is None
+    (tmp_path / "resume.safetensors").touch()
+    with pytest.raises(BenchError, match="other settings"):
+        finished_record(tmp_path / "model.json", ModelCard, "other", {}, False)
+
+
 def test_a_record_of_other_inputs_says_that_they_differ(stored: Path) -> None:
     with pytest.raises(BenchError, match="the data or the weights are not the same"):
         ask(stored, key="other")
