@@ -159,8 +159,6 @@ def check_own(given: Given, references: Sequence[str], root: Path) -> None:
     own_nets = [is_own_net(reference) for reference in references]
     if (given.weights and not own_nets[0]) or (given.preprocessing.model_fields_set and not any(own_nets)):
         raise UsageError("--weights, --input-scale, --mean and --std go with a module:factory model only")
-    if given.random_weights and len(references) == 1 and with_own_weights(references[0], given)[1].weights:
-        raise UsageError("--random-weights and weights exclude each other; leave one of them out")
     if given.name is not None and not own_nets[0]:
         raise UsageError(f"--name goes with a net of your own; the results of '{references[0]}' have its name")
     if given.name is not None and model_folder(root, given.name).joinpath(CARD).is_file():

@@ -73,7 +73,6 @@ def cluttered(here: Path) -> Path:
         (("attack", "R0", "--name", "mine"), "--name goes with a net of your own"),
         (("attack", "R0", "B1", "--name", "mine"), "--name goes with one model"),
         (("attack", *OWN, "--weights", "state.pt", "--name", "R0"), "--name R0: a model of this name is there already"),
-        (("attack", *OWN, "--weights", "state.pt", "--random-weights"), "--random-weights and weights exclude each"),
         ((*TRAIN, "--method", "bang", "--option", "epsilon=0.5", "--epsilon", "0.6"), "epsilon: given more than once"),
         # weights
         (("attack", *OWN, "--weights", "none.pt"), "none.pt does not exist"),
