@@ -51,22 +51,22 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, *, alone: bool = False) -> None:
     """Create `folder` and prove that a file can be written there; `BenchError` otherwise, before any work starts.
 
-    Temporary files that a killed process left there are removed.
+    Temporary files that a killed process left there are removed. alone: nobody else writes there now, under its lock.
     """
-    _remove_leftovers(folder)
+    _remove_leftovers(folder, 0 if alone else _HOUR)
     probe = folder / ".write-test"
     write_bytes(probe, b"bangbench")
     probe.unlink(missing_ok=True)
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that nobody has touched for an hour; younger ones may be another process's."""
+def _remove_leftovers(folder: Path, seconds: float) -> None:
+    """Remove temporary files that nobody has touched for so long; younger ones may be another process's."""
     for path in folder.rglob(".*.tmp"):
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _HOUR:
+            if time.time() - path.stat().st_mtime >= seconds:
                 path.unlink()
 
 

@@ -81,7 +81,7 @@ def train(spec: TrainSpec, progress: Progress = SILENT) -> ModelCard:
         finished = finished_model(plan)  # another command may have trained it in the meantime
         if finished is not None:
             return finished
-        check_writable(folder)
+        check_writable(folder, alone=True)
         with cpu_threads(spec.threads), default_seeds(derive_seed(spec.seed, "layers"), device):
             return _train_plan(plan, folder, device, progress)
 

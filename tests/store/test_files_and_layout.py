@@ -212,3 +212,12 @@ def test_trained_models_are_found_at_both_depths_and_nowhere_else(tmp_path: Path
     for name in ("table1/R0", "B1", "a/b/c"):
         (tmp_path / "models" / name / "model.json").touch()
     assert trained_models(tmp_path) == ["B1", "table1/R0"]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_a_killed_process_was_writing_is_removed_at_once_by_who_is_alone(tmp_path: Path, alone: bool) -> None:
+    left = tmp_path / "stages" / ".000020.safetensors.x1.tmp"
+    left.parent.mkdir()
+    left.touch()
+    check_writable(tmp_path, alone=alone)
+    assert left.exists() != alone
