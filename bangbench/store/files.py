@@ -6,8 +6,8 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """
     with write_errors_explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
-        temporary = Path(name)
+        # named before it is there, so that no moment to be interrupted lies between its making and the `try`
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
         try:
             write(temporary)
             _flush_to_disk(temporary)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -221,3 +224,37 @@ def test_what_a_killed_process_was_writing_is_removed_at_once_by_who_is_alone(tm
     left.touch()
     check_writable(tmp_path, alone=alone)
     assert left.exists() != alone
+
+
+def interrupted_at(line: int, write: Callable[[], None]) -> bool:
+    """Run `write`, interrupted before the line-th line of `write_atomically`; return whether it has so many."""
+    left = line
+
+    def trace(frame: Any, event: str, _: Any) -> Any:
+        nonlocal left
+        if frame.f_code is not write_atomically.__code__:
+            return trace if event == "call" else None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        write()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_whenever_a_write_is_interrupted_nothing_temporary_is_left(tmp_path: Path) -> None:
+    line = 1
+    while interrupted_at(line, lambda: write_bytes(tmp_path / "a.bin", b"whole")):
+        assert not list(tmp_path.glob(".*.tmp")), line
+        line += 1
+    assert line > 5
+    assert (tmp_path / "a.bin").read_bytes() == b"whole"
