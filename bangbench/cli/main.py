@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -23,7 +24,8 @@ from bangbench.cli import (
     status,
     train,
 )
-from bangbench.cli.streams import streams_prepared
+from bangbench.cli.output import INTERRUPTED, TERMINATED, complain
+from bangbench.cli.streams import Terminated, streams_prepared
 from bangbench.cli.usage import Group
 
 app = typer.Typer(
@@ -74,4 +76,11 @@ def _program(
 def main() -> None:
     """Run the command line."""
     with streams_prepared():
-        app()
+        try:
+            app()
+        except Terminated:  # and below: before a command has begun, which ends itself and says so
+            complain("terminated")
+            sys.exit(TERMINATED)
+        except KeyboardInterrupt:
+            complain("interrupted")
+            sys.exit(INTERRUPTED)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+import typer.main
 
+from bangbench.cli.main import main
+from bangbench.cli.streams import Terminated
 from bangbench.nets import models
 
 Invoke = Callable[..., CompletedProcess[str]]
@@ -145,6 +149,29 @@ def test_an_interruption_ends_with_130_and_says_how_to_go_on(
     result = bangbench("attack", "R0")
     assert message_of(result) == "interrupted; what was finished is kept, run the same command again to go on"
     assert result.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("how", "said", "status"), [(KeyboardInterrupt, "interrupted", 130), (Terminated, "terminated", 143)]
+)
+def test_an_interruption_before_the_command_begins_is_told_like_one(
+    how: type[KeyboardInterrupt],
+    said: str,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise how
+
+    monkeypatch.setattr(typer.main, "get_command", interrupt)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert (end.value.code, capsys.readouterr().err) == (status, f"bangbench: {said}\n")
 
 
 def test_a_damaged_card_is_named_and_the_other_models_are_listed(here: Path, bangbench: Invoke) -> None:
